@@ -1,0 +1,1 @@
+"""fairbench: the benchmark suite for fair adversarial training."""

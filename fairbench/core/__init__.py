@@ -1,0 +1,1 @@
+"""What every room may use: errors, identities, seeds, atomic files and claims. No torch."""

@@ -1,0 +1,111 @@
+"""The one hierarchy of errors a user may meet.
+
+Each is a small letter: what happened and where (`message`), what was expected and what to
+type next (`hint`). The command line prints both without a traceback and exits with `exit_code`:
+1 some cells failed, 2 usage or configuration, 3 environment.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class FairbenchError(Exception):
+    """Base of all errors with a message for the user."""
+
+    exit_code = 2
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{indent(self.hint)}" if self.hint else self.message
+
+
+class UnknownNameError(FairbenchError):
+    """A name that the registry does not have."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], *, asked_by: str = "") -> None:
+        known = sorted(known)
+        lines = [f"asked for by: {asked_by}"] if asked_by else []
+        close = suggest(name, known)
+        lines.append(f"did you mean: {close}" if close else f"known: {', '.join(known) or 'none'}")
+        lines.append(f"see all:      fairbench list {kind}s")
+        super().__init__(f"no {kind} called {name!r}.", hint="\n".join(lines))
+        self.name = name
+
+
+class ConfigError(FairbenchError):
+    """A registry file, an override or an option that does not validate."""
+
+
+class ContractError(FairbenchError):
+    """A method plugin that broke the contract of `AdversarialObjective`."""
+
+    exit_code = 1
+
+
+class PluginError(FairbenchError):
+    """A method plugin that cannot be loaded."""
+
+
+class DataError(FairbenchError):
+    """Images or labels that are not what the data set promises."""
+
+
+class DataMissingError(DataError):
+    """A data set that is not prepared on this machine."""
+
+    exit_code = 3
+
+
+class EmptyClassError(DataError):
+    """A class without a single example: its accuracy does not exist."""
+
+
+class CheckpointError(FairbenchError):
+    """A checkpoint that cannot be read or does not fit the model."""
+
+
+class RecordError(FairbenchError):
+    """A record on disk that is damaged or of another schema."""
+
+
+class ResultsError(FairbenchError):
+    """A results folder that cannot be used."""
+
+    exit_code = 3
+
+
+class ClaimedError(FairbenchError):
+    """A run folder that another live process is working on."""
+
+    exit_code = 1
+
+
+class DivergedError(FairbenchError):
+    """Training met a loss that is not finite."""
+
+    exit_code = 1
+
+    def __init__(self, epoch: int) -> None:
+        super().__init__(f"the loss is not finite in epoch {epoch}.")
+        self.epoch = epoch
+
+
+class EnvironmentFault(FairbenchError):
+    """Something the machine lacks: a device, an optional package."""
+
+    exit_code = 3
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """The known name closest to `name`, or "" when none is close."""
+    close = get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return close[0] if close else ""
+
+
+def indent(text: str) -> str:
+    """Each line of `text` moved in by two spaces."""
+    return "\n".join(f"  {line}" if line else line for line in text.splitlines())
