@@ -1,0 +1,40 @@
+"""Everything a method plugin may import, and nothing else."""
+
+from fairbench.attacks import pgd as attacks
+from fairbench.attacks.budget import Budget
+from fairbench.attacks.draws import Draws
+from fairbench.data.batch import Batch
+from fairbench.objectives import classes, losses
+from fairbench.objectives.class_weighted import ClassWeightedTrades
+from fairbench.objectives.contract import (
+    AdversarialObjective,
+    Context,
+    DataInfo,
+    EpochStats,
+    LossTerms,
+    Needs,
+    method,
+    per_class,
+    per_class_pair,
+)
+from fairbench.objectives.trades import trades_terms
+
+__all__ = [
+    "AdversarialObjective",
+    "Batch",
+    "Budget",
+    "ClassWeightedTrades",
+    "Context",
+    "DataInfo",
+    "Draws",
+    "EpochStats",
+    "LossTerms",
+    "Needs",
+    "attacks",
+    "classes",
+    "losses",
+    "method",
+    "per_class",
+    "per_class_pair",
+    "trades_terms",
+]

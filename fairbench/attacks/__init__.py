@@ -1,0 +1,1 @@
+"""Perturbations inside a budget: the threat model, PGD and adapters for foreign attacks."""

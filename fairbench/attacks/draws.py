@@ -1,0 +1,27 @@
+"""Random draws for attacks, from one generator with a name."""
+
+import torch
+from torch import Tensor
+
+
+class Draws:
+    """Draws on one device; the same seed gives the same draws on the same kind of device."""
+
+    def __init__(self, seed: int, device: torch.device) -> None:
+        self.generator = torch.Generator(device)
+        self.generator.manual_seed(seed)
+
+    def normal(self, like: Tensor) -> Tensor:
+        """Standard normal values in the shape and dtype of `like`."""
+        return torch.randn(like.shape, generator=self.generator, dtype=like.dtype, device=like.device)
+
+    def uniform(self, like: Tensor) -> Tensor:
+        """Values uniform in [0, 1) in the shape and dtype of `like`."""
+        return torch.rand(like.shape, generator=self.generator, dtype=like.dtype, device=like.device)
+
+    def other_class(self, label: Tensor, num_classes: int) -> Tensor:
+        """For each label (B,) one of the `num_classes` - 1 other classes, all equally likely."""
+        drawn = torch.randint(
+            num_classes - 1, label.shape, generator=self.generator, dtype=label.dtype, device=label.device
+        )
+        return drawn + (drawn >= label).to(label.dtype)

@@ -1,0 +1,63 @@
+"""Projected gradient ascent in the Linf ball.
+
+One iteration: x <- x + step * sign(gradient); project to [x0 - eps, x0 + eps]; clip to [0, 1].
+`sign(0) = 0`. The caller decides the model's mode; nothing here touches its parameters.
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from fairbench.attacks.budget import Budget, per_image
+from fairbench.attacks.draws import Draws
+
+Start = Literal["none", "gaussian", "uniform", "uniform-unclipped"]
+
+GAUSSIAN_SCALE = 0.001  # TRADES (arXiv 1901.08573), official program
+
+
+def pgd(
+    model: nn.Module,
+    x: Tensor,
+    loss: Callable[[Tensor], Tensor],
+    *,
+    budget: Budget,
+    start: Start,
+    rng: Draws,
+    observe: Callable[[int, Tensor, Tensor], None] | None = None,
+) -> Tensor:
+    """Images (B, C, H, W) near `x` that raise `loss`.
+
+    `loss` maps logits (B, C) to values (B,) to be raised; a targeted attack passes the negative of
+    the loss it lowers. `observe(k, x_k, logits_k)` sees each iterate before step k = 0..K-1 (a
+    stopping rule that keeps chosen iterates is an observer; the last iterate is not seen).
+
+    Starts: "none"; "gaussian", x + 0.001 n, neither clipped nor projected before the first gradient;
+    "uniform" in the ball, clipped to [0, 1]; "uniform-unclipped".
+    """
+    eps, step_size = per_image(budget.eps, x), per_image(budget.step_size, x)
+    # Clipping the bounds once equals projecting and then clipping at every step.
+    lower, upper = (x - eps).clamp(0, 1), (x + eps).clamp(0, 1)
+    x_adv = _start(x, eps, start, rng)
+    for k in range(budget.num_steps):
+        x_adv = x_adv.detach().requires_grad_()
+        with torch.enable_grad():
+            logits = model(x_adv)
+            # The sum, not the mean: a mean can underflow in half precision, and sign(0) = 0.
+            (gradient,) = torch.autograd.grad(loss(logits).sum(), x_adv)
+        if observe is not None:
+            observe(k, x_adv.detach(), logits.detach())
+        x_adv = torch.clamp(x_adv.detach() + step_size * gradient.sign(), lower, upper)
+    return x_adv.detach()
+
+
+def _start(x: Tensor, eps: float | Tensor, start: Start, rng: Draws) -> Tensor:
+    if start == "gaussian":
+        return x + GAUSSIAN_SCALE * rng.normal(x)
+    if start == "uniform":
+        return (x + (2 * rng.uniform(x) - 1) * eps).clamp(0, 1)
+    if start == "uniform-unclipped":
+        return x + (2 * rng.uniform(x) - 1) * eps
+    return x

@@ -1,0 +1,1 @@
+"""A model, test images and an attack make one row per example."""

@@ -1,0 +1,1 @@
+"""What a method is made of: the contract, per-sample losses and shared class mathematics."""

@@ -1,0 +1,64 @@
+"""The family of DAFA: TRADES with one weight per class, set once after a warm-up."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from fairbench.attacks.budget import Budget
+from fairbench.data.batch import Batch
+from fairbench.objectives import classes
+from fairbench.objectives.contract import (
+    AdversarialObjective,
+    Context,
+    EpochStats,
+    LossTerms,
+    Needs,
+    per_class,
+)
+from fairbench.objectives.trades import trades_terms
+
+
+class ClassWeightedTrades(AdversarialObjective):
+    """TRADES whose class weights w scale radius, step, cross-entropy and KL, each on its own switch.
+
+    w is one until the end of epoch `warmup_epochs`; then it follows from the adversarial
+    predictions of that epoch (`distance_aware_weights`) and stays. A subclass brings `perturb` and a
+    `Config` with: beta, strength, warmup_epochs, scale_margin, scale_step, scale_loss, scale_kl,
+    weight_rule, ties, min_weight, max_weight, bn_order.
+    """
+
+    @dataclass
+    class State:
+        weight: Tensor = per_class(1.0)  # (C,)
+
+    needs = Needs(epoch_stats=frozenset({"robust_probability"}))
+
+    def budget(self, y: Tensor, ctx: Context) -> Budget:
+        if not self.config.scale_margin:
+            return ctx.budget
+        return ctx.budget.scale(self.state.weight[y], step=self.config.scale_step)
+
+    def loss(self, model: nn.Module, batch: Batch, adversary: Any, ctx: Context) -> LossTerms:
+        weight = self.state.weight[batch.y]
+        scaled = {"clean": self.config.scale_loss, "robust": self.config.scale_kl}
+        return trades_terms(
+            model,
+            batch,
+            adversary,
+            beta=self.config.beta,
+            bn_order=self.config.bn_order,
+            weight={term: weight for term, on in scaled.items() if on},
+        )
+
+    def on_epoch_end(self, stats: EpochStats, ctx: Context) -> None:
+        config = self.config
+        if ctx.epoch == config.warmup_epochs:
+            similarity = stats.of_every_class("robust_probability")
+            weight = classes.distance_aware_weights(
+                similarity, config.strength, rule=config.weight_rule, ties=config.ties
+            )
+            if config.min_weight is not None or config.max_weight is not None:
+                weight = weight.clamp(config.min_weight, config.max_weight)
+            self.state.weight = weight
+        ctx.log("weight", self.state.weight)

@@ -1,0 +1,263 @@
+"""The contract between a method and the house.
+
+A method says how to perturb a batch and which loss to take; the house does everything else: the
+attack loop, the modes of BatchNorm, backward and optimiser, class statistics, logging, checkpoints,
+resume. Three rules keep that possible:
+
+* `budget`, `perturb` and `loss` are pure: they read `self.state` and change nothing. Weight
+  perturbation may call `loss` on a perturbed copy, a test may call it twice.
+* State changes in the `on_...` hooks only, and lives in the declared `State` only.
+* The model is an argument, never stored; randomness comes from `ctx.rng` only.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from fairbench.attacks.budget import Budget
+from fairbench.attacks.draws import Draws
+from fairbench.core.errors import ConfigError, ContractError, EmptyClassError, suggest
+from fairbench.data.batch import Batch
+
+Adversary = Tensor | Mapping[str, Tensor]
+"""What `perturb` returns: x_adv (B, C, H, W), or several such images by name."""
+
+
+@dataclass(frozen=True)
+class DataInfo:
+    """What a method may know about the training data."""
+
+    num_classes: int
+    class_count: tuple[int, ...]  # (C,) training images of each class
+    image_shape: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a method asks of the house.
+
+    `epoch_stats`: class statistics of the training epoch, see `EpochStats`. `attack_bn`: BatchNorm
+    during `perturb`; "train" uses batch statistics and updates the running ones at each step.
+    """
+
+    epoch_stats: frozenset[str] | set[str] = frozenset()
+    attack_bn: Literal["eval", "train"] = "eval"
+
+
+@dataclass(frozen=True)
+class Context:
+    """Where training stands: given to every method of an objective.
+
+    `epoch` is in 1..num_epochs, `step` in 0..num_steps-1 within the epoch. In `perturb`, `budget` is
+    what the objective's own `budget` returned for the batch; elsewhere it is the protocol's.
+    """
+
+    epoch: int
+    num_epochs: int
+    step: int
+    num_steps: int
+    budget: Budget
+    rng: Callable[[str], Draws]
+    """`rng("attack")`: draws for that purpose in this very step, the same for every method."""
+    log: Callable[[str, Tensor | float], None]
+    """`log("weight", w)`: keep a number or a (C,) vector with the epoch's record."""
+
+
+@dataclass(frozen=True)
+class EpochStats:
+    """Class statistics of one training epoch, over all its augmented images.
+
+    Measured on the outputs of `loss`, before each step's update. Clean and robust refer to the
+    `logits` and `logits_adv` that `loss` returned. A class without a sample has NaN.
+    """
+
+    count: Tensor  # (C,) samples seen
+    clean_accuracy: Tensor  # (C,)
+    robust_accuracy: Tensor  # (C,)
+    robust_probability: Tensor  # (C, C) float64: mean softmax(logits_adv) of class i; only when asked for
+
+    def of_every_class(self, name: str) -> Tensor:
+        """The statistic `name`. Raises EmptyClassError when a class had no sample in the epoch."""
+        absent = (self.count == 0).nonzero().flatten().tolist()
+        if absent:
+            raise EmptyClassError(f"no training image of class {absent[0]} was seen in this epoch.")
+        value: Tensor = getattr(self, name)
+        return value
+
+
+EPOCH_STATS = frozenset({"clean_accuracy", "robust_accuracy", "robust_probability"})
+
+
+class LossTerms:
+    """The loss of one batch, by name and before any mean.
+
+    Each term is per sample (B,), or a scalar that is added as it is. The loss is the sum over terms
+    of mean_b(weight_b term_b), the mean over B samples; a term named in `divide_by_weight` is
+    divided by the sum of its weights instead (FRL). Weights (B,) are detached.
+
+    `logits` and `logits_adv` are the clean and adversarial outputs of this very loss; the house
+    takes the class statistics from them.
+    """
+
+    def __init__(
+        self,
+        *,
+        logits: Tensor | None = None,
+        logits_adv: Tensor | None = None,
+        weight: Mapping[str, Tensor] | None = None,
+        divide_by_weight: tuple[str, ...] = (),
+        **terms: Tensor,
+    ) -> None:
+        self.terms = terms
+        self.weight = {name: value.detach() for name, value in (weight or {}).items()}
+        self.divide_by_weight = divide_by_weight
+        self.logits = None if logits is None else logits.detach()
+        self.logits_adv = None if logits_adv is None else logits_adv.detach()
+
+    def reduced(self) -> dict[str, Tensor]:
+        """Each term's contribution to the loss: scalars."""
+        return {name: self._reduce(name, value) for name, value in self.terms.items()}
+
+    def total(self) -> Tensor:
+        """The scalar loss."""
+        return torch.stack(list(self.reduced().values())).sum()
+
+    def _reduce(self, name: str, value: Tensor) -> Tensor:
+        weight = self.weight.get(name)
+        if value.dim() == 0:
+            return value
+        if weight is None:
+            return value.mean()
+        weight = weight.to(value.dtype)
+        divisor = weight.sum() if name in self.divide_by_weight else len(value)
+        return (weight * value).sum() / divisor
+
+
+def per_class(fill: float) -> Any:
+    """A state field (C,), float64, filled with `fill` at the start."""
+    return field(default=None, metadata={"axes": 1, "fill": fill})
+
+
+def per_class_pair(fill: float) -> Any:
+    """A state field (C, C), float64, filled with `fill` at the start."""
+    return field(default=None, metadata={"axes": 2, "fill": fill})
+
+
+class AdversarialObjective:
+    """A method of adversarial training. Subclass, decorate with `@method`, write `perturb` and `loss`."""
+
+    name: ClassVar[str]
+    tags: ClassVar[tuple[str, ...]]
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        """Hyper-parameters: a frozen dataclass of numbers, strings and flags with defaults."""
+
+    @dataclass
+    class State:
+        """What survives a resume: `per_class` fields, numbers and flags. Nothing outside it does."""
+
+    needs: ClassVar[Needs | Callable[[Any], Needs]] = Needs()
+    """Fixed, or a static function of the configuration."""
+
+    config: Any
+    state: Any
+
+    def __init__(self, config: Any, info: DataInfo, device: torch.device) -> None:
+        self.config = config
+        self.info = info
+        self.state = _initial_state(type(self).State, info.num_classes, device)
+
+    def budget(self, y: Tensor, ctx: Context) -> Budget:
+        """The budget of samples with labels `y` (B,); the protocol's unless a method widens or narrows it."""
+        return ctx.budget
+
+    def perturb(self, model: nn.Module, batch: Batch, ctx: Context) -> Adversary:
+        """Adversarial images within `ctx.budget` and [0, 1]. Parameters receive no gradient here."""
+        raise ContractError(f"method {self.name!r} does not define perturb().")
+
+    def loss(self, model: nn.Module, batch: Batch, adversary: Any, ctx: Context) -> LossTerms:
+        """The loss terms; the model is in train mode, and the order of forwards fixes its BatchNorm statistics."""
+        raise ContractError(f"method {self.name!r} does not define loss().")
+
+    def on_epoch_start(self, ctx: Context) -> None:
+        """Before the first batch of an epoch."""
+
+    def on_step_end(self, batch: Batch, terms: LossTerms, ctx: Context) -> None:
+        """After the optimiser step."""
+
+    def on_epoch_end(self, stats: EpochStats, ctx: Context) -> None:
+        """After the last batch of an epoch."""
+
+    def resolved_needs(self) -> Needs:
+        """What this configuration needs. Raises ContractError for a statistic the house does not keep."""
+        needs = type(self).needs
+        resolved = needs if isinstance(needs, Needs) else needs(self.config)
+        for name in sorted(set(resolved.epoch_stats) - EPOCH_STATS):
+            raise ContractError(
+                f"method {self.name!r} needs the epoch statistic {name!r}, which does not exist.",
+                hint=f"one of: {', '.join(sorted(EPOCH_STATS))}",
+            )
+        return resolved
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The state as tensors; numbers become 0-dimensional."""
+        values = {f.name: getattr(self.state, f.name) for f in dataclasses.fields(self.state)}
+        return {name: v if isinstance(v, Tensor) else torch.tensor(v) for name, v in values.items()}
+
+    def load_state_dict(self, saved: Mapping[str, Tensor]) -> None:
+        """Put a saved state back. Raises ContractError when its fields are not the declared ones."""
+        fields = {f.name for f in dataclasses.fields(self.state)}
+        if fields != set(saved):
+            raise ContractError(
+                f"the saved state of {self.name!r} has {sorted(saved)}, the method declares {sorted(fields)}."
+            )
+        for name, value in saved.items():
+            now = getattr(self.state, name)
+            setattr(self.state, name, value.to(now.device) if isinstance(now, Tensor) else value.item())
+
+
+def _initial_state(state: type, num_classes: int, device: torch.device) -> Any:
+    filled = {
+        f.name: torch.full(
+            (num_classes,) * f.metadata["axes"], f.metadata["fill"], dtype=torch.float64, device=device
+        )
+        for f in dataclasses.fields(state)
+        if "axes" in f.metadata
+    }
+    return state(**filled)
+
+
+Method = TypeVar("Method", bound=type[AdversarialObjective])
+
+
+def method(name: str, *, tags: tuple[str, ...] = ()) -> Callable[[Method], Method]:
+    """Class decorator: give a method its name and tags. Raises ContractError for a class that cannot be one."""
+
+    def named(cls: Method) -> Method:
+        if not (isinstance(cls, type) and issubclass(cls, AdversarialObjective)):
+            raise ContractError(f"method {name!r}: {cls!r} is not a subclass of AdversarialObjective.")
+        for part in ("Config", "State"):
+            if not dataclasses.is_dataclass(getattr(cls, part)):
+                raise ContractError(f"method {name!r}: {part} is not a dataclass.", hint="decorate it with @dataclass")
+        cls.name, cls.tags = name, tags
+        return cls
+
+    return named
+
+
+def build_config(cls: type[AdversarialObjective], options: Mapping[str, Any]) -> Any:
+    """`cls.Config(**options)`. Raises ConfigError for an unknown option, with the known ones."""
+    known = [f.name for f in dataclasses.fields(cls.Config)]
+    for name in options:
+        if name not in known:
+            close = suggest(name, known)
+            raise ConfigError(
+                f"method {cls.name!r} has no option {name!r}.",
+                hint=f"it accepts: {', '.join(known) or 'none'}" + (f"\ndid you mean: {close}" if close else ""),
+            )
+    return cls.Config(**options)

@@ -1,0 +1,36 @@
+"""Training curves: one JSON line per finished epoch in `epochs.jsonl`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from fairbench.core.files import write_atomic
+
+FILE = "epochs.jsonl"
+
+
+def append_epoch(folder: Path, row: dict[str, Any]) -> None:
+    """Add the record of one epoch."""
+    with (folder / FILE).open("a") as file:
+        file.write(json.dumps(row, allow_nan=False) + "\n")
+
+
+def read_epochs(folder: Path) -> list[dict[str, Any]]:
+    """The finished epochs in order; a last line that a crash cut short does not count."""
+    path = folder / FILE
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_text().splitlines():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    return rows
+
+
+def keep_epochs(folder: Path, last: int) -> None:
+    """Forget what was written after epoch `last`: training continues from there."""
+    rows = [row for row in read_epochs(folder) if row["epoch"] <= last]
+    text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
+    write_atomic(folder / FILE, lambda file: file.write(text.encode()))

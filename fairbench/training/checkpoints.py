@@ -1,0 +1,63 @@
+"""Checkpoints as safetensors: model weights, and the full state for an exact resume. No pickle."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from fairbench.core.errors import CheckpointError
+from fairbench.core.files import write_atomic
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+    """Write tensors atomically, with `about` (plain data) as JSON in the header."""
+    held = {name: tensor.detach().to("cpu").clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
+    data = save(held, metadata={"fairbench": json.dumps(about)})
+    write_atomic(path, lambda file: file.write(data))
+
+
+def read_tensors(path: Path, device: torch.device | str = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors in a safetensors file and what `write_tensors` said about them.
+
+    Raises CheckpointError when the file is missing, cut short or not safetensors.
+    """
+    try:
+        with safetensors.safe_open(path, framework="pt", device=str(device)) as file:
+            about = json.loads((file.metadata() or {}).get("fairbench", "{}"))
+            return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118 (not a dict)
+    except (OSError, ValueError, safetensors.SafetensorError) as error:
+        raise CheckpointError(
+            f"cannot read the checkpoint {path}: {error}.",
+            hint="the file is missing, cut short or damaged; delete it and run again to train from the start",
+        ) from error
+
+
+def load_weights(model: nn.Module, weights: Mapping[str, Tensor], origin: str) -> None:
+    """Copy `weights` into `model`.
+
+    Raises CheckpointError that says whether the architecture, the input or the number of classes differs.
+    """
+    wanted = model.state_dict()
+    optional = {name for name in wanted if name.endswith("num_batches_tracked")}
+    missing = sorted(set(wanted) - set(weights) - optional)
+    unknown = sorted(set(weights) - set(wanted))
+    if missing or unknown:
+        shown = [f"lacks {name}" for name in missing[:3]] + [f"has {name}" for name in unknown[:3]]
+        raise CheckpointError(
+            f"{origin} is a checkpoint of another architecture: it {', it '.join(shown)} "
+            f"({len(missing)} missing, {len(unknown)} unknown of {len(wanted)}).",
+            hint="name the architecture it was trained with: --model (see: fairbench list models)",
+        )
+    for name, tensor in weights.items():
+        if tensor.shape != wanted[name].shape:
+            raise CheckpointError(
+                f"{origin} does not fit: {name} has shape {tuple(tensor.shape)}, the model expects "
+                f"{tuple(wanted[name].shape)}.",
+                hint="it was trained for another number of classes or image size: check --dataset and --model",
+            )
+    model.load_state_dict({**{name: wanted[name] for name in optional}, **weights})

@@ -1,0 +1,77 @@
+"""Class statistics of an epoch, gathered on the device without asking it for a value."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from fairbench.data.batch import Batch
+from fairbench.objectives.classes import class_indicator
+from fairbench.objectives.contract import EpochStats, LossTerms
+from fairbench.objectives.losses import log_probabilities
+
+
+class EpochTotals:
+    """Running sums of one epoch. All of it is float64 tensors, so an epoch can be saved half-way."""
+
+    def __init__(self, num_classes: int, wanted: Iterable[str], device: torch.device) -> None:
+        def zeros(*shape: int) -> Tensor:
+            return torch.zeros(shape, dtype=torch.float64, device=device)
+
+        self.num_classes = num_classes
+        self.sums = {
+            "count": zeros(num_classes),
+            "clean_correct": zeros(num_classes),
+            "clean_seen": zeros(),
+            "robust_correct": zeros(num_classes),
+            "robust_seen": zeros(),
+            "loss": zeros(),
+            "steps": zeros(),
+            "excess": torch.full((), -torch.inf, dtype=torch.float64, device=device),
+        }
+        if "robust_probability" in set(wanted):
+            self.sums["robust_probability"] = zeros(num_classes, num_classes)
+
+    @torch.no_grad()
+    def add(self, batch: Batch, terms: LossTerms, reduced: dict[str, Tensor], loss: Tensor, excess: Tensor) -> None:
+        """Count one batch: its loss, the class-wise hits and how far `perturb` left its budget (B,)."""
+        sums = self.sums
+        indicator = class_indicator(batch.y, self.num_classes, torch.float64)  # (B, C)
+        sums["count"] += indicator.sum(0)
+        for kind, logits in (("clean", terms.logits), ("robust", terms.logits_adv)):
+            if logits is not None:
+                hit = (logits.argmax(1) == batch.y).double()
+                sums[f"{kind}_correct"] += hit @ indicator
+                sums[f"{kind}_seen"] += len(hit)
+        if "robust_probability" in sums and terms.logits_adv is not None:
+            sums["robust_probability"] += indicator.T @ log_probabilities(terms.logits_adv).exp().double()
+        for name, value in reduced.items():
+            key = f"term.{name}"
+            sums[key] = sums.get(key, torch.zeros_like(sums["loss"])) + value.detach().double()
+        sums["loss"] += loss.detach().double()
+        sums["steps"] += 1
+        sums["excess"] = torch.maximum(sums["excess"], excess.max().double())
+
+    def stats(self) -> EpochStats:
+        """The epoch's class statistics; NaN for what was never seen."""
+        sums = self.sums
+
+        def rate(kind: str) -> Tensor:
+            return torch.where(sums[f"{kind}_seen"] > 0, sums[f"{kind}_correct"] / sums["count"], torch.nan)
+
+        probability = sums.get("robust_probability", torch.zeros(0, dtype=torch.float64))
+        return EpochStats(
+            count=sums["count"],
+            clean_accuracy=rate("clean"),
+            robust_accuracy=rate("robust"),
+            robust_probability=probability / sums["count"][:, None] if len(probability) else probability,
+        )
+
+    def mean_loss(self) -> float:
+        """Mean of the batch losses so far; NaN or infinite when training diverged."""
+        return float(self.sums["loss"] / self.sums["steps"])
+
+    def mean_terms(self) -> dict[str, float]:
+        """Mean over batches of each loss term."""
+        steps = float(self.sums["steps"])
+        return {key[5:]: float(v) / steps for key, v in self.sums.items() if key.startswith("term.")}

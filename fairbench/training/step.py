@@ -1,0 +1,169 @@
+"""One training step: budget, attack, loss, update. The order is the same for every method."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from fairbench.attacks.budget import Budget, excess
+from fairbench.core.errors import ContractError
+from fairbench.data.batch import Batch
+from fairbench.objectives.contract import AdversarialObjective, Adversary, Context, LossTerms
+from fairbench.training.statistics import EpochTotals
+
+BUDGET_TOLERANCE = 1e-6  # float32 projection can exceed the radius by one unit in the last place
+
+
+@contextmanager
+def attack_mode(model: nn.Module, batch_norm: Literal["eval", "train"]) -> Iterator[None]:
+    """The model as an attack sees it: BatchNorm in the given mode, parameters frozen. Ends in train mode."""
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    model.train(batch_norm == "train")
+    for parameter in trainable:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trainable:
+            parameter.requires_grad_(True)
+        model.train()
+
+
+def training_step(
+    model: nn.Module,
+    objective: AdversarialObjective,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    ctx: Context,
+    totals: EpochTotals,
+    *,
+    check: bool = False,
+) -> Tensor:
+    """Train on one batch and count it in `totals`; returns the loss, a scalar on the device.
+
+    With `check` the contract is verified at once, with a precise message, at the cost of host
+    syncs. Without it only the largest budget excess is kept, for the end of the epoch.
+    """
+    batch_norm = objective.resolved_needs().attack_bn
+    ctx = replace(ctx, budget=objective.budget(batch.y, ctx))
+    before = [buffer.clone() for buffer in model.buffers()] if check else []
+    with attack_mode(model, batch_norm):
+        adversary = detached(objective.perturb(model, batch, ctx))
+        if check:
+            check_adversary(objective, batch, adversary, ctx.budget)
+            if batch_norm == "eval":
+                check_untouched(objective, model, before)
+    terms = objective.loss(model, batch, adversary, ctx)
+    if check:
+        check_terms(objective, batch, terms)
+    reduced = terms.reduced()
+    loss = torch.stack(list(reduced.values())).sum()
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+    totals.add(batch, terms, reduced, loss, worst_excess(batch, adversary, ctx.budget))
+    objective.on_step_end(batch, terms, ctx)
+    return loss.detach()
+
+
+def detached(adversary: Adversary) -> Adversary:
+    if isinstance(adversary, Tensor):
+        return adversary.detach()
+    return {name: value.detach() for name, value in adversary.items()}
+
+
+def images_of(batch: Batch, adversary: Adversary) -> dict[str, Tensor]:
+    """The adversarial images in what `perturb` returned, by name."""
+    named = {"x_adv": adversary} if isinstance(adversary, Tensor) else dict(adversary)
+    return {name: value for name, value in named.items() if value.shape == batch.x.shape}
+
+
+def worst_excess(batch: Batch, adversary: Adversary, budget: Budget) -> Tensor:
+    """How far each sample leaves its budget in the worst of its images: (B,)."""
+    images = images_of(batch, adversary).values()
+    return torch.stack([excess(batch.x, image, budget) for image in images]).amax(0)
+
+
+def check_adversary(
+    objective: AdversarialObjective, batch: Batch, adversary: Adversary, budget: Budget
+) -> None:
+    """Raise ContractError unless every adversarial image is finite, in [0, 1] and in its own ball."""
+    images = images_of(batch, adversary)
+    if not images:
+        raise ContractError(
+            f"method {objective.name!r}: perturb() returned no images of shape {tuple(batch.x.shape)}.",
+            hint="return x_adv, or a dict of such tensors",
+        )
+    for name, image in images.items():
+        if image.dtype != batch.x.dtype or image.device != batch.x.device:
+            raise ContractError(
+                f"method {objective.name!r}: {name} is {image.dtype} on {image.device}, "
+                f"the batch is {batch.x.dtype} on {batch.x.device}."
+            )
+        if not bool(torch.isfinite(image).all()):
+            raise ContractError(f"method {objective.name!r}: {name} has values that are not finite.")
+        if bool((image < 0).any() | (image > 1).any()):
+            raise ContractError(
+                f"method {objective.name!r}: {name} leaves [0, 1]: {float(image.min()):.4f} to {float(image.max()):.4f}."
+            )
+        outside = excess(batch.x, image, budget)
+        wrong = outside > BUDGET_TOLERANCE
+        if bool(wrong.any()):
+            distance = (image - batch.x).abs().flatten(1).amax(1)
+            worst = int(outside.argmax())
+            radius = budget.eps if isinstance(budget.eps, float) else budget.eps[worst]
+            found = sorted(set(batch.y[wrong].tolist()))
+            raise ContractError(
+                f"method {objective.name!r}: perturb() left the budget: |{name} - x| = {float(distance[worst]):.4f} > "
+                f"{float(radius):.4f} for {int(wrong.sum())} of {len(batch.y)} samples "
+                f"(classes {', '.join(map(str, found[:8]))}{', ...' if len(found) > 8 else ''}).",
+                hint="pass budget=ctx.budget to the attack; to widen margins on purpose, override budget()",
+            )
+
+
+def check_untouched(objective: AdversarialObjective, model: nn.Module, before: list[Tensor]) -> None:
+    """Raise ContractError when an attack in eval mode changed a buffer (BatchNorm statistics)."""
+    if not all(torch.equal(old, new) for old, new in zip(before, model.buffers(), strict=True)):
+        raise ContractError(
+            f"method {objective.name!r}: perturb() changed the model's BatchNorm statistics.",
+            hint='leave the model\'s mode to the house, or declare Needs(attack_bn="train")',
+        )
+
+
+def check_terms(objective: AdversarialObjective, batch: Batch, terms: LossTerms) -> None:
+    """Raise ContractError unless the loss is made of scalars and per-sample terms that carry gradient."""
+    if not isinstance(terms, LossTerms) or not terms.terms:
+        raise ContractError(f"method {objective.name!r}: loss() must return LossTerms with at least one term.")
+    for name, value in terms.terms.items():
+        if value.dim() != 0 and value.shape != batch.y.shape:
+            raise ContractError(
+                f"method {objective.name!r}: the loss term {name!r} has shape {tuple(value.shape)}.",
+                hint=f"return one value per sample, {tuple(batch.y.shape)}, or a scalar; the house takes the mean",
+            )
+    for name in [*terms.weight, *terms.divide_by_weight]:
+        if name not in terms.terms or name not in terms.weight:
+            raise ContractError(
+                f"method {objective.name!r}: LossTerms weights {name!r}, which is not a weighted term.",
+                hint=f"terms: {', '.join(terms.terms)}; weights: {', '.join(terms.weight) or 'none'}",
+            )
+    if not any(value.requires_grad for value in terms.terms.values()):
+        raise ContractError(f"method {objective.name!r}: no loss term carries a gradient to the model.")
+    if terms.logits_adv is None and "robust_probability" in objective.resolved_needs().epoch_stats:
+        raise ContractError(
+            f"method {objective.name!r} needs robust statistics, but loss() returned no logits_adv.",
+            hint="return LossTerms(..., logits_adv=logits_adv)",
+        )
+
+
+def check_epoch(objective: AdversarialObjective, totals: EpochTotals, epoch: int) -> None:
+    """Raise ContractError when `perturb` left its budget anywhere in the epoch."""
+    largest = float(totals.sums["excess"])
+    if not largest <= BUDGET_TOLERANCE:
+        raise ContractError(
+            f"method {objective.name!r}: perturb() left its budget or [0, 1] by {largest:.4g} in epoch {epoch}."
+        )
+
+
