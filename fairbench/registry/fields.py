@@ -1,0 +1,63 @@
+"""The types that entries of the registry are made of."""
+
+import re
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
+from pydantic_core import PydanticCustomError
+
+NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
+"""Names become parts of paths: lower-case letters, digits and hyphens."""
+
+_FRACTION = re.compile(r"\s*([-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)\s*/\s*([0-9.]+(?:[eE][-+]?[0-9]+)?)\s*")
+
+
+def wrong(message: str, *path: str | int) -> PydanticCustomError:
+    """The error for a mistake that only shows at `path`, relative to the value being validated."""
+    return PydanticCustomError("fault", "{message}", {"message": message, "path": path})
+
+
+def parse_fraction(value: Any) -> Any:
+    """The float that a text such as "8/255" means; anything else as it is."""
+    match = _FRACTION.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        return value
+    try:
+        return float(match[1]) / float(match[2])
+    except (ValueError, ZeroDivisionError):
+        return value
+
+
+def _check_pixel_units(value: float, info: ValidationInfo) -> float:
+    if value < 0:
+        raise wrong(f"expected a number of at least 0, got {value:g}")
+    if value > 1:
+        close = f"; {value:g} looks like {value:g}/255: write {value:g}/255" if value <= 255 else ""
+        raise wrong(f"{info.field_name} is in units of [0, 1]{close}")
+    return value
+
+
+Number = Annotated[float, BeforeValidator(parse_fraction)]
+PixelNumber = Annotated[Number, AfterValidator(_check_pixel_units)]
+Texts = Annotated[tuple[str, ...], Field(strict=False)]
+Target = Annotated[str, Field(pattern=r"^[^:\s]([^:]*[^:\s])?(:[A-Za-z_][A-Za-z0-9_]*)?$")]
+
+
+class Model(BaseModel):
+    """Frozen, strict about types, closed to unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
+
+
+class Entry(Model):
+    """Anything with a name in the registry."""
+
+    name: str = Field(description="the key in registry.yaml; not written again inside the entry")
+
+
+def distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """`values`, refused when one is given twice."""
+    for index, value in enumerate(values):
+        if value in values[:index]:
+            raise wrong(f"{value!r} is given twice", index)
+    return values

@@ -1,0 +1,222 @@
+"""From registry files, plugin files and entry points to one validated `Registry`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fairbench.core.errors import ConfigError
+from fairbench.registry.declare import KINDS, Declarations, Declared
+from fairbench.registry.faults import fault_error, show
+from fairbench.registry.methods import MethodResolver
+from fairbench.registry.plugin import parse_target
+from fairbench.registry.protocol import AnyProtocol, PerMethodProtocol, Protocol
+from fairbench.registry.registry import Registry
+from fairbench.registry.schema import (
+    ATTACK_KINDS,
+    AttackEntry,
+    DatasetEntry,
+    ModelEntry,
+    SuiteEntry,
+)
+from fairbench.registry.source import read_source
+
+BUILT_IN_LABEL = "fairbench/registry.yaml"
+
+
+def load_registry(files: Sequence[Path] = (), *, entry_points: bool = True) -> Registry:
+    """Our registry, extended by `files` (registry .yaml, or a .py with one method) and by entry points.
+
+    Raises one ConfigError with every fault of every file, collisions of names included. A method whose
+    plugin cannot be used does not raise: it is in `Registry.broken`.
+    """
+    plugin_files = [path for path in files if path.suffix == ".py"]
+    sources = [read_source(built_in_file(), BUILT_IN_LABEL)]
+    sources += [read_source(path) for path in files if path.suffix != ".py"]
+    declarations = Declarations(sources)
+    methods = MethodResolver(declarations, plugin_files, entry_points)
+    methods.resolve()
+    protocols = ProtocolResolver(declarations)
+    registry = Registry(
+        methods=methods.entries,
+        datasets=_datasets(declarations),
+        models=_models(declarations),
+        attacks=_attacks(declarations),
+        protocols=protocols.resolve(),
+        suites=_suites(declarations),
+        plugins=methods.plugins,
+        broken=tuple(methods.broken.values()),
+        origins={
+            **{(kind, name): entry.origin for kind in KINDS for name, entry in declarations.of(kind).items()},
+            **{("method", name): origin for name, origin in methods.origins.items()},
+        },
+    )
+    _check_references(registry, declarations, methods.names())
+    if declarations.faults:
+        raise fault_error(declarations.faults)
+    return registry
+
+
+def built_in_file() -> Path:
+    """Our own registry.yaml: inside the installed package, or at the top of a clone."""
+    package = Path(__file__).resolve().parents[1]
+    for folder in (package, package.parent):
+        if (path := folder / "registry.yaml").is_file():
+            return path
+    raise ConfigError(
+        f"fairbench's own registry.yaml is missing from {package}.", hint="install fairbench again"
+    )
+
+
+class ProtocolResolver:
+    """Protocols with what they extend filled in."""
+
+    def __init__(self, declarations: Declarations) -> None:
+        self.declarations = declarations
+        self._resolved: dict[str, AnyProtocol | None] = {}
+        self._visiting: list[str] = []
+
+    def resolve(self) -> dict[str, AnyProtocol]:
+        resolved = {
+            name: self._resolve(declared) for name, declared in self.declarations.of("protocol").items()
+        }
+        return {name: protocol for name, protocol in resolved.items() if protocol is not None}
+
+    def _resolve(self, declared: Declared) -> AnyProtocol | None:
+        if declared.name not in self._resolved:
+            self._visiting.append(declared.name)
+            self._resolved[declared.name] = self._build(declared)
+            self._visiting.pop()
+        return self._resolved[declared.name]
+
+    def _build(self, declared: Declared) -> AnyProtocol | None:
+        value = declared.value
+        if "extends" in value:
+            parent = self._parent(declared, value["extends"])
+            return None if parent is None else self._extend(declared, parent)
+        if "per_method" in value:
+            return self.declarations.validate(declared, PerMethodProtocol, value, "a per-method protocol")
+        return self.declarations.validate(declared, Protocol, value)
+
+    def _parent(self, declared: Declared, name: Any) -> Protocol | None:
+        known = self.declarations.of("protocol")
+        if not self.declarations.check_name(declared, ("extends",), "protocol", str(name), known):
+            return None
+        if name in self._visiting:
+            chain = " -> ".join((*self._visiting, name))
+            self.declarations.faults.append(declared.fault(("extends",), f"extends itself: {chain}"))
+            return None
+        parent = self._resolve(known[name])
+        if isinstance(parent, PerMethodProtocol):
+            message = f"{name!r} has no schedule of its own to extend"
+            self.declarations.faults.append(declared.fault(("extends",), message))
+            return None
+        return parent
+
+    def _extend(self, declared: Declared, parent: Protocol) -> Protocol | None:
+        """`parent` with what the child writes; only `epochs` scales, unless new milestones come with it."""
+        own = {key: value for key, value in declared.value.items() if key != "extends"}
+        epochs = own.get("epochs", parent.epochs)
+        countable = type(epochs) is int and epochs >= 1
+        rescaled = countable and "milestones" not in own
+        start = parent.published if rescaled else parent.with_epochs(epochs) if countable else parent
+        merged = _merge(start.model_dump(exclude={"name"}), own)
+        if rescaled:
+            merged["epochs"] = start.epochs
+        protocol = self.declarations.validate(declared, Protocol, merged)
+        if protocol is None or not rescaled:
+            return protocol
+        if isinstance(own.get("selection"), dict) and protocol.selection.last > epochs:
+            message = f"the last {protocol.selection.last} of {epochs} epochs"
+            self.declarations.faults.append(declared.fault(("selection", "last"), message))
+        return protocol.with_epochs(epochs)
+
+
+def _merge(base: dict[str, Any], own: dict[Any, Any]) -> dict[Any, Any]:
+    """`base` with `own` over it, one level deep: milestones and lists are replaced as a whole."""
+    merged: dict[Any, Any] = dict(base)
+    for key, value in own.items():
+        nested = key != "milestones" and isinstance(value, dict) and isinstance(base.get(key), dict)
+        merged[key] = {**base[key], **value} if nested else value
+    return merged
+
+
+def _datasets(declarations: Declarations) -> dict[str, DatasetEntry]:
+    entries: dict[str, DatasetEntry] = {}
+    for name, declared in declarations.of("dataset").items():
+        entry = declarations.validate(declared, DatasetEntry, declared.value)
+        if entry is not None and entry.path is not None:
+            entry = entry.model_copy(
+                update={"path": str(declared.source.folder / Path(entry.path).expanduser())}
+            )
+        if entry is not None:
+            entries[name] = entry
+    return entries
+
+
+def _models(declarations: Declarations) -> dict[str, ModelEntry]:
+    entries: dict[str, ModelEntry] = {}
+    for name, declared in declarations.of("model").items():
+        entry = declarations.validate(declared, ModelEntry, declared.value)
+        if entry is not None:
+            target = parse_target(entry.target)
+            if target.is_file:
+                path = declared.source.folder / Path(target.place).expanduser()
+                entry = entry.model_copy(update={"target": f"{path}:{target.class_name}"})
+            entries[name] = entry
+    return entries
+
+
+def _attacks(declarations: Declarations) -> dict[str, AttackEntry]:
+    entries: dict[str, AttackEntry] = {}
+    for name, declared in declarations.of("attack").items():
+        kind = declared.value.get("kind")
+        model = ATTACK_KINDS.get(kind) if isinstance(kind, str) else None
+        if model is None:
+            message = f"expected {' or '.join(ATTACK_KINDS)}, got {show(kind)}"
+            declarations.faults.append(declared.fault(("kind",), message))
+            continue
+        article = "an" if kind == "autoattack" else "a"
+        entry = declarations.validate(declared, model, declared.value, f"{article} {kind} attack")
+        if entry is not None:
+            entries[name] = entry
+    return entries
+
+
+def _suites(declarations: Declarations) -> dict[str, SuiteEntry]:
+    entries = {
+        name: declarations.validate(declared, SuiteEntry, declared.value)
+        for name, declared in declarations.of("suite").items()
+    }
+    return {name: entry for name, entry in entries.items() if entry is not None}
+
+
+def _check_references(registry: Registry, declarations: Declarations, methods: list[str]) -> None:
+    """Note every reference to a name that nobody declares; a declared name may be faulty itself."""
+    known = {kind: list(declarations.of(kind)) for kind in KINDS} | {"method": methods}
+
+    def check(declared: Declared, path: tuple[str | int, ...], kind: str, name: str) -> bool:
+        return declarations.check_name(declared, path, kind, name, known[kind])
+
+    for name, declared in declarations.of("method").items():
+        entry = registry.methods.get(name)
+        if entry is None:
+            continue
+        for dataset in declared.value.get("datasets", {}):
+            check(declared, ("datasets", dataset), "dataset", dataset)
+        own = (declared.value.get("official") or {}).get("protocol")
+        if own is None or not check(declared, ("official", "protocol"), "protocol", own):
+            continue
+        if isinstance(registry.protocols.get(own), PerMethodProtocol):
+            message = f"{own!r} means each method's official protocol; name that one"
+            declarations.faults.append(declared.fault(("official", "protocol"), message))
+    for name, declared in declarations.of("protocol").items():
+        protocol = registry.protocols.get(name)
+        if isinstance(protocol, Protocol) and "evaluation" in declared.value:
+            for index, attack in enumerate(protocol.evaluation):
+                check(declared, ("evaluation", index), "attack", attack)
+    for name, suite in registry.suites.items():
+        declared = declarations.of("suite")[name]
+        for kind in ("method", "dataset", "model"):
+            for index, member in enumerate(getattr(suite, f"{kind}s")):
+                check(declared, (f"{kind}s", index), kind, member)
+        check(declared, ("protocol",), "protocol", suite.protocol)

@@ -1,0 +1,226 @@
+"""Where methods come from: entry points, plugin files and YAML entries, joined by name."""
+
+import importlib.metadata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fairbench.core.errors import PluginError
+from fairbench.registry.declare import Declarations, Declared
+from fairbench.registry.faults import Fault, KeyPath, unknown_key
+from fairbench.registry.fields import NAME
+from fairbench.registry.plugin import PluginSource, describe, locate, parse_target
+from fairbench.registry.registry import BrokenPlugin
+from fairbench.registry.schema import MethodEntry
+
+GROUP = "fairbench.methods"
+"""Entry-point group: name = method name, value = module:Class."""
+
+
+@dataclass(frozen=True)
+class Provider:
+    """A class that offers itself under a name, without YAML."""
+
+    name: str
+    target: str
+    origin: str
+
+
+class MethodResolver:
+    """Joins providers with declared entries; broken ones are set aside, faults go to `declarations`."""
+
+    def __init__(self, declarations: Declarations, files: Sequence[Path], entry_points: bool) -> None:
+        self.declarations = declarations
+        self.providers: dict[str, Provider] = {}
+        self.entries: dict[str, MethodEntry] = {}
+        self.plugins: dict[str, PluginSource] = {}
+        self.broken: dict[str, BrokenPlugin] = {}
+        self.origins: dict[str, str] = {}
+        self._visiting: list[str] = []
+        if entry_points:
+            self._offer_entry_points()
+        for path in files:
+            self._offer_file(path)
+
+    def resolve(self) -> None:
+        """Fill `entries`, `plugins`, `broken` and `origins`."""
+        for name in self.names():
+            self._resolve(name)
+
+    def names(self) -> list[str]:
+        """Every method somebody declares, broken ones included."""
+        declared = self.declarations.of("method")
+        return list(dict.fromkeys([*declared, *self.providers, *self.broken]))
+
+    def _offer_entry_points(self) -> None:
+        for point in importlib.metadata.entry_points(group=GROUP):
+            package = f"{point.dist.name} {point.dist.version}" if point.dist else "an unknown package"
+            target = point.value.partition("[")[0].replace(" ", "")
+            provider = Provider(point.name, target, f"entry point of {package}")
+            if not NAME.fullmatch(point.name):
+                self._break(
+                    provider.name, provider.origin, "its name is not lower-case letters, digits and hyphens"
+                )
+            elif (other := self.providers.pop(point.name, None)) is not None:
+                reason = f"two packages offer it: {other.target} and {provider.target}; uninstall one"
+                self._break(point.name, f"{other.origin} and {provider.origin}", reason)
+            elif point.name in self.broken:
+                origin = f"{self.broken[point.name].origin} and {provider.origin}"
+                self._break(point.name, origin, self.broken[point.name].reason)
+            else:
+                self.providers[point.name] = provider
+
+    def _offer_file(self, path: Path) -> None:
+        try:
+            plugin = describe(locate(str(path)))
+        except PluginError as error:
+            self._break(path.stem, str(path), error.message)
+            return
+        name = plugin.name
+        if name is None or not NAME.fullmatch(name):
+            self._break(
+                path.stem, str(path), f"@method({name!r}): a name is lower-case letters, digits and hyphens"
+            )
+            return
+        provider = Provider(name, f"{plugin.path}:{plugin.class_name}", str(path))
+        if (other := self.providers.get(name)) is not None:
+            message = (
+                f"method {name!r} is already defined by {other.origin} ({other.target}); choose another name"
+            )
+            self.declarations.faults.append(Fault(str(path), 1, ("methods", name), message))
+            return
+        self.providers[name] = provider
+
+    def _break(self, name: str, origin: str, reason: str) -> None:
+        self.broken[name] = BrokenPlugin(name, origin, " ".join(reason.split()))
+
+    def _resolve(self, name: str) -> MethodEntry | None:
+        """The entry of `name` with its target and inherited settings; None when broken or faulty."""
+        if name in self.entries or name in self.broken:
+            return self.entries.get(name)
+        declared = self.declarations.of("method").get(name)
+        provider = self.providers.get(name)
+        if declared is not None:
+            return self._resolve_declared(declared, provider)
+        assert provider is not None
+        entry = MethodEntry(name=name, target=provider.target)
+        return self._finish(
+            entry, self._plugin(name, provider.target, Path(), provider.origin), provider.origin
+        )
+
+    def _resolve_declared(self, declared: Declared, provider: Provider | None) -> MethodEntry | None:
+        name = declared.name
+        if name in self.origins:  # seen before, and faulty
+            return None
+        self.origins[name] = declared.origin
+        entry = self.declarations.validate(declared, MethodEntry, declared.value)
+        if entry is None:
+            return None
+        if provider is not None and (
+            entry.extends is not None or entry.target not in (None, provider.target)
+        ):
+            message = (
+                f"method {name!r} is already defined by {provider.origin} ({provider.target}); "
+                "choose another name"
+            )
+            self.declarations.faults.append(declared.fault((), message))
+            return None
+        parent = None
+        if entry.extends is not None:
+            parent = self._parent(declared, entry.extends)
+            if parent is None:
+                return None
+        target = (
+            entry.target or (provider.target if provider else None) or (parent.target if parent else None)
+        )
+        if target is None:
+            reason = f"no entry point {name!r} in the group {GROUP}; install the package that provides it"
+            self._break(name, declared.origin, reason)
+            return None
+        if entry.target is None and parent is not None:
+            plugin: PluginSource | None = self.plugins[parent.name]
+        else:
+            plugin = self._plugin(name, target, declared.source.folder, declared.origin)
+        if plugin is None:
+            return None
+        entry = self._in_option_types(declared, entry, plugin).model_copy(update={"target": target})
+        return self._finish(entry if parent is None else inherit(entry, parent), plugin, declared.origin)
+
+    def _parent(self, declared: Declared, parent: str) -> MethodEntry | None:
+        if not self.declarations.check_name(declared, ("extends",), "method", parent, self.names()):
+            return None
+        if parent in (*self._visiting, declared.name):
+            chain = " -> ".join((*self._visiting, declared.name, parent))
+            self.declarations.faults.append(declared.fault(("extends",), f"extends itself: {chain}"))
+            return None
+        self._visiting.append(declared.name)
+        entry = self._resolve(parent)
+        self._visiting.pop()
+        if parent in self.broken:
+            reason = f"it extends {parent}: {self.broken[parent].reason}"
+            self._break(declared.name, declared.origin, reason)
+        return entry
+
+    def _plugin(self, name: str, target: str, base: Path, origin: str) -> PluginSource | None:
+        try:
+            return describe(locate(target, base), parse_target(target).class_name)
+        except PluginError as error:
+            self._break(name, origin, error.message)
+            return None
+
+    def _finish(self, entry: MethodEntry, plugin: PluginSource | None, origin: str) -> MethodEntry | None:
+        if plugin is None:
+            return None
+        self.entries[entry.name], self.plugins[entry.name] = entry, plugin
+        self.origins[entry.name] = origin
+        return entry
+
+    def _in_option_types(self, declared: Declared, entry: MethodEntry, plugin: PluginSource) -> MethodEntry:
+        """`entry` with its settings checked against the plugin's options, and in their types."""
+        if plugin.options is None:
+            return entry
+        who = entry.title or entry.name
+        config = self._typed(declared, ("config",), entry.config, plugin, who)
+        datasets = {
+            dataset: self._typed(declared, ("datasets", dataset), values, plugin, who)
+            for dataset, values in entry.datasets.items()
+        }
+        return entry.model_copy(update={"config": config, "datasets": datasets})
+
+    def _typed(
+        self, declared: Declared, path: KeyPath, values: dict[str, Any], plugin: PluginSource, who: str
+    ) -> dict[str, Any]:
+        options = plugin.options or {}
+        typed: dict[str, Any] = {}
+        for key, value in values.items():
+            try:
+                if key in options:
+                    typed[key] = options[key].accept(value)
+                else:
+                    self.declarations.faults.append(
+                        declared.fault((*path, key), unknown_key(key, who, options))
+                    )
+            except ValueError as error:
+                self.declarations.faults.append(declared.fault((*path, key), str(error)))
+        return typed
+
+
+def inherit(child: MethodEntry, parent: MethodEntry) -> MethodEntry:
+    """`child` with what it leaves open taken from `parent`. What the child sets beats the parent everywhere,
+    its `config` the parent's per-dataset values too."""
+    datasets = {
+        name: {key: value for key, value in values.items() if key not in child.config}
+        for name, values in parent.datasets.items()
+    }
+    for name, values in child.datasets.items():
+        datasets[name] = {**datasets.get(name, {}), **values}
+    return child.model_copy(
+        update={
+            "config": {**parent.config, **child.config},
+            "datasets": {name: values for name, values in datasets.items() if values},
+            "paper": child.paper or parent.paper,
+            "official": child.official or parent.official,
+            "cost": child.cost if "cost" in child.model_fields_set else parent.cost,
+        }
+    )

@@ -1,0 +1,155 @@
+"""Protocols: how everything is trained, selected and evaluated."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PrivateAttr, ValidationInfo, field_validator
+
+from fairbench.core.errors import ConfigError
+from fairbench.registry.fields import Entry, Model, Number, PixelNumber, Texts, distinct, wrong
+
+
+class Threat(Model):
+    """What the adversary of training may do."""
+
+    norm: Literal["linf"] = "linf"
+    eps: PixelNumber = Field(description="radius, pixel units of [0, 1]")
+
+
+class Budget(Model):
+    """How the adversary of training searches."""
+
+    step_size: PixelNumber = Field(description="pixel units of [0, 1]")
+    num_steps: int = Field(ge=1)
+
+
+class Optimizer(Model):
+    """SGD; weight decay applies to every parameter."""
+
+    lr: Number = Field(gt=0, description="of the first epochs")
+    momentum: Number = Field(default=0.9, ge=0, lt=1)
+    weight_decay: Number = Field(default=5e-4, ge=0)
+    nesterov: bool = True
+
+    @field_validator("nesterov")
+    @classmethod
+    def _needs_momentum(cls, nesterov: bool, info: ValidationInfo) -> bool:
+        if nesterov and info.data.get("momentum") == 0:
+            raise wrong("Nesterov needs a momentum above 0")
+        return nesterov
+
+
+class Augmentation(Model):
+    """Of training images only; a flip also needs the data set's `flip`."""
+
+    crop_padding: int = Field(
+        default=4, ge=0, description="pixels on each side before a random crop of the original size"
+    )
+    padding: Literal["zero", "reflect"] = "zero"
+    flip: bool = Field(default=True, description="mirror half of the images")
+
+
+class Selection(Model):
+    """Which epochs are evaluated."""
+
+    last: int = Field(default=5, ge=1, description="the last k epochs")
+
+
+class Subset(Model):
+    """The first images of each class only: a cheap rehearsal, never a result."""
+
+    train_per_class: int = Field(ge=1)
+    test_per_class: int = Field(ge=1)
+
+
+class Protocol(Entry):
+    """Threat model, budget, schedule, augmentation, selection rule and evaluation attacks."""
+
+    version: int = Field(ge=1, description="raised when the same name trains or evaluates differently")
+    source: str | None = Field(default=None, description="where the values were published")
+    threat: Threat
+    budget: Budget
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(default=128, ge=2)
+    optimizer: Optimizer
+    milestones: dict[int, Annotated[Number, Field(gt=0)]] = Field(
+        {}, description="from this epoch on: lr times the factor; factors do not multiply up"
+    )
+    augmentation: Augmentation = Augmentation()
+    selection: Selection = Selection()
+    evaluation: Texts = Field(default=(), description="attacks besides `clean`, which is always evaluated")
+    subset: Subset | None = None
+
+    _published: "Protocol | None" = PrivateAttr(None)
+
+    @field_validator("milestones", mode="before")
+    @classmethod
+    def _keys_back_from_json(cls, milestones: Any) -> Any:
+        if not isinstance(milestones, dict):
+            return milestones
+        return {int(key) if str(key).isdecimal() else key: factor for key, factor in milestones.items()}
+
+    @field_validator("milestones")
+    @classmethod
+    def _inside_the_run(cls, milestones: dict[int, float], info: ValidationInfo) -> dict[int, float]:
+        epochs = info.data.get("epochs")
+        for epoch in milestones:
+            if epochs is not None and not 1 <= epoch <= epochs:
+                raise wrong(f"milestone {epoch} is outside of the epochs 1..{epochs}", epoch)
+        return dict(sorted(milestones.items()))
+
+    @field_validator("selection")
+    @classmethod
+    def _selected_epochs_exist(cls, selection: Selection, info: ValidationInfo) -> Selection:
+        epochs = info.data.get("epochs")
+        if epochs is not None and selection.last > epochs:
+            raise wrong(f"the last {selection.last} of {epochs} epochs", "last")
+        return selection
+
+    @field_validator("evaluation")
+    @classmethod
+    def _each_attack_once(cls, evaluation: tuple[str, ...]) -> tuple[str, ...]:
+        return distinct(evaluation)
+
+    @property
+    def published(self) -> "Protocol":
+        """This protocol in its published length; itself unless `with_epochs` changed it."""
+        return self._published or self
+
+    @property
+    def published_epochs(self) -> int:
+        """The epochs that the milestones were published for."""
+        return self.published.epochs
+
+    def with_epochs(self, epochs: int) -> "Protocol":
+        """This protocol in `epochs` epochs: milestones in proportion, at most that many epochs selected.
+
+        Always from the published schedule, so `with_epochs(a).with_epochs(b)` is `with_epochs(b)`. A
+        milestone is rounded to the nearest epoch, at least 1; where two meet, the factor of the later holds.
+        Raises ConfigError for less than one epoch.
+        """
+        if epochs < 1:
+            raise ConfigError(f"protocol {self.name!r} in {epochs} epochs: at least 1 is needed.")
+        published = self.published
+        if epochs == published.epochs:
+            return published
+        milestones = {
+            max(1, round(epoch * epochs / published.epochs)): factor
+            for epoch, factor in published.milestones.items()
+        }
+        selection = Selection(last=min(published.selection.last, epochs))
+        scaled = published.model_copy(
+            update={"epochs": epochs, "milestones": milestones, "selection": selection}
+        )
+        scaled._published = published
+        return scaled
+
+
+class PerMethodProtocol(Entry):
+    """Each method under its own `official.protocol`."""
+
+    version: int = Field(ge=1)
+    source: str | None = None
+    per_method: Literal[True]
+
+
+AnyProtocol = Protocol | PerMethodProtocol

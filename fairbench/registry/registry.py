@@ -1,0 +1,123 @@
+"""The validated registry: entries by name, plugins by method, settings by method and data set."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fairbench.core.errors import ConfigError, PluginError, UnknownNameError, suggest
+from fairbench.registry.options import REQUIRED
+from fairbench.registry.plugin import PluginSource
+from fairbench.registry.protocol import AnyProtocol, Protocol
+from fairbench.registry.schema import (
+    AttackEntry,
+    DatasetEntry,
+    MethodEntry,
+    ModelEntry,
+    SuiteEntry,
+)
+from fairbench.registry.source import read_scalar
+
+
+@dataclass(frozen=True)
+class BrokenPlugin:
+    """A method that cannot be used: where it is declared, and why not, in one line."""
+
+    name: str
+    origin: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Registry:
+    """Everything that has a name. Made by `load_registry`; trusted from then on."""
+
+    methods: Mapping[str, MethodEntry] = field(default_factory=dict)
+    datasets: Mapping[str, DatasetEntry] = field(default_factory=dict)
+    models: Mapping[str, ModelEntry] = field(default_factory=dict)
+    attacks: Mapping[str, AttackEntry] = field(default_factory=dict)
+    protocols: Mapping[str, AnyProtocol] = field(default_factory=dict)
+    suites: Mapping[str, SuiteEntry] = field(default_factory=dict)
+    plugins: Mapping[str, PluginSource] = field(default_factory=dict)  # by method
+    broken: tuple[BrokenPlugin, ...] = ()
+    origins: Mapping[tuple[str, str], str] = field(default_factory=dict)  # (kind, name) -> where declared
+
+    def names(self, kind: str) -> list[str]:
+        """The usable names of a kind ("method", "dataset", ...), in the order of declaration."""
+        return list(self._entries(kind))
+
+    def get(self, kind: str, name: str, asked_by: str = "") -> Any:
+        """The entry `name` of a kind ("method", "dataset", ...).
+
+        Raises UnknownNameError, or PluginError for a method whose plugin is broken.
+        """
+        entries = self._entries(kind)
+        if name in entries:
+            return entries[name]
+        if kind == "method":
+            for plugin in self.broken:
+                if plugin.name == name:
+                    raise PluginError(
+                        f"method {name!r} cannot be used: {plugin.reason}.",
+                        hint=f"declared in: {plugin.origin}",
+                    )
+        raise UnknownNameError(kind, name, entries, asked_by=asked_by)
+
+    def plugin(self, name: str) -> PluginSource:
+        """What the source of method `name` says. Raises as `get` does."""
+        self.get("method", name)
+        return self.plugins[name]
+
+    def protocol_for(self, protocol: str, method: str) -> Protocol:
+        """The schedule of `method` under `protocol`: that protocol, or the method's own under `official`."""
+        chosen: AnyProtocol = self.get("protocol", protocol)
+        if isinstance(chosen, Protocol):
+            return chosen
+        entry: MethodEntry = self.get("method", method)
+        if entry.official is None or entry.official.protocol is None:
+            raise ConfigError(
+                f"method {method!r} has no official protocol, so {protocol!r} does not say how to train it.",
+                hint=f"choose one with --protocol, or write methods.{method}.official.protocol",
+            )
+        own: Protocol = self.get("protocol", entry.official.protocol)
+        return own
+
+    def method_config(self, name: str, dataset: str | None = None) -> dict[str, Any]:
+        """Every option of method `name` on `dataset`: defaults <- registry config <- the data set's values.
+
+        A plugin whose defaults cannot be read without running it contributes none.
+        """
+        entry: MethodEntry = self.get("method", name)
+        options = self.plugins[name].options or {}
+        defaults = {
+            option.name: option.default for option in options.values() if option.default is not REQUIRED
+        }
+        return {**defaults, **entry.config, **entry.datasets.get(dataset or "", {})}
+
+    def check_override(self, name: str, field: str, value: Any) -> Any:
+        """`value` for the option `field` of method `name`, in the option's type; text is read as in YAML.
+
+        For `--set methods.NAME.FIELD=VALUE`. Raises ConfigError that names the option, or those accepted.
+        """
+        options = self.plugin(name).options
+        if options is None:
+            return read_scalar(value) if isinstance(value, str) else value
+        if field not in options:
+            close = suggest(field, options)
+            raise ConfigError(
+                f"method {name!r} has no option {field!r}.",
+                hint=f"it accepts: {', '.join(options) or 'none'}"
+                + (f"\ndid you mean: {close}" if close else ""),
+            )
+        try:
+            return options[field].accept(value)
+        except ValueError:
+            if isinstance(value, str) and not isinstance(scalar := read_scalar(value), str):
+                try:
+                    return options[field].accept(scalar)
+                except ValueError as second:
+                    error = second
+            raise ConfigError(f"methods.{name}.{field}: {error}.") from error
+
+    def _entries(self, kind: str) -> Mapping[str, Any]:
+        entries: Mapping[str, Any] = getattr(self, f"{kind}s")
+        return entries

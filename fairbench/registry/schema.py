@@ -1,0 +1,206 @@
+"""What an entry of the registry may say: one frozen model per kind, no key that is not listed here.
+
+Every number may be written as a fraction, "8/255". Radii and steps are in pixel units of [0, 1], epochs
+are counted from 1. Cross references between entries are checked by `fairbench.registry.load`.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from fairbench.registry.fields import Entry, Model, Number, PixelNumber, Target, Texts, distinct, wrong
+from fairbench.registry.protocol import AnyProtocol as AnyProtocol
+from fairbench.registry.protocol import PerMethodProtocol as PerMethodProtocol
+from fairbench.registry.protocol import Protocol as Protocol
+
+
+class Paper(Model):
+    """Where a method or a data set was published."""
+
+    key: str | None = Field(default=None, description="citation key")
+    title: str | None = None
+    authors: str | None = None
+    venue: str | None = Field(default=None, description="for instance ICLR 2024")
+    arxiv: str | None = Field(default=None, description="in quotes: 2401.12530 would lose its zero")
+
+
+class Official(Model):
+    """The authors' own program and schedule."""
+
+    repo: str | None = Field(default=None, description="owner/name")
+    commit: str | None = Field(
+        default=None, pattern="^[0-9a-f]{7,40}$", description="in quotes when all digits"
+    )
+    licence: str | None = None
+    protocol: str | None = Field(
+        default=None, description="what the protocol `official` means for this method"
+    )
+
+
+class MethodEntry(Entry):
+    """A registered objective with its published settings."""
+
+    target: Target | None = Field(
+        default=None, description="module:Class or file.py:Class; None: entry point of this name"
+    )
+    extends: str | None = Field(
+        default=None, description="a method whose target and settings this one starts from"
+    )
+    title: str | None = Field(default=None, description="as tables print it")
+    config: dict[str, Any] = Field(default={}, description="overrides of the plugin's defaults")
+    datasets: dict[str, dict[str, Any]] = Field(
+        default={}, description="published values per data set, on top of config"
+    )
+    paper: Paper | None = None
+    official: Official | None = None
+    cost: Number = Field(default=1.0, gt=0, description="time per step in units of TRADES")
+
+
+class DatasetEntry(Entry):
+    """Images with labels 0..C-1 and a fixed split."""
+
+    reader: Literal[
+        "digits",
+        "cifar10",
+        "cifar100",
+        "stl10",
+        "tiny-imagenet",
+        "mnist",
+        "fashion-mnist",
+        "svhn",
+        "folder",
+        "npz",
+    ]
+    title: str | None = Field(default=None, description="as tables print it")
+    path: str | None = Field(
+        default=None, description="folder: train/CLASS/ and test/CLASS/ in it; npz: the file"
+    )
+    num_classes: int | None = Field(
+        default=None, ge=2, description="C; a folder's is counted when it is prepared"
+    )
+    image_shape: Annotated[tuple[int, int, int], Field(strict=False)] = Field(
+        description="channels, height, width after preparation"
+    )
+    classes: Texts | None = Field(
+        default=None, description="C names; None: the prepared data's manifest has them"
+    )
+    train_size: int | None = Field(default=None, ge=1, description="images")
+    test_size: int | None = Field(default=None, ge=1, description="images")
+    flip: bool = Field(
+        default=True, description="whether mirrored images are of the same class; false switches flips off"
+    )
+    digest: str | None = Field(
+        default=None, pattern="^[0-9a-f]{64}$", description="SHA-256 of the prepared data"
+    )
+    paper: Paper | None = None
+
+    @field_validator("image_shape")
+    @classmethod
+    def _positive(cls, shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        if min(shape) < 1:
+            raise wrong(f"expected channels, height and width of at least 1, got {list(shape)}")
+        return shape
+
+    @field_validator("classes")
+    @classmethod
+    def _one_name_per_class(
+        cls, classes: tuple[str, ...] | None, info: ValidationInfo
+    ) -> tuple[str, ...] | None:
+        count = info.data.get("num_classes")
+        if classes is not None and count is not None and len(classes) != count:
+            raise wrong(f"{len(classes)} names for {count} classes")
+        if classes is not None and len(set(classes)) < len(classes):
+            raise wrong("two classes have the same name")
+        return classes
+
+    @model_validator(mode="after")
+    def _reader_has_its_fields(self) -> "DatasetEntry":
+        if self.reader == "folder" and self.path is None:
+            raise wrong("'path' is missing: the reader 'folder' needs it")
+        if self.reader != "folder" and self.path is not None:
+            raise wrong(
+                f"the reader {self.reader!r} takes no path; its data come from `fairbench prepare`", "path"
+            )
+        if self.reader != "folder" and self.num_classes is None:
+            raise wrong("'num_classes' is missing")
+        return self
+
+
+class ModelEntry(Entry):
+    """A function (num_classes, image_shape) -> network for images in [0, 1]."""
+
+    target: Annotated[Target, Field(pattern=":")] = Field(description="module:function or file.py:function")
+    title: str | None = Field(default=None, description="as tables print it")
+    mflops: Number | None = Field(
+        default=None, gt=0, description="millions of operations per 3x32x32 forward, for estimates"
+    )
+
+
+class PgdAttack(Entry):
+    """Projected gradient ascent in the Linf ball, one row per test image."""
+
+    kind: Literal["pgd"]
+    version: int = Field(default=1, ge=1, description="raised when the same settings give other results")
+    norm: Literal["linf"] = "linf"
+    eps: PixelNumber = Field(description="radius, pixel units of [0, 1]")
+    step_size: PixelNumber = Field(description="pixel units of [0, 1]")
+    num_steps: int = Field(ge=1)
+    start: Literal["uniform", "gaussian", "none"] = Field(
+        default="uniform", description="noise added to the image"
+    )
+    clip_start: bool = Field(
+        default=False, description="clip the noisy start to [0, 1] before the first gradient"
+    )
+    loss: Literal["ce"] = "ce"
+    success: Literal["last", "every-step"] = Field(
+        default="last", description="at which iterates robust means correct"
+    )
+    seed: int = Field(default=0, ge=0, description="of the noise, which is keyed by image")
+
+
+AUTOATTACK_PARTS = ("apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square")
+
+
+class AutoAttack(Entry):
+    """The ensemble of parameter-free attacks."""
+
+    kind: Literal["autoattack"]
+    version: int = Field(default=1, ge=1, description="raised when the same settings give other results")
+    norm: Literal["linf"] = "linf"
+    eps: PixelNumber = Field(description="radius, pixel units of [0, 1]")
+    attacks: Literal["standard"] | Texts = Field(
+        default="standard", description="the standard four, or a list"
+    )
+    seed: int = Field(default=0, ge=0)
+
+    @field_validator("attacks", mode="before")
+    @classmethod
+    def _standard_or_known(cls, attacks: Any) -> Any:
+        if attacks == "standard":
+            return attacks
+        if not isinstance(attacks, list | tuple) or not attacks:
+            raise wrong(f"expected 'standard' or a list of {', '.join(AUTOATTACK_PARTS)}")
+        for index, attack in enumerate(attacks):
+            if attack not in AUTOATTACK_PARTS:
+                raise wrong(f"expected one of {', '.join(AUTOATTACK_PARTS)}, got {attack!r}", index)
+        return distinct(tuple(attacks))
+
+
+AttackEntry = PgdAttack | AutoAttack
+ATTACK_KINDS: dict[str, type[PgdAttack] | type[AutoAttack]] = {"pgd": PgdAttack, "autoattack": AutoAttack}
+
+
+class SuiteEntry(Entry):
+    """A table by name: methods x datasets x models x seeds under one protocol."""
+
+    title: str | None = None
+    methods: Annotated[Texts, Field(min_length=1)]
+    datasets: Annotated[Texts, Field(min_length=1)]
+    models: Annotated[Texts, Field(min_length=1)]
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False, min_length=1)]
+    protocol: str
+
+    @field_validator("methods", "datasets", "models", "seeds")
+    @classmethod
+    def _no_cell_twice(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        return distinct(values)
