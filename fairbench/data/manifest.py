@@ -1,0 +1,100 @@
+"""What a prepared data set says about itself, and where prepared data sets live.
+
+Layout     ROOT/<name>/manifest.json, written last, beside train_images.npy, train_labels.npy,
+           test_images.npy, test_labels.npy (images uint8 (N, channels, H, W), labels int64 (N,)).
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from fairbench.core.errors import ConfigError, DataError, DataMissingError, RecordError
+from fairbench.core.files import read_json
+
+SCHEMA = 1
+SPLITS = ("train", "test")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The facts of one prepared data set; `digest` decides whether two of them are the same images."""
+
+    name: str
+    digest: str  # SHA-256 over both splits, see fairbench.data.splits.digest_splits
+    num_classes: int
+    classes: tuple[str, ...]  # in label order
+    image_shape: tuple[int, int, int]  # channels, height, width
+    train_size: int
+    test_size: int
+    official: bool  # False marks every table made with these images
+    source: str  # reader and folder they were read from
+
+    def size(self, split: str) -> int:
+        """Number of images of "train" or "test"."""
+        return self.train_size if split == "train" else self.test_size
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for manifest.json."""
+        return {"schema": SCHEMA, **asdict(self)}
+
+
+def data_root(option: str | None, environ: Mapping[str, str] | None = None) -> Path:
+    """The data folder: `option`, else $FAIRBENCH_DATA, else fairbench/data in the user's cache folder."""
+    environ = os.environ if environ is None else environ
+    chosen = option or environ.get("FAIRBENCH_DATA")
+    if chosen:
+        return Path(chosen).expanduser()
+    cache = environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(cache).expanduser() / "fairbench" / "data"
+
+
+def data_folder(root: Path, name: str) -> Path:
+    """ROOT/<name>. Raises ConfigError when `name` is not a plain folder name."""
+    if not name or name.startswith(".") or Path(name).name != name:
+        raise ConfigError(
+            f"the data set name {name!r} is not a plain name.", hint="use letters, digits and -"
+        )
+    return root / name
+
+
+def read_manifest(root: Path, name: str) -> Manifest | None:
+    """The manifest of a prepared data set, or None when it is not prepared. Raises DataError when damaged."""
+    path = data_folder(root, name) / "manifest.json"
+    if not path.is_file():
+        return None
+    again = f"prepare it again: fairbench prepare --datasets {name} --root {root}"
+    try:
+        found = read_json(path)
+    except RecordError as error:
+        raise DataError(error.message, hint=again) from error
+    try:
+        if found["schema"] != SCHEMA:
+            raise DataError(f"{path} has schema {found['schema']}, this program reads {SCHEMA}.", hint=again)
+        channels, height, width = (int(size) for size in found["image_shape"])
+        return Manifest(
+            name=str(found["name"]),
+            digest=str(found["digest"]),
+            num_classes=int(found["num_classes"]),
+            classes=tuple(str(label) for label in found["classes"]),
+            image_shape=(channels, height, width),
+            train_size=int(found["train_size"]),
+            test_size=int(found["test_size"]),
+            official=bool(found["official"]),
+            source=str(found["source"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path} is not a manifest of fairbench ({error!r}).", hint=again) from error
+
+
+def require_manifest(root: Path, name: str) -> Manifest:
+    """The manifest of a prepared data set. Raises DataMissingError saying what to type when there is none."""
+    manifest = read_manifest(root, name)
+    if manifest is None:
+        raise DataMissingError(
+            f"{name} is not prepared in the data folder {root}.",
+            hint=f"on a machine with network: fairbench prepare --datasets {name} --root {root}\n"
+            "then copy that folder here, or name another one with FAIRBENCH_DATA",
+        )
+    return manifest

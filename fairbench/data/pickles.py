@@ -1,0 +1,72 @@
+"""Reading the CIFAR pickles without letting a pickle run anything.
+
+Python's own loader calls whatever a file names. This one knows numpy arrays and plain containers.
+"""
+
+import io
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fairbench.core.errors import DataError
+
+
+def read_pickle(path: Path) -> Any:
+    """The dictionaries, lists, numbers, texts and numpy arrays in `path`; Python 2 texts become str.
+
+    Raises DataError when the file is damaged or asks for anything else.
+    """
+    try:
+        return ArrayUnpickler(io.BytesIO(path.read_bytes()), path).load()
+    except DataError:
+        raise
+    except Exception as error:  # a damaged pickle may raise any class
+        raise DataError(
+            f"{path} is damaged: {type(error).__name__}: {error}.",
+            hint="delete it and prepare the data set again",
+        ) from error
+
+
+class ArrayUnpickler(pickle.Unpickler):
+    """A pickle.Unpickler that finds numpy's array constructors and nothing else."""
+
+    def __init__(self, file: io.BytesIO, path: Path) -> None:
+        super().__init__(file, encoding="latin1")
+        self.path = path
+
+    def find_class(self, module: str, name: str) -> Any:
+        """One of the allowed constructors. Raises DataError for every other name."""
+        found = ALLOWED.get((module.replace("numpy._core", "numpy.core"), name))
+        if found is None:
+            raise DataError(
+                f"{self.path} asks for {module}.{name}, which no image file needs: it was not opened.",
+                hint="do not trust this file; get the data set from its official site",
+            )
+        return found
+
+
+def make_dtype(text: str | bytes, align: object = False, copy: object = False) -> np.dtype[Any]:
+    """A numeric dtype of its own; the pickle may set its byte order afterwards."""
+    dtype = np.dtype(text.decode() if isinstance(text, bytes) else text)
+    if dtype.kind not in "biuf":
+        raise ValueError(f"an array of type {dtype}")
+    return np.dtype(dtype, copy=True)
+
+
+def encode_text(text: str, encoding: str = "latin1") -> bytes:
+    """The bytes that Python 3 writes as text into pickles of protocol 2."""
+    return text.encode(encoding)
+
+
+RECONSTRUCT: Callable[..., Any] = np.empty(0).__reduce__()[0]  # type: ignore[assignment]
+FROM_BUFFER: Callable[..., Any] = np.empty(0).__reduce_ex__(5)[0]  # type: ignore[assignment]
+ALLOWED: dict[tuple[str, str], Any] = {
+    ("numpy.core.multiarray", "_reconstruct"): RECONSTRUCT,
+    ("numpy.core.numeric", "_frombuffer"): FROM_BUFFER,
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): make_dtype,
+    ("_codecs", "encode"): encode_text,
+}

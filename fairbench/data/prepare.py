@@ -1,0 +1,167 @@
+"""Preparation: read published files once, check them, and leave arrays that training can map into memory."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fairbench.core.errors import (
+    ConfigError,
+    DataError,
+    DataMissingError,
+    EnvironmentFault,
+    ResultsError,
+    UnknownNameError,
+)
+from fairbench.core.files import make_folder, write_atomic, write_json
+from fairbench.data.fetch import fetch
+from fairbench.data.manifest import Manifest, data_folder
+from fairbench.data.readers import OFFICIAL_SIZES, READERS, missing_files
+from fairbench.data.splits import RawData, Split, check_split, digest_splits
+
+log = logging.getLogger(__name__)
+
+
+def prepare(
+    name: str,
+    *,
+    reader: str,
+    image_shape: Sequence[int],
+    num_classes: int | None,
+    classes: Sequence[str] | None,
+    expected_digest: str | None,
+    source: Path | None,
+    root: Path,
+    download: bool,
+    unofficial: bool,
+) -> Manifest:
+    """The manifest of `name`, after its images are read, checked and written under ROOT/<name>.
+
+    `source` holds the published files as torchvision lays them out (for `folder` and `npz` the user's path);
+    without it they are sought, and with `download` fetched, under ROOT/downloads/<name>. The digest decides
+    whether images are the official ones; with `unofficial` others are accepted and marked. Where no digest is
+    known, the published sizes decide. Raises DataError, EmptyClassError, DataMissingError, ConfigError and
+    EnvironmentFault.
+    """
+    if reader not in READERS:
+        raise UnknownNameError("reader", reader, READERS, asked_by=f"datasets.{name}.reader in registry.yaml")
+    target = data_folder(root, name)
+    channels, height, width = image_shape
+    shape = (channels, height, width)
+    data = read_source(name, reader, source, shape, root=root, download=download)
+    labels = class_names(name, reader, data, num_classes, classes)
+    for split, part in (("train", data.train), ("test", data.test)):
+        check_split(name, split, part, shape, labels)
+    digest = digest_splits(data.train, data.test)
+    official = is_official(name, reader, data, digest, expected_digest, unofficial)
+    manifest = Manifest(
+        name=name,
+        digest=digest,
+        num_classes=len(labels),
+        classes=labels,
+        image_shape=shape,
+        train_size=len(data.train.labels),
+        test_size=len(data.test.labels),
+        official=official,
+        source=f"{reader}:{source.name}" if source else reader,
+    )
+    write(target, data, manifest)
+    log.info(
+        "prepared %s: %d + %d images, digest %s", name, manifest.train_size, manifest.test_size, digest[:12]
+    )
+    return manifest
+
+
+def read_source(
+    name: str,
+    reader: str,
+    source: Path | None,
+    image_shape: tuple[int, int, int],
+    *,
+    root: Path,
+    download: bool,
+) -> RawData:
+    """What the reader finds; fetches the files first when they are missing and `download` allows it."""
+    if source is None and reader in ("folder", "npz"):
+        raise ConfigError(
+            f"the data set {name} has no path to read from.",
+            hint=f"give datasets.{name}.path in registry.yaml, or type --source DIR",
+        )
+    place = source or root / "downloads" / name
+    missing = missing_files(place, reader)
+    if missing and download and source is None:
+        fetch(name, reader, place)
+        missing = missing_files(place, reader)
+    if missing:
+        raise DataMissingError(
+            f"{name}: {missing[0]} is missing"
+            + (f", and {len(missing) - 1} more files." if missing[1:] else "."),
+            hint=f"on a machine with network: fairbench prepare --datasets {name}\n"
+            f"or name the folder of the published files: fairbench prepare --datasets {name} --source DIR",
+        )
+    return READERS[reader](place, image_shape)
+
+
+def class_names(
+    name: str, reader: str, data: RawData, num_classes: int | None, classes: Sequence[str] | None
+) -> tuple[str, ...]:
+    """Names in label order: the registry's, else the files', else numbers. Raises DataError on conflict."""
+    found = data.classes
+    if reader in ("folder", "npz") and classes and found and tuple(classes) != found:
+        raise DataError(
+            f"{name}: the files name the classes {', '.join(found)}, the registry {', '.join(classes)}.",
+            hint=f"their order gives the labels: correct datasets.{name}.classes, or leave it out",
+        )
+    names = tuple(classes) if classes else found
+    if names is None:
+        highest = int(max(part.labels.max(initial=0) for part in (data.train, data.test)))
+        names = tuple(str(k) for k in range(num_classes or highest + 1))
+    if num_classes is not None and len(names) != num_classes:
+        raise DataError(
+            f"{name}: {len(names)} classes found, the registry expects {num_classes}.",
+            hint=f"correct datasets.{name}.num_classes in registry.yaml",
+        )
+    return names
+
+
+def is_official(
+    name: str, reader: str, data: RawData, digest: str, expected_digest: str | None, unofficial: bool
+) -> bool:
+    """Whether these are the images that the name promises. Raises DataError when not, unless `unofficial`."""
+    sizes = (len(data.train.labels), len(data.test.labels))
+    expected_sizes = OFFICIAL_SIZES.get(reader)
+    if expected_digest is not None:
+        official, reason = digest == expected_digest, f"digest {digest[:12]}, expected {expected_digest[:12]}"
+    elif expected_sizes is not None:
+        official = sizes == expected_sizes and not unofficial
+        reason = f"{sizes[0]} + {sizes[1]} images, expected {expected_sizes[0]} + {expected_sizes[1]}"
+    else:
+        return not unofficial
+    if not official and not unofficial:
+        raise DataError(
+            f"{name}: these are not the official images ({reason}).",
+            hint="fetch the official files, or accept these with --unofficial, which marks every table",
+        )
+    return official
+
+
+def write(target: Path, data: RawData, manifest: Manifest) -> None:
+    """The four arrays, then the manifest: a folder with a manifest is whole."""
+    try:
+        make_folder(target)
+        (target / "manifest.json").unlink(missing_ok=True)
+        for split, part in (("train", data.train), ("test", data.test)):
+            write_split(target, split, part)
+        write_json(target / "manifest.json", manifest.to_json())
+    except ResultsError as error:
+        raise EnvironmentFault(
+            error.message,
+            hint="make the data folder writable, or choose another with --root DIR or FAIRBENCH_DATA",
+        ) from error
+
+
+def write_split(target: Path, split: str, part: Split) -> None:
+    """`<split>_images.npy` and `<split>_labels.npy`."""
+    write_atomic(target / f"{split}_images.npy", lambda file: np.save(file, part.images, allow_pickle=False))
+    write_atomic(target / f"{split}_labels.npy", lambda file: np.save(file, part.labels, allow_pickle=False))

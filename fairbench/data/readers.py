@@ -1,0 +1,268 @@
+"""Readers: from the files that a data set's authors publish to uint8 arrays.
+
+Each reader takes (source folder, image_shape) and returns `RawData` with images (N, channels, H, W) in the
+order of the files. None of them needs torch, torchvision or the network, and none runs code from a file.
+"""
+
+import struct
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fairbench.core.errors import DataError, DataMissingError, EnvironmentFault
+from fairbench.data.folders import read_folder, read_tiny_imagenet, resize
+from fairbench.data.pickles import read_pickle
+from fairbench.data.splits import RawData, Split, channels_first, make_split
+
+Shape = tuple[int, int, int]
+Reader = Callable[[Path, Shape], RawData]
+
+FASHION_CLASSES = (
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+)  # fmt: skip
+STL10_SIDE = 96
+
+
+def read_digits(source: Path, image_shape: Shape) -> RawData:
+    """scikit-learn's 1797 real 8x8 digits, 1262 for training and 535 for testing.
+
+    Of each class the last 30 % in file order (rounded down) are the test split. Grey levels 0..16 become
+    round(level * 255 / 16).
+    """
+    table = digits_table()
+    images = np.rint(table[:, :64].reshape(-1, 1, 8, 8) * (255 / 16)).astype(np.uint8)
+    labels = table[:, 64].astype(np.int64)
+    in_test = np.zeros(len(labels), bool)
+    for label in range(10):
+        position = np.flatnonzero(labels == label)
+        in_test[position[len(position) - len(position) * 3 // 10 :]] = True
+    train, test = (make_split(images[part], labels[part]) for part in (~in_test, in_test))
+    return RawData(train, test, tuple("0123456789"))
+
+
+def digits_table() -> NDArray[np.float64]:
+    """(1797, 65): 64 grey levels and the label. Raises EnvironmentFault without scikit-learn.
+
+    Read from scikit-learn's own file, because importing the package takes seconds.
+    """
+    package = find_spec("sklearn")
+    if package is None or package.origin is None:
+        raise EnvironmentFault(
+            "the data set digits needs scikit-learn.", hint="install it: pip install scikit-learn"
+        )
+    path = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
+    if path.is_file():
+        return np.loadtxt(path, delimiter=",")
+    from sklearn.datasets import load_digits  # type: ignore[import-untyped]
+
+    bundle = load_digits()
+    return np.column_stack([bundle.data, bundle.target])
+
+
+def read_cifar10(source: Path, image_shape: Shape) -> RawData:
+    """CIFAR-10 from cifar-10-batches-py."""
+    folder = locate(source, "cifar-10-batches-py")
+    batches = [read_cifar_file(folder / f"data_batch_{k}", "labels") for k in range(1, 6)]
+    train = make_split(
+        np.concatenate([b.images for b in batches]), np.concatenate([b.labels for b in batches])
+    )
+    return RawData(
+        train, read_cifar_file(folder / "test_batch", "labels"), cifar_classes(folder / "batches.meta")
+    )
+
+
+def read_cifar100(source: Path, image_shape: Shape) -> RawData:
+    """CIFAR-100 (fine labels) from cifar-100-python."""
+    folder = locate(source, "cifar-100-python")
+    train, test = (read_cifar_file(folder / name, "fine_labels") for name in ("train", "test"))
+    return RawData(train, test, cifar_classes(folder / "meta"))
+
+
+def read_cifar_file(path: Path, label_key: str) -> Split:
+    """One CIFAR pickle: rows of 3072 bytes, red plane, green plane, blue plane."""
+    content = read_pickle(path)
+    try:
+        pixels, labels = content["data"], np.asarray(content[label_key], np.int64)
+        if pixels.dtype != np.uint8 or len(pixels) != len(labels):
+            raise ValueError(f"{len(pixels)} images of {pixels.dtype}, {len(labels)} labels")
+        return make_split(pixels.reshape(len(pixels), 3, 32, 32), labels)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(
+            f"{path} is not a CIFAR file: {type(error).__name__}: {error}.",
+            hint="delete it and prepare the data set again",
+        ) from error
+
+
+def cifar_classes(path: Path) -> tuple[str, ...] | None:
+    """Class names in label order, or None without a meta file."""
+    if not path.is_file():
+        return None
+    content = read_pickle(path)
+    fields = content if isinstance(content, dict) else {}
+    names = fields.get("label_names") or fields.get("fine_label_names")
+    if not isinstance(names, list):
+        raise DataError(f"{path} names no classes.", hint="delete it and prepare the data set again")
+    return tuple(str(name) for name in names)
+
+
+def read_stl10(source: Path, image_shape: Shape) -> RawData:
+    """STL-10 from stl10_binary, resized from 96x96 as the papers' programs do (bilinear, antialiased)."""
+    folder = locate(source, "stl10_binary")
+    splits = []
+    for name in ("train", "test"):
+        pixels, labels = (np.fromfile(folder / f"{name}_{part}.bin", np.uint8) for part in "Xy")
+        if pixels.size != labels.size * 3 * STL10_SIDE**2:
+            raise DataError(
+                f"{folder}/{name}_X.bin holds {pixels.size} bytes for {labels.size} labels: it is truncated.",
+                hint="delete it and prepare the data set again",
+            )
+        images = pixels.reshape(-1, 3, STL10_SIDE, STL10_SIDE).transpose(0, 3, 2, 1)  # columns come first
+        splits.append(make_split(resize(images, image_shape), labels.astype(np.int64) - 1))
+    names = folder / "class_names.txt"
+    classes = tuple(names.read_text().split()) if names.is_file() else None
+    return RawData(splits[0], splits[1], classes)
+
+
+def read_svhn(source: Path, image_shape: Shape) -> RawData:
+    """SVHN (cropped digits) from train_32x32.mat and test_32x32.mat; the file's label 10 is the digit 0."""
+    try:
+        from scipy.io import loadmat  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise EnvironmentFault(
+            "the data set svhn needs scipy.", hint="install it: pip install scipy"
+        ) from error
+    splits = []
+    for name in ("train", "test"):
+        path = source / f"{name}_32x32.mat"
+        try:
+            content = loadmat(path, variable_names=("X", "y"))
+            images, labels = content["X"].transpose(3, 2, 0, 1), content["y"].reshape(-1).astype(np.int64)
+        except Exception as error:  # a damaged .mat may raise any class
+            raise DataError(
+                f"{path} cannot be read: {error}.", hint="delete it and prepare the data set again"
+            ) from error
+        splits.append(make_split(images, np.where(labels == 10, 0, labels)))
+    return RawData(splits[0], splits[1], tuple("0123456789"))
+
+
+def read_mnist(source: Path, image_shape: Shape) -> RawData:
+    """MNIST from MNIST/raw, 28x28 with one channel."""
+    return read_idx_folder(locate(source, "MNIST/raw"), tuple("0123456789"))
+
+
+def read_fashion_mnist(source: Path, image_shape: Shape) -> RawData:
+    """Fashion-MNIST from FashionMNIST/raw, 28x28 with one channel."""
+    return read_idx_folder(locate(source, "FashionMNIST/raw"), FASHION_CLASSES)
+
+
+def read_idx_folder(folder: Path, classes: tuple[str, ...]) -> RawData:
+    """The four files of the MNIST family."""
+    train, test = (
+        make_split(
+            read_idx(folder / f"{name}-images-idx3-ubyte")[:, None],
+            read_idx(folder / f"{name}-labels-idx1-ubyte"),
+        )
+        for name in ("train", "t10k")
+    )
+    return RawData(train, test, classes)
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """The unsigned bytes of an IDX file, in the shape that its header states."""
+    content = path.read_bytes()
+    try:
+        zero, kind, axes = struct.unpack_from(">HBB", content)
+        shape = struct.unpack_from(f">{axes}i", content, 4)
+        if zero != 0 or kind != 8:
+            raise ValueError("not an IDX file of unsigned bytes")
+        return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(shape)
+    except (ValueError, struct.error) as error:
+        raise DataError(
+            f"{path} is damaged: {error}.", hint="delete it and prepare the data set again"
+        ) from error
+
+
+def read_npz(source: Path, image_shape: Shape) -> RawData:
+    """A user's .npz: x_train, y_train, x_test, y_test (channels first or last), optionally `classes`."""
+    if not source.is_file():
+        raise DataMissingError(f"there is no file {source}.", hint="correct the path in registry.yaml")
+    try:
+        with np.load(source, allow_pickle=False) as file:
+            content: dict[str, Any] = {key: file[key] for key in file.files}
+    except Exception as error:  # a damaged zip may raise any class
+        raise DataError(f"{source} cannot be read: {error}.", hint="write it with numpy.savez") from error
+    missing = [key for key in ("x_train", "y_train", "x_test", "y_test") if key not in content]
+    if missing:
+        raise DataError(
+            f"{source} has no array {missing[0]!r}; it holds: {', '.join(sorted(content))}.",
+            hint="needed: x_train, y_train, x_test, y_test (images uint8), optionally classes",
+        )
+    for key in ("y_train", "y_test"):
+        if content[key].dtype.kind not in "iu":
+            raise DataError(
+                f"{source}: {key} holds {content[key].dtype}, not whole numbers.", hint="labels count from 0"
+            )
+    train, test = (
+        make_split(channels_first(content[f"x_{name}"], image_shape), content[f"y_{name}"])
+        for name in ("train", "test")
+    )
+    classes = tuple(str(name) for name in content["classes"]) if "classes" in content else None
+    return RawData(train, test, classes)
+
+
+def locate(source: Path, inner: str) -> Path:
+    """`source`/`inner`, or `source` itself when the user named the inner folder."""
+    parts = Path(inner).parts
+    return source if source.parts[-len(parts) :] == parts else source / inner
+
+
+def missing_files(source: Path, reader: str) -> list[Path]:
+    """Those files of the published layout that are not there; empty for readers that need no download."""
+    if reader not in LAYOUTS:
+        return []
+    inner, names = LAYOUTS[reader]
+    folder = locate(source, inner) if inner else source
+    return [folder / name for name in names if not (folder / name).exists()]
+
+
+def files_of(*names: str) -> Sequence[str]:
+    """Names of required files."""
+    return names
+
+
+IDX_FILES = files_of(*(f"{s}-{k}-ubyte" for s in ("train", "t10k") for k in ("images-idx3", "labels-idx1")))
+LAYOUTS: dict[str, tuple[str, Sequence[str]]] = {
+    "cifar10": ("cifar-10-batches-py", files_of(*(f"data_batch_{k}" for k in range(1, 6)), "test_batch")),
+    "cifar100": ("cifar-100-python", files_of("train", "test")),
+    "stl10": ("stl10_binary", files_of("train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin")),
+    "svhn": ("", files_of("train_32x32.mat", "test_32x32.mat")),
+    "mnist": ("MNIST/raw", IDX_FILES),
+    "fashion-mnist": ("FashionMNIST/raw", IDX_FILES),
+    "tiny-imagenet": ("tiny-imagenet-200", files_of("train", "val")),
+}
+READERS: dict[str, Reader] = {
+    "digits": read_digits,
+    "cifar10": read_cifar10,
+    "cifar100": read_cifar100,
+    "stl10": read_stl10,
+    "svhn": read_svhn,
+    "mnist": read_mnist,
+    "fashion-mnist": read_fashion_mnist,
+    "tiny-imagenet": read_tiny_imagenet,
+    "folder": read_folder,
+    "npz": read_npz,
+}
+# Sizes (train, test) as published: what tells a part from the whole where no digest is known.
+OFFICIAL_SIZES: dict[str, tuple[int, int]] = {
+    "cifar10": (50_000, 10_000),
+    "cifar100": (50_000, 10_000),
+    "stl10": (5_000, 8_000),
+    "svhn": (73_257, 26_032),
+    "mnist": (60_000, 10_000),
+    "fashion-mnist": (60_000, 10_000),
+    "tiny-imagenet": (100_000, 10_000),
+}

@@ -1,0 +1,160 @@
+"""The stream of one epoch: which images come when, cropped and flipped how.
+
+Order and draws depend on (seed, epoch) and the number of images alone, so all methods under one seed see the
+same stream; its digest goes into the record. They are drawn on the CPU by generators of their own and applied
+on the device, a whole batch at once.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from fairbench.core.errors import ConfigError, DataError
+from fairbench.core.seeds import derive_seed
+from fairbench.data.batch import Batch
+from fairbench.data.images import ImageSet, to_unit
+
+PADDINGS = ("zero", "reflect")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """Random crop of the padded image, then a random horizontal flip."""
+
+    crop_padding: int = 0  # pixels added at each side before the crop; 0: no crop
+    padding: str = "zero"  # or "reflect" (the edge pixel is not repeated)
+    flip: bool = False  # with probability 1/2
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for a negative padding or an unknown kind of it."""
+        if self.crop_padding < 0:
+            raise ConfigError(f"augmentation.crop_padding is {self.crop_padding}, expected 0 or more pixels.")
+        if self.padding not in PADDINGS:
+            raise ConfigError(
+                f"augmentation.padding is {self.padding!r}.", hint=f"expected one of: {', '.join(PADDINGS)}"
+            )
+
+
+class EpochStream:
+    """The batches of one epoch. A last batch that is smaller is kept, even with a single image.
+
+    `keep` (N,) bool leaves held-out images out; the others keep their order and their draws. Offsets are
+    those of the crop's corner in the padded image, 0..2 * crop_padding.
+    """
+
+    def __init__(
+        self,
+        images: ImageSet,
+        *,
+        seed: int,
+        epoch: int,
+        batch_size: int,
+        augmentation: Augmentation,
+        dtype: torch.dtype = torch.float32,
+        keep: Tensor | None = None,
+    ) -> None:
+        _, height, width = images.image_shape
+        if batch_size < 1:
+            raise ConfigError(f"batch_size is {batch_size}, expected at least 1.")
+        if augmentation.padding == "reflect" and augmentation.crop_padding >= min(height, width):
+            raise ConfigError(
+                f"crop_padding {augmentation.crop_padding} is too much to reflect {height}x{width} images.",
+                hint=f"reflect takes at most {min(height, width) - 1}; or take padding: zero",
+            )
+        self.images, self.batch_size, self.augmentation, self.dtype = images, batch_size, augmentation, dtype
+        order, offset, flip = draw(len(images), seed, epoch, augmentation)
+        if keep is not None:
+            kept = checked_keep(keep, len(images))[order]
+            order, offset, flip = order[kept], offset[kept], flip[kept]
+        self.order = order  # (n,) int64, on the CPU: which image comes when
+        self.offset = offset  # (n, 2) int64: rows, columns
+        self.flip = flip  # (n,) bool
+        # One transfer per epoch, so that no batch waits for the host.
+        self.on_device = tuple(part.to(images.device) for part in (order, offset, flip))
+
+    def __len__(self) -> int:
+        """Number of batches."""
+        return -(-len(self.order) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """All batches in order."""
+        return (self.batch(i) for i in range(len(self)))
+
+    def batch(self, i: int) -> Batch:
+        """Batch `i`, augmented on the device. Raises IndexError outside 0..len-1."""
+        if not 0 <= i < len(self):
+            raise IndexError(f"batch {i} of {len(self)}")
+        part = slice(i * self.batch_size, (i + 1) * self.batch_size)
+        index, offset, flip = (values[part] for values in self.on_device)
+        pixels = crop_and_flip(self.images.images[index], offset, flip, self.augmentation)
+        return Batch(to_unit(pixels, self.dtype), self.images.labels[index], index)
+
+    @cached_property
+    def digest(self) -> str:
+        """blake2b (32 hex digits) of order, offsets and flips as the batches consume them."""
+        state = hashlib.blake2b(digest_size=16)
+        for part in (self.order, self.offset, self.flip.to(torch.int64)):
+            state.update(f"{tuple(part.shape)}".encode())
+            state.update(part.contiguous().numpy().astype("<i8").tobytes())
+        return state.hexdigest()
+
+
+def draw(count: int, seed: int, epoch: int, augmentation: Augmentation) -> tuple[Tensor, Tensor, Tensor]:
+    """(order (N,), offset (N, 2), flip (N,)); row k belongs to the k-th image of the order."""
+
+    def rng(purpose: str) -> torch.Generator:
+        return torch.Generator().manual_seed(derive_seed(seed, "data", epoch, purpose))
+
+    order = torch.randperm(count, generator=rng("order"))
+    offset = torch.randint(2 * augmentation.crop_padding + 1, (count, 2), generator=rng("crop"))
+    flip = torch.randint(2, (count,), generator=rng("flip")).bool() & augmentation.flip
+    return order, offset, flip
+
+
+def checked_keep(keep: Tensor, count: int) -> Tensor:
+    """`keep` on the CPU. Raises DataError when it is not a mask of `count` images or keeps none."""
+    if keep.dtype != torch.bool or keep.shape != (count,):
+        raise DataError(
+            f"keep is {keep.dtype} of shape {tuple(keep.shape)}, expected a bool mask of shape ({count},)."
+        )
+    if not bool(keep.any()):
+        raise DataError("keep leaves no image for training.", hint="hold out a smaller share")
+    return keep.cpu()
+
+
+def crop_and_flip(images: Tensor, offset: Tensor, flip: Tensor, augmentation: Augmentation) -> Tensor:
+    """uint8 (B, channels, H, W), each padded, cropped at its `offset` (B, 2), flipped where `flip` (B,) says.
+
+    Equal, pixel by pixel, to padding first: each output pixel is looked up where it comes from.
+    """
+    if not augmentation.crop_padding and not augmentation.flip:
+        return images
+    batch, channels, height, width = images.shape
+    device, padding = images.device, augmentation.crop_padding
+    row = torch.arange(height, device=device) + offset[:, :1] - padding  # (B, H) source rows
+    column = torch.arange(width, device=device).expand(batch, width)
+    column = torch.where(flip[:, None], width - 1 - column, column) + offset[:, 1:] - padding  # (B, W)
+    if augmentation.padding == "reflect":
+        row, column = reflect(row, height), reflect(column, width)
+    first = row.clamp(0, height - 1) * width
+    source = first[:, :, None] + column.clamp(0, width - 1)[:, None, :]  # (B, H, W) in 0..H*W-1
+    source = source.view(batch, 1, height * width).expand(batch, channels, height * width)
+    out = images.reshape(batch, channels, height * width).gather(2, source).view(images.shape)
+    if augmentation.padding == "zero" and padding:
+        inside = inside_of(row, height)[:, :, None] & inside_of(column, width)[:, None, :]  # (B, H, W)
+        out = out * inside[:, None]
+    return out
+
+
+def reflect(position: Tensor, size: int) -> Tensor:
+    """Positions outside 0..size-1 mirrored at the edge pixel."""
+    return (size - 1) - ((size - 1) - position.abs()).abs()
+
+
+def inside_of(position: Tensor, size: int) -> Tensor:
+    """Where a position is in 0..size-1."""
+    return (position >= 0) & (position < size)

@@ -1,0 +1,75 @@
+"""From `module:function` in the registry to a model with reproducible initial weights."""
+
+import importlib
+
+import torch
+from torch import nn
+
+from fairbench.core.errors import ConfigError
+
+
+def build_model(target: str, num_classes: int, image_shape: tuple[int, int, int], seed: int) -> nn.Module:
+    """The model that `target` ("module:function") builds, on the CPU, with initial weights of `seed`.
+
+    The weights depend on `seed` alone: not on the device they go to later, and not on torch's
+    global generators, which are left as they were. Raises ConfigError when `target` cannot be
+    imported, is not a function, or does not fit the images.
+    """
+    module_name, _, function_name = target.partition(":")
+    if not module_name or not function_name:
+        raise ConfigError(
+            f"the model target {target!r} is not of the form module:function.",
+            hint="for instance fairbench.models.resnet:resnet18",
+        )
+    try:
+        build = getattr(importlib.import_module(module_name), function_name, None)
+    except ImportError as error:
+        raise ConfigError(
+            f"the model target {target!r} cannot be imported: {error}.",
+            hint="install the package that holds it, or correct models.<name>.target in registry.yaml",
+        ) from error
+    if not callable(build):
+        raise ConfigError(
+            f"the module {module_name!r} has no function {function_name!r} that builds a model.",
+            hint="correct models.<name>.target in registry.yaml",
+        )
+    if num_classes < 2:
+        raise ConfigError(f"a classifier needs at least 2 classes, not {num_classes}.")
+    channels, height, width = image_shape
+    if min(channels, height, width) < 1:
+        raise ConfigError(
+            f"image_shape must be (channels, height, width), each at least 1, not {image_shape}."
+        )
+    # The CPU generator alone is seeded: torch.manual_seed would also reset the generators of accelerators.
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        torch.default_generator.manual_seed(seed)
+        model = build(num_classes, (channels, height, width))
+    if not isinstance(model, nn.Module):
+        raise ConfigError(
+            f"the model target {target!r} returned {type(model).__name__}, not a torch.nn.Module."
+        )
+    return model
+
+
+def halve(size: int, times: int) -> int:
+    """Height or width after `times` convolutions of stride 2 with a 3x3 kernel and padding 1."""
+    for _ in range(times):
+        size = (size + 1) // 2
+    return size
+
+
+def pooled_shape(
+    model: str, image_shape: tuple[int, int, int], *, halvings: int, window: int
+) -> tuple[int, int]:
+    """Height and width of the last map after average pooling with `window`.
+
+    Raises ConfigError when a window does not tile the map exactly: pixels would be lost or none left.
+    """
+    height, width = (halve(size, halvings) for size in image_shape[1:])
+    if height % window or width % window:
+        raise ConfigError(
+            f"{model} cannot take images of {image_shape[1]}x{image_shape[2]}: its last map is "
+            f"{height}x{width}, which average pooling with window {window} does not tile.",
+            hint="28x28, 32x32, 64x64 and 96x96 fit; for smaller images take the model cnn-small",
+        )
+    return height // window, width // window

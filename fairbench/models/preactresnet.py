@@ -1,0 +1,67 @@
+"""PreActResNet-18: BatchNorm and ReLU before each convolution, and once more before the pooling.
+
+Source     He, Zhang, Ren, Sun (2016), arXiv 1603.05027; stem and head of the DAFA and CFA programs.
+Deviates   The program of FRL has no BatchNorm + ReLU (here `bn`) before the pooling.
+Head       Average pooling with window 4: on 64x64 images the linear layer has 2048 inputs.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fairbench.models.build import pooled_shape
+
+WIDTHS = (64, 128, 256, 512)
+STRIDES = (1, 2, 2, 2)
+BLOCKS_PER_STAGE = 2
+WINDOW = 4
+
+
+def preactresnet18(num_classes: int, image_shape: tuple[int, int, int]) -> nn.Module:
+    """PreActResNet-18 for images (channels, height, width). Raises ConfigError for sizes it cannot pool."""
+    return PreActResNet(num_classes, image_shape)
+
+
+class PreActBlock(nn.Module):
+    """BatchNorm, ReLU, 3x3 convolution, twice; a projecting shortcut starts from the first activation."""
+
+    def __init__(self, width_in: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(width_in)
+        self.conv1 = nn.Conv2d(width_in, width, 3, stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.shortcut: nn.Sequential | None = None
+        if stride != 1 or width_in != width:
+            self.shortcut = nn.Sequential(nn.Conv2d(width_in, width, 1, stride, bias=False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Activations of the block: (B, width_in, H, W) -> (B, width, H/stride, W/stride)."""
+        active = F.relu(self.bn1(x))
+        shortcut = x if self.shortcut is None else self.shortcut(active)
+        return self.conv2(F.relu(self.bn2(self.conv1(active)))) + shortcut
+
+
+class PreActResNet(nn.Module):
+    """Four stages of two blocks; `forward` maps (B, channels, H, W) in [0, 1] to logits (B, C)."""
+
+    def __init__(self, num_classes: int, image_shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        rows, columns = pooled_shape("preactresnet18", image_shape, halvings=3, window=WINDOW)
+        self.conv1 = nn.Conv2d(image_shape[0], WIDTHS[0], 3, padding=1, bias=False)
+        self.layer1, self.layer2, self.layer3, self.layer4 = (
+            stage(width_in, width, stride)
+            for width_in, width, stride in zip((WIDTHS[0], *WIDTHS[:-1]), WIDTHS, STRIDES, strict=True)
+        )
+        self.bn = nn.BatchNorm2d(WIDTHS[-1])
+        self.linear = nn.Linear(WIDTHS[-1] * rows * columns, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, C)."""
+        out = self.layer4(self.layer3(self.layer2(self.layer1(self.conv1(x)))))
+        return self.linear(F.avg_pool2d(F.relu(self.bn(out)), WINDOW).flatten(1))
+
+
+def stage(width_in: int, width: int, stride: int) -> nn.Sequential:
+    """The blocks of one stage; the first one changes width and resolution."""
+    rest = [PreActBlock(width, width, 1) for _ in range(BLOCKS_PER_STAGE - 1)]
+    return nn.Sequential(PreActBlock(width_in, width, stride), *rest)
