@@ -1,0 +1,269 @@
+"""Records as they lie in a results folder: one run folder each, read without torch.
+
+A damaged folder never hides the others: it comes back as a `Problem` beside the records.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+from numpy.typing import NDArray
+
+from fairbench.core.errors import RecordError, ResultsError
+from fairbench.core.files import read_json
+from fairbench.records.outcomes import MAX_CLASSES, read_outcomes
+
+SCHEMA = 1
+CLEAN = "clean"
+UNFINISHED = "unfinished"  # state of a folder that has a cell but no record yet
+_STATES = ("done", "diverged", "failed", "interrupted", "skipped")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One outcomes file of a record. `attack` is "clean" for none; `id` is that of the attack's settings."""
+
+    attack: str
+    epoch: int
+    file: str
+    digest: str | None = None
+    id: str = ""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A run folder that could not be read, and why."""
+
+    folder: Path
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.folder.name}: {self.message}"
+
+
+@dataclass(frozen=True)
+class Record:
+    """One run folder: `cell` is its cell.json, `record` its record.json, empty while unfinished."""
+
+    folder: Path
+    cell: Mapping[str, Any]
+    record: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        return str(self.cell["id"])
+
+    @property
+    def entry(self) -> str:
+        """The same for the cells that differ only in seed."""
+        return str(self.cell["entry"])
+
+    @property
+    def method(self) -> str:
+        return str(self.cell["method"])
+
+    @property
+    def dataset(self) -> str:
+        return str(self.cell["dataset"])
+
+    @property
+    def model(self) -> str:
+        return str(self.cell["model"])
+
+    @property
+    def protocol(self) -> str:
+        return str(self.cell["protocol"])
+
+    @property
+    def seed(self) -> int:
+        return int(self.cell["seed"])
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        return dict(self.cell.get("overrides") or {})
+
+    def identity(self, part: str) -> dict[str, Any]:
+        """What the id was hashed from, of "method", "dataset", "model" or "protocol"; {} when absent."""
+        value = (self.cell.get("identity") or {}).get(part)
+        return dict(value) if isinstance(value, dict) else {}
+
+    @property
+    def state(self) -> str:
+        """done, diverged, failed, interrupted, skipped, or unfinished when there is no record yet."""
+        return str(self.record.get("state", UNFINISHED))
+
+    @property
+    def reason(self) -> str:
+        return str(self.record.get("reason") or "")
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        return tuple(str(warning) for warning in self.record.get("warnings") or ())
+
+    @property
+    def finished(self) -> str:
+        return str(self.record.get("finished") or "")
+
+    @property
+    def num_classes(self) -> int:
+        return int(self.record["num_classes"])
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """(C,) names; "class 3" for the fourth class of a record without names."""
+        names = self.record.get("class_names") or ()
+        if len(names) != self.num_classes:
+            return tuple(f"class {c}" for c in range(self.num_classes))
+        return tuple(str(name) for name in names)
+
+    @property
+    def epochs_evaluated(self) -> tuple[int, ...]:
+        """The epochs whose checkpoints count, ascending."""
+        return tuple(sorted(int(epoch) for epoch in self.record.get("epochs_evaluated") or ()))
+
+    @property
+    def evaluations(self) -> tuple[Evaluation, ...]:
+        return tuple(
+            Evaluation(e["attack"], e["epoch"], e["file"], e.get("digest"), str(e.get("id") or ""))
+            for e in self.record.get("evaluations") or ()
+        )
+
+    @property
+    def attacks(self) -> tuple[str, ...]:
+        """Names of the attacks that were evaluated, each once, without "clean"."""
+        return tuple(dict.fromkeys(e.attack for e in self.evaluations if e.attack != CLEAN))
+
+    def attack_settings(self, attack: str, id: str = "") -> dict[str, Any]:
+        """The evaluation settings of `attack` in the cell, {} when the cell does not know it."""
+        for settings in self.cell.get("evaluation") or ():
+            if settings.get("name") == attack and (not id or settings.get("id") in (None, id)):
+                return dict(settings)
+        return {}
+
+    def outcomes(self, attack: str, epoch: int, id: str | None = None) -> NDArray[Any]:
+        """One row per test example under `attack` ("clean" for none) at the checkpoint of `epoch`.
+
+        `id` chooses among several settings of an attack; by default those of the cell. Raises
+        RecordError when there is no such evaluation, when its file is damaged, and when the
+        record points outside its folder.
+        """
+        here = [e for e in self.evaluations if (e.attack, e.epoch) == (attack, epoch)]
+        found = [e for e in here if id in (None, e.id)]
+        if len(found) > 1:
+            own = self.attack_settings(attack).get("id")
+            found = [e for e in found if e.id == own] or found
+        if len(found) != 1:
+            what = "no outcomes" if not found else f"{len(found)} outcomes with different settings"
+            raise RecordError(
+                f"{self.folder.name} has {what} of {attack} at epoch {epoch}.",
+                hint=f"it has {', '.join((CLEAN, *self.attacks))} at epochs {_listed(self.epochs_evaluated)}",
+            )
+        return read_outcomes(self._inside(found[0].file), found[0].digest)
+
+    def _inside(self, file: str) -> Path:
+        path = self.folder / file
+        relative = not (PurePosixPath(file).is_absolute() or PureWindowsPath(file).is_absolute())
+        if (
+            not relative
+            or ".." in PureWindowsPath(file).parts  # splits at both kinds of slash
+            or "\0" in file
+            or not path.resolve().is_relative_to(self.folder.resolve())
+        ):
+            raise RecordError(
+                f"{self.folder.name} points outside its own folder: {file!r}.",
+                hint="this record was not written by fairbench; do not trust its numbers",
+            )
+        return path
+
+
+def scan(results: Path) -> tuple[list[Record], list[Problem]]:
+    """All records under RESULTS/runs in the order of their folder names, and what could not be read.
+
+    No runs are no problem. Raises ResultsError when the folder cannot be listed.
+    """
+    runs = results / "runs"
+    if not runs.exists():
+        return [], []
+    try:
+        folders = sorted(path for path in runs.iterdir() if path.is_dir() and not path.name.startswith("."))
+    except OSError as error:
+        raise ResultsError(
+            f"cannot list {runs}: {error.strerror or error}.", hint="choose another folder with --results DIR"
+        ) from error
+    records: list[Record] = []
+    problems: list[Problem] = []
+    for folder in folders:
+        try:
+            records.append(read_record(folder))
+        except RecordError as error:
+            problems.append(Problem(folder, error.message))
+    return records, problems
+
+
+def read_record(folder: Path) -> Record:
+    """The record in one run folder. Raises RecordError when it is damaged or of another schema."""
+    path = folder / "cell.json"
+    cell = _mapping(path)
+    for key in ("id", "entry", "method", "dataset", "model", "protocol"):
+        _require(isinstance(cell.get(key), str), path, f"{key} is not a text")
+    _require(_is_count(cell.get("seed")), path, "seed is not a number")
+    for key in ("overrides", "identity"):
+        _require(isinstance(cell.get(key) or {}, dict), path, f"{key} is no mapping")
+    _require(_is_list_of(cell.get("evaluation") or [], dict), path, "evaluation is no list of attacks")
+    path = folder / "record.json"
+    if not path.exists():
+        return Record(folder, cell)
+    record = _mapping(path)
+    for key in ("id", "entry"):
+        _require(record.get(key) == cell[key], path, f"its {key} is not that of cell.json")
+    _require(record.get("state") in _STATES, path, f"unknown state {record.get('state')!r}")
+    _require(_is_list_of(record.get("warnings") or [], str), path, "warnings is no list of texts")
+    if record["state"] == "done":
+        _check_done(path, record)
+    return Record(folder, cell, record)
+
+
+def _check_done(path: Path, record: Mapping[str, Any]) -> None:
+    num_classes: Any = record.get("num_classes")
+    _require(
+        _is_count(num_classes) and 1 <= num_classes <= MAX_CLASSES, path, "num_classes is no class count"
+    )
+    _require(_is_list_of(record.get("class_names") or [], str), path, "class_names is no list of texts")
+    epochs = record.get("epochs_evaluated")
+    _require(bool(epochs) and _is_list_of(epochs, int), path, "epochs_evaluated is no list of epochs")
+    evaluations = record.get("evaluations")
+    _require(_is_list_of(evaluations, dict), path, "evaluations is no list of evaluations")
+    for evaluation in evaluations or ():
+        fits = all(isinstance(evaluation.get(key), str) for key in ("attack", "file"))
+        fits = (
+            fits and isinstance(evaluation.get("digest"), str | None) and _is_count(evaluation.get("epoch"))
+        )
+        _require(fits, path, f"bad evaluation {evaluation}")
+
+
+def _mapping(path: Path) -> dict[str, Any]:
+    value = read_json(path)
+    _require(isinstance(value, dict), path, "it is no mapping")
+    _require(value.get("schema") == SCHEMA, path, f"schema {value.get('schema')!r}, expected {SCHEMA}")
+    return dict(value)
+
+
+def _require(fits: bool, path: Path, fault: str) -> None:
+    if not fits:
+        raise RecordError(
+            f"{path.name} in {path.parent.name} cannot be used: {fault}.",
+            hint="move the run folder away and run the same command again",
+        )
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_list_of(value: object, kind: type) -> bool:
+    return isinstance(value, list) and all(isinstance(item, kind) for item in value)
+
+
+def _listed(epochs: tuple[int, ...]) -> str:
+    return ", ".join(map(str, epochs)) or "none"

@@ -1,0 +1,194 @@
+"""Entries: the done records that differ only in seed, reduced to accuracies per seed.
+
+Order of reduction: the average and the worst class accuracy of every evaluated checkpoint,
+then the mean over the checkpoints of a seed, then, in a table, the mean over seeds. So the worst
+class may be another one at each checkpoint. (The lowest of the averaged class accuracies is another number.)
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from fairbench.core.errors import DataError, RecordError
+from fairbench.metrics.classwise import (
+    average_accuracy,
+    class_accuracy,
+    class_count,
+    worst_class,
+    worst_class_accuracy,
+    worst_fraction_accuracy,
+)
+from fairbench.records.read import CLEAN, Record
+from fairbench.reporting.groups import Attack, assignments, attacks_of, differences, method_overrides
+
+TAIL_FROM_CLASSES = 200  # with so many, the papers report the tail: TRIX, section 5 (Tiny-ImageNet)
+TAIL_FRACTION = 0.2
+
+
+@dataclass(frozen=True)
+class Side:
+    """One seed's accuracies under one attack (or none): means over its evaluated checkpoints.
+
+    worst_classes: the worst class of each checkpoint; class_counts (C,): test images per class.
+    """
+
+    average: float
+    worst: float
+    worst_classes: tuple[int, ...]
+    class_counts: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Seed:
+    """One done record and its two sides; `robust` is None in a table without an attack."""
+
+    record: Record
+    clean: Side
+    robust: Side | None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of a table: a method in one configuration, over its seeds."""
+
+    key: str
+    method: str
+    overrides: Mapping[str, Any]
+    label: str
+    seeds: Mapping[int, Seed]
+    runs: tuple[Record, ...]  # all of them, also those that did not end well
+    faults: tuple[str, ...] = field(default=())  # what was left out, and why
+
+    def worst_class_name(self, side: str) -> str:
+        """The class that was worst most often over seeds and checkpoints, as "cat (9 of 15)"."""
+        sides = [getattr(seed, side) for seed in self.seeds.values()]
+        votes = Counter(c for item in sides if item is not None for c in item.worst_classes)
+        if not votes:
+            return ""
+        worst, count = min(votes.items(), key=lambda vote: (-vote[1], vote[0]))
+        names = next(iter(self.seeds.values())).record.class_names
+        return f"{names[worst]} ({count} of {votes.total()})"
+
+
+def uses_tail(num_classes: int) -> bool:
+    """Whether "worst" is the mean of the lowest 20 % of classes instead of the single lowest."""
+    return num_classes >= TAIL_FROM_CLASSES
+
+
+def reduce_side(record: Record, attack: str, id: str | None = None) -> Side:
+    """Mean average and mean worst class accuracy over the record's evaluated checkpoints.
+
+    Raises RecordError or DataError when outcomes are missing, damaged or lack a class.
+    """
+    num_classes = record.num_classes
+    averages, worsts, classes = [], [], []
+    counts: tuple[int, ...] | None = None
+    for epoch in record.epochs_evaluated:
+        rows = record.outcomes(attack, epoch, id)
+        accuracy = class_accuracy(rows["correct"], rows["label"], num_classes, record.class_names)
+        averages.append(average_accuracy(rows["correct"]))
+        worsts.append(
+            worst_fraction_accuracy(accuracy, TAIL_FRACTION)
+            if uses_tail(num_classes)
+            else worst_class_accuracy(accuracy)
+        )
+        classes.append(worst_class(accuracy))
+        here = tuple(class_count(rows["label"], num_classes).tolist())
+        if counts not in (None, here):
+            raise RecordError(f"{record.folder.name} was evaluated on other test images at epoch {epoch}.")
+        counts = here
+    return Side(float(np.mean(averages)), float(np.mean(worsts)), tuple(classes), counts or ())
+
+
+def make_entries(records: Iterable[Record], attack: Attack | None, sides: "SideCache") -> list[Entry]:
+    """The records of one table setting as entries, ordered by label."""
+    by_key: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        by_key[record.entry].append(record)
+    groups = {key: sorted(runs, key=lambda r: r.seed) for key, runs in by_key.items()}
+    labels = _labels({key: runs[0] for key, runs in groups.items()})
+    entries = []
+    for key, runs in groups.items():
+        seeds: dict[int, Seed] = {}
+        faults = []
+        for record in runs:
+            if record.state != "done":
+                continue
+            try:
+                seeds[record.seed] = _seed(record, attack, sides)
+            except (RecordError, DataError) as error:
+                faults.append(f"seed {record.seed} left out: {error.message}")
+        overrides = method_overrides(runs[0])
+        entries.append(Entry(key, runs[0].method, overrides, labels[key], seeds, tuple(runs), tuple(faults)))
+    return sorted(entries, key=lambda entry: (entry.label, entry.key))
+
+
+class SideCache:
+    """Reductions already made: the clean side serves every attack's table."""
+
+    def __init__(self) -> None:
+        self._sides: dict[tuple[str, str, str | None], Side] = {}
+
+    def side(self, record: Record, attack: str, id: str | None = None) -> Side:
+        key = (str(record.folder), attack, id)
+        if key not in self._sides:
+            self._sides[key] = reduce_side(record, attack, id)
+        return self._sides[key]
+
+
+def distinct(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
+    """The records with each cell once, and those of them of which a copy has other outcomes.
+
+    Of several copies of a cell a done one is kept, of those the one finished last. So folders
+    that were copied or merged count no seed twice.
+    """
+    copies: dict[tuple[str, int], list[Record]] = defaultdict(list)
+    for record in records:
+        copies[(record.entry, record.seed)].append(record)
+    kept, disputed = [], []
+    for found in copies.values():
+        found.sort(key=lambda r: (r.state == "done", r.finished, str(r.folder)))
+        kept.append(found[-1])
+        done = [record for record in found if record.state == "done"]
+        contents = {frozenset((e.attack, e.id, e.epoch, e.digest) for e in r.evaluations) for r in done}
+        if len(contents) > 1:
+            disputed.append(found[-1])
+    return sorted(kept, key=lambda r: (r.folder.name, str(r.folder))), disputed
+
+
+def _seed(record: Record, attack: Attack | None, sides: SideCache) -> Seed:
+    clean = sides.side(record, CLEAN)
+    if attack is None:
+        return Seed(record, clean, None)
+    ids = attacks_of(record)
+    if attack not in ids:
+        raise RecordError(f"not evaluated under {attack.name} with these settings.")
+    robust = sides.side(record, attack.name, ids[attack])
+    if robust.class_counts != clean.class_counts:
+        raise RecordError(f"{record.folder.name}: clean and {attack.name} have other test images.")
+    return Seed(record, clean, robust)
+
+
+def _labels(first: Mapping[str, Record]) -> dict[str, str]:
+    """A label for each entry: its method, its overrides, and whatever else tells it from its like."""
+    labels = {key: _plain_label(record) for key, record in first.items()}
+    alike: dict[str, list[str]] = defaultdict(list)
+    for key, label in labels.items():
+        alike[label].append(key)
+    for label, keys in alike.items():
+        if len(keys) > 1:
+            identities = [first[key].cell.get("identity") or {"entry": key} for key in keys]
+            contents = [{k: v for k, v in identity.items() if k != "seed"} for identity in identities]
+            for key, difference in zip(keys, differences(contents), strict=True):
+                labels[key] = f"{label} [{difference.replace('method.', '')}]"
+            if len({labels[key] for key in keys}) < len(keys):
+                labels.update({key: f"{label} [entry {key[:8]}]" for key in keys})
+    return labels
+
+
+def _plain_label(record: Record) -> str:
+    overrides = assignments(method_overrides(record))
+    return f"{record.method} ({overrides})" if overrides else record.method

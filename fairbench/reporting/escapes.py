@@ -1,0 +1,42 @@
+"""Text of records made harmless and exact in each format: names are data, never markup."""
+
+import re
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"$<$",
+    ">": r"$>$",
+    "|": r"$|$",
+    '"': r"''",
+    "\N{PLUS-MINUS SIGN}": r"$\pm$",
+    **{char: f"\\{char}" for char in "&%$#_{}"},
+}
+_MARKDOWN = {"&": "&amp;", "<": "&lt;", ">": "&gt;", **{char: f"\\{char}" for char in "\\`*_[]|#$~"}}
+_FORMULA_STARTS = ("=", "+", "-", "@")
+
+
+def plain(text: str) -> str:
+    """The text on one line: characters that do not print, line ends and terminal codes too, as \\x1b, \\n."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def latex(text: str) -> str:
+    """The text for LaTeX with any font encoding; letters beyond Latin-1 as [U+4E2D]."""
+    portable = (
+        char if ord(char) < 0x100 or char in _LATEX else f"[U+{ord(char):04X}]" for char in plain(text)
+    )
+    escaped = "".join(_LATEX.get(char, char) for char in "".join(portable))
+    return re.sub(r"-(?=-)", "-{}", escaped)  # "--" would print as one dash
+
+
+def markdown(text: str) -> str:
+    """The text for a Markdown cell or line."""
+    return "".join(_MARKDOWN.get(char, char) for char in plain(text))
+
+
+def csv_text(text: str) -> str:
+    """The text for a CSV cell that a spreadsheet does not take for a formula."""
+    shown = plain(text)
+    return f"'{shown}" if shown.startswith(_FORMULA_STARTS) else shown

@@ -1,0 +1,124 @@
+"""How sure a number is: intervals over seeds, and over test images for one share."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fairbench.core.errors import DataError
+from fairbench.metrics.rho import Convention, rho, rho_gradient
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with the half-width of its interval at confidence `level`, from `n` seeds.
+
+    `half_width` and `sd` (n - 1 in its denominator) are None when one value says nothing about spread.
+    """
+
+    mean: float
+    half_width: float | None
+    level: float
+    n: int
+    sd: float | None = None
+
+    @property
+    def low(self) -> float | None:
+        return None if self.half_width is None else self.mean - self.half_width
+
+    @property
+    def high(self) -> float | None:
+        return None if self.half_width is None else self.mean + self.half_width
+
+
+def t_interval(values: ArrayLike, level: float = 0.95) -> Interval:
+    """Mean of independent values, one per seed, with the half-width of its Student t interval.
+
+    Covers the mean over all seeds with probability `level` when the values are normal; for
+    three seeds the half-width is 2.5 standard deviations. It speaks of seeds, not of test images, which
+    all seeds share. One value has no half-width. Raises DataError for no value or one that is
+    not finite. Source: Student (1908), Biometrika 6.
+    """
+    vector = _values(values)
+    return _around(float(vector.mean()), vector, level)
+
+
+def rho_interval(
+    method_average: ArrayLike,
+    method_worst: ArrayLike,
+    base_average: ArrayLike,
+    base_worst: ArrayLike,
+    *,
+    level: float = 0.95,
+    convention: Convention = "signed",
+) -> Interval:
+    """rho of the mean accuracies, with a half-width by linear propagation, paired over seeds.
+
+    Each argument is (n,): one accuracy per seed, the same seeds in the same order in all four.
+    Each seed's influence on rho is the gradient at the means times its deviations, so whatever a
+    seed does to method and baseline alike cancels; the half-width is the t interval of these
+    influences. Linear propagation is fair while the baseline's worst class is several
+    standard errors above 0, and too narrow below that. NaN without half-width where rho is
+    undefined. Source: delta method for a ratio of means, Cochran (1977), Sampling Techniques, ch. 6.
+    """
+    columns = [_values(column) for column in (method_average, method_worst, base_average, base_worst)]
+    if len({column.size for column in columns}) != 1:
+        raise DataError(f"rho is paired over seeds, but there are {[c.size for c in columns]} values.")
+    means = tuple(float(column.mean()) for column in columns)
+    centre = rho(*means, convention=convention)
+    if math.isnan(centre):
+        return Interval(centre, None, level, columns[0].size)
+    gradient = rho_gradient(*means, convention=convention)
+    influence = sum(
+        (slope * (column - mean) for slope, column, mean in zip(gradient, columns, means, strict=True)),
+        start=np.zeros(columns[0].size),
+    )
+    return _around(centre, influence, level)
+
+
+def wilson_interval(k: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Limits of a share of which `k` of `n` were seen, both in [0, 1].
+
+    Raises DataError unless 0 <= k <= n and n >= 1. Source: Wilson (1927), JASA 22;
+    recommended for small n by Brown, Cai and DasGupta (2001), Statistical Science 16.
+    """
+    if not (n >= 1 and 0 <= k <= n):
+        raise DataError(f"a share needs 0 <= k <= n with n >= 1, not k = {k}, n = {n}.")
+    from scipy.special import ndtri  # type: ignore[import-untyped]
+
+    z = float(ndtri((1 + _level(level)) / 2))
+    share = k / n
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    # At k = 0 and k = n one limit is exactly 0 or 1; rounding must not say otherwise.
+    return (0.0 if k == 0 else centre - half, 1.0 if k == n else centre + half)
+
+
+def t_factor(n: int, level: float = 0.95) -> float:
+    """Standard errors from the mean to the limit of the two-sided t interval of `n` >= 2 values."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(n - 1, (1 + _level(level)) / 2))
+
+
+def _around(centre: float, values: NDArray[np.float64], level: float) -> Interval:
+    n = values.size
+    if n == 1:
+        return Interval(centre, None, _level(level), 1)
+    sd = float(values.std(ddof=1))
+    return Interval(centre, t_factor(n, level) * sd / math.sqrt(n), level, n, sd)
+
+
+def _values(values: ArrayLike | Sequence[float]) -> NDArray[np.float64]:
+    vector = np.asarray(values, dtype=np.float64)
+    if vector.ndim != 1 or vector.size == 0 or not np.isfinite(vector).all():
+        raise DataError("an interval needs one or more finite values, one per seed.")
+    return vector
+
+
+def _level(level: float) -> float:
+    if not 0 < level < 1:
+        raise DataError(f"a confidence level is in (0, 1), not {level}.")
+    return level
