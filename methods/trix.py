@@ -61,7 +61,9 @@ class Trix(ClassWeightedTrades):
         probability = losses.log_probabilities(clean_logits.double()).exp()
         similarity = classes.class_means(probability, y, self.info.num_classes)  # Eq. 5
         similarity = similarity + RIDGE * torch.eye(len(similarity), dtype=similarity.dtype, device=y.device)
-        weight = classes.distance_aware_weights(similarity, 1.0, ties="subtract")  # any strength > 0: same mask
+        weight = classes.distance_aware_weights(
+            similarity, 1.0, ties="subtract"
+        )  # any strength > 0: same mask
         mine = weight[y]
         threshold = mine.mean() if self.config.threshold == "samples" else weight.mean()
         return mine < threshold - ROUNDING

@@ -46,7 +46,9 @@ def claim(path: Path) -> Iterator[Claim]:
     Raises ClaimedError when a live owner holds it.
     """
     token = secrets.token_hex(8)
-    content = json.dumps({"token": token, "host": socket.gethostname(), "pid": os.getpid(), "since": time.time()})
+    content = json.dumps(
+        {"token": token, "host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}
+    )
     while not _create(path, content):
         owner = read_claim(path)
         if owner is None:

@@ -89,14 +89,23 @@ def _batch(
     if isinstance(attack, PgdAttack):
         return pgd_outcomes(model, x, y, attack, ImageDraws(attack.seed, first))
     x_adv = autoattack(
-        model, x, y, eps=attack.eps, seed=attack.seed, num_classes=num_classes, stages=() if attack.attacks == "standard" else attack.attacks, batch_size=len(y)
+        model,
+        x,
+        y,
+        eps=attack.eps,
+        seed=attack.seed,
+        num_classes=num_classes,
+        stages=() if attack.attacks == "standard" else attack.attacks,
+        batch_size=len(y),
     )
     require_inside(x, x_adv, attack.eps)
     prediction = predict(model, x_adv)
     return {"prediction": prediction, "correct": prediction == y}
 
 
-def pgd_outcomes(model: nn.Module, x: Tensor, y: Tensor, attack: PgdAttack, draws: ImageDraws) -> dict[str, Tensor]:
+def pgd_outcomes(
+    model: nn.Module, x: Tensor, y: Tensor, attack: PgdAttack, draws: ImageDraws
+) -> dict[str, Tensor]:
     """PGD on the cross-entropy: prediction at the last iterate, and correctness by both notions of robust.
 
     `correct_last` is the evaluation of the DAFA and TRIX papers' tables; `correct_every_step`, right

@@ -243,7 +243,9 @@ def method(name: str, *, tags: tuple[str, ...] = ()) -> Callable[[Method], Metho
             raise ContractError(f"method {name!r}: {cls!r} is not a subclass of AdversarialObjective.")
         for part in ("Config", "State"):
             if not dataclasses.is_dataclass(getattr(cls, part)):
-                raise ContractError(f"method {name!r}: {part} is not a dataclass.", hint="decorate it with @dataclass")
+                raise ContractError(
+                    f"method {name!r}: {part} is not a dataclass.", hint="decorate it with @dataclass"
+                )
         cls.name, cls.tags = name, tags
         return cls
 
@@ -258,6 +260,7 @@ def build_config(cls: type[AdversarialObjective], options: Mapping[str, Any]) ->
             close = suggest(name, known)
             raise ConfigError(
                 f"method {cls.name!r} has no option {name!r}.",
-                hint=f"it accepts: {', '.join(known) or 'none'}" + (f"\ndid you mean: {close}" if close else ""),
+                hint=f"it accepts: {', '.join(known) or 'none'}"
+                + (f"\ndid you mean: {close}" if close else ""),
             )
     return cls.Config(**options)

@@ -16,7 +16,10 @@ from fairbench.core.files import write_atomic
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
     """Write tensors atomically, with `about` (plain data) as JSON in the header."""
-    held = {name: tensor.detach().to("cpu").clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
+    held = {
+        name: tensor.detach().to("cpu").clone(memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
     data = save(held, metadata={"fairbench": json.dumps(about)})
     write_atomic(path, lambda file: file.write(data))
 

@@ -33,7 +33,9 @@ class EpochTotals:
             self.sums["robust_probability"] = zeros(num_classes, num_classes)
 
     @torch.no_grad()
-    def add(self, batch: Batch, terms: LossTerms, reduced: dict[str, Tensor], loss: Tensor, excess: Tensor) -> None:
+    def add(
+        self, batch: Batch, terms: LossTerms, reduced: dict[str, Tensor], loss: Tensor, excess: Tensor
+    ) -> None:
         """Count one batch: its loss, the class-wise hits and how far `perturb` left its budget (B,)."""
         sums = self.sums
         indicator = class_indicator(batch.y, self.num_classes, torch.float64)  # (B, C)

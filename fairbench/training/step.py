@@ -136,7 +136,9 @@ def check_untouched(objective: AdversarialObjective, model: nn.Module, before: l
 def check_terms(objective: AdversarialObjective, batch: Batch, terms: LossTerms) -> None:
     """Raise ContractError unless the loss is made of scalars and per-sample terms that carry gradient."""
     if not isinstance(terms, LossTerms) or not terms.terms:
-        raise ContractError(f"method {objective.name!r}: loss() must return LossTerms with at least one term.")
+        raise ContractError(
+            f"method {objective.name!r}: loss() must return LossTerms with at least one term."
+        )
     for name, value in terms.terms.items():
         if value.dim() != 0 and value.shape != batch.y.shape:
             raise ContractError(
@@ -165,5 +167,3 @@ def check_epoch(objective: AdversarialObjective, totals: EpochTotals, epoch: int
         raise ContractError(
             f"method {objective.name!r}: perturb() left its budget or [0, 1] by {largest:.4g} in epoch {epoch}."
         )
-
-

@@ -77,12 +77,16 @@ class Case:
 
     def network(self, **normalisation):
         model = Network(self.num_classes, **normalisation).double()
-        model.load_state_dict({k[6:]: torch.from_numpy(v) for k, v in self.arrays.items() if k.startswith("state/")})
+        model.load_state_dict(
+            {k[6:]: torch.from_numpy(v) for k, v in self.arrays.items() if k.startswith("state/")}
+        )
         return model
 
     def objective(self, cls, **options):
         counts = tuple(torch.bincount(self.y, minlength=self.num_classes).tolist())
-        return cls(build_config(cls, options), DataInfo(self.num_classes, counts, tuple(self.x.shape[1:])), CPU)
+        return cls(
+            build_config(cls, options), DataInfo(self.num_classes, counts, tuple(self.x.shape[1:])), CPU
+        )
 
     def batch(self, index=None):
         index = torch.arange(len(self.y)) if index is None else index
@@ -111,7 +115,9 @@ class Case:
         value = torch.as_tensor(value).detach()
         difference = float((value.double() - golden.double()).abs().max()) if golden.numel() else 0.0
         self.largest[what] = max(difference, self.largest.get(what, 0.0))
-        torch.testing.assert_close(value.to(golden.dtype), golden, rtol=rtol, atol=atol, msg=f"{self.name}: {key}")
+        torch.testing.assert_close(
+            value.to(golden.dtype), golden, rtol=rtol, atol=atol, msg=f"{self.name}: {key}"
+        )
 
     def close_step(self, model, x_adv):
         """Compare the attack, all gradients and all BatchNorm buffers of one step."""

@@ -1,0 +1,86 @@
+"""`fairbench list`: what the registry knows."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fairbench.cli.options import columns, json_option, open_registry, print_json, registry_option
+from fairbench.registry import Registry
+
+KINDS = ("methods", "datasets", "models", "attacks", "protocols", "suites")
+
+
+@click.command("list", epilog="Example: fairbench list methods --verbose")
+@click.argument("kind", type=click.Choice(KINDS), required=False)
+@click.option("--verbose", "-v", is_flag=True, help="With options, papers and origins.")
+@registry_option
+@json_option
+def list_command(kind: str | None, verbose: bool, registry_files: tuple[Path, ...], as_json: bool) -> None:
+    """Show the methods, data sets, networks, attacks, protocols and suites in the registry."""
+    registry = open_registry(registry_files)
+    kinds = (kind,) if kind else KINDS
+    if as_json:
+        print_json(
+            {
+                each: {name: facts(registry, each, name) for name in registry.names(each[:-1])}
+                for each in kinds
+            }
+        )
+        return
+    for number, each in enumerate(kinds):
+        if number:
+            click.echo()
+        rows = [(name, describe(registry, each, name)) for name in registry.names(each[:-1])]
+        click.echo(columns(rows, (each, "")))
+        if verbose:
+            for name in registry.names(each[:-1]):
+                click.echo(f"\n{name}")
+                for key, value in facts(registry, each, name).items():
+                    if value not in (None, "", {}, [], ()):
+                        click.echo(f"  {key}: {value}")
+
+
+def describe(registry: Registry, kind: str, name: str) -> str:
+    """One entry in one line."""
+    entry = registry.get(kind[:-1], name)
+    if kind == "methods":
+        paper = entry.paper
+        source = f"{paper.venue}, arXiv {paper.arxiv}" if paper and paper.arxiv else "no paper"
+        preset = ", ".join(f"{key}={value}" for key, value in entry.config.items())
+        return f"{registry.plugin(name).summary}  [{source}]" + (f"  ({preset})" if preset else "")
+    if kind == "datasets":
+        shape = "x".join(str(size) for size in entry.image_shape)
+        sizes = f", {entry.train_size} + {entry.test_size} images" if entry.train_size else ""
+        return f"{entry.title or name}: {entry.num_classes or '?'} classes, {shape}{sizes}"
+    if kind == "models":
+        return f"{entry.title or name}" + (
+            f", {entry.mflops:g} MFLOP per 32x32 image" if entry.mflops else ""
+        )
+    if kind == "attacks":
+        steps = f", {entry.num_steps} steps of {entry.step_size:.4g}" if entry.kind == "pgd" else ""
+        return f"{entry.kind}, eps {entry.eps:.4g}{steps}"
+    if kind == "protocols":
+        if not hasattr(entry, "epochs"):
+            return "each method's own published schedule"
+        subset = ", subset of the images" if entry.subset else ""
+        return f"{entry.epochs} epochs, eps {entry.threat.eps:.4g}, last {entry.selection.last} evaluated{subset}"
+    seeds = len(entry.seeds)
+    return f"{', '.join(entry.methods)} on {', '.join(entry.datasets)} ({', '.join(entry.models)}, {seeds} seeds, {entry.protocol})"
+
+
+def facts(registry: Registry, kind: str, name: str) -> dict[str, Any]:
+    """Everything about one entry, as plain data."""
+    found: dict[str, Any] = registry.get(kind[:-1], name).model_dump(mode="json", exclude={"name"})
+    found["origin"] = registry.origins.get((kind[:-1], name), "")
+    if kind == "methods":
+        plugin = registry.plugin(name)
+        options = plugin.options or {}
+        found |= {
+            "summary": plugin.summary,
+            "tags": list(plugin.tags),
+            **{key.lower(): text for key, text in plugin.doc.items()},
+            "options": {o.name: f"{o.default!r}  {o.help}".rstrip() for o in options.values()},
+            "fingerprint": plugin.fingerprint,
+        }
+    return found

@@ -1,0 +1,98 @@
+"""The command line: `fairbench COMMAND`. Each command is imported when it is used."""
+
+import importlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from fairbench.core.errors import FairbenchError, indent, suggest
+
+COMMANDS = {  # name: where it is, and its line in the help
+    "list": ("catalogue:list_command", "Show what can be run."),
+    "prepare": ("prepare:prepare_command", "Fetch and check data sets."),
+    "plan": ("running:plan_command", "Show the cells that a run would do."),
+    "run": ("running:run_command", "Train, attack and tabulate."),
+    "status": ("running:status_command", "Show what a results folder holds."),
+    "table": ("tables:table_command", "Print the tables."),
+    "evaluate": ("evaluating:evaluate_command", "Attack a checkpoint from anywhere."),
+    "cell": ("running:cell_command", "Work on one run folder (what a scheduler starts)."),
+    "doctor": ("doctor:doctor_command", "Check this installation."),
+}
+
+
+class LazyGroup(click.Group):
+    """Commands that cost nothing until they are used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(f"fairbench.cli.{module}"), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
+            close = suggest(args[0], COMMANDS)
+            hint = f" Did you mean {close!r}?" if close else ""
+            raise click.UsageError(f"No command called {args[0]!r}.{hint} See: fairbench --help", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Start with `fairbench run`: it trains three methods on embedded images and prints a table.",
+)
+@click.version_option(package_name="fairbench-at", prog_name="fairbench")
+@click.option("--debug", is_flag=True, help="Show tracebacks and the log.")
+def cli(debug: bool) -> None:
+    """Compare methods of fair adversarial training under identical seeds and schedules."""
+    logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="%(name)s: %(message)s")
+
+
+def main(arguments: Sequence[str] | None = None) -> Any:
+    """Entry point. A user's mistake is a message and an exit code, never a traceback."""
+    debug = "--debug" in (sys.argv[1:] if arguments is None else arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        code = cli.main(
+            args=None if arguments is None else list(arguments), prog_name="fairbench", standalone_mode=False
+        )
+        sys.exit(code if isinstance(code, int) else 0)
+    except click.exceptions.Abort:
+        _stop("interrupted; the same command again continues", 130)
+    except KeyboardInterrupt:
+        _stop("interrupted; the same command again continues", 130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except FairbenchError as error:
+        if debug:
+            raise
+        _stop(
+            f"{type(error).__name__}: {error.message}" + (f"\n{indent(error.hint)}" if error.hint else ""),
+            error.exit_code,
+        )
+    except BrokenPipeError:
+        # Whoever read our output has stopped: not an error, and nothing more can be said.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+def _stop(message: str, code: int) -> None:
+    click.echo(message, err=True)
+    sys.exit(code)

@@ -1,0 +1,115 @@
+"""Options that several commands share."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from fairbench.plan.cells import Cell, resolve
+from fairbench.plan.selection import Selection, parse_names, parse_overrides, parse_seeds
+from fairbench.registry import Registry, load_registry
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+results_option = click.option(
+    "--results",
+    type=click.Path(path_type=Path),
+    default=Path("results"),
+    show_default=True,
+    metavar="DIR",
+    help="Folder of the runs.",
+)
+data_option = click.option(
+    "--data",
+    metavar="DIR",
+    help="Folder of prepared data sets.  [default: $FAIRBENCH_DATA or the user's cache]",
+)
+registry_option = click.option(
+    "--registry",
+    "registry_files",
+    multiple=True,
+    envvar="FAIRBENCH_REGISTRY",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A registry.yaml of your own, or a plugin's .py file; may be repeated.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
+
+
+def selection_options(command: Command) -> Command:
+    """The options that say what to run."""
+    for option in reversed(
+        (
+            click.option("--suite", default="quickstart", show_default=True, help="A named selection."),
+            click.option("--methods", metavar="A,B|all", help="Methods, instead of the suite's."),
+            click.option("--datasets", metavar="A,B|all", help="Data sets, instead of the suite's."),
+            click.option("--models", metavar="A,B|all", help="Networks, instead of the suite's."),
+            click.option("--seeds", metavar="0..4|0,1", help="Seeds, instead of the suite's."),
+            click.option(
+                "--protocol", metavar="NAME", help="Threat, schedule and evaluation, instead of the suite's."
+            ),
+            click.option(
+                "--attacks", metavar="A,B|all", help="Evaluation attacks, instead of the protocol's."
+            ),
+            click.option(
+                "--epochs", type=click.IntRange(min=1), help="Shorten or lengthen the schedule in proportion."
+            ),
+            click.option("--batch-size", type=click.IntRange(min=2), help="Images per step."),
+            click.option(
+                "--set",
+                "overrides",
+                multiple=True,
+                metavar="PATH=VALUE",
+                help="Override one setting, for "
+                "instance methods.trix.strength=1.5 or protocol.subset.train_per_class=100.",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def select(registry: Registry, data_root: Path, chosen: dict[str, Any]) -> tuple[list[Cell], list[str]]:
+    """The cells that the selection options choose, and notes on what was added."""
+    suite = registry.get("suite", chosen["suite"], asked_by=f"--suite {chosen['suite']}")
+    overrides = parse_overrides(chosen["overrides"], registry)
+    for option, name in (("epochs", "epochs"), ("batch_size", "batch_size")):
+        if chosen[option] is not None:
+            overrides.setdefault("protocol", {})[name] = chosen[option]
+    selection = Selection(
+        suite=suite.name,
+        methods=parse_names("method", chosen["methods"], registry, option="--methods"),
+        datasets=parse_names("dataset", chosen["datasets"], registry, option="--datasets"),
+        models=parse_names("model", chosen["models"], registry, option="--models"),
+        attacks=parse_names("attack", chosen["attacks"], registry, option="--attacks"),
+        seeds=parse_seeds(chosen["seeds"]),
+        protocol=chosen["protocol"],
+        overrides=overrides,
+    )
+    return resolve(selection, registry, data_root)
+
+
+def open_registry(files: tuple[Path, ...]) -> Registry:
+    """The registry with the user's files; broken plugins are named, one line each."""
+    registry = load_registry(files)
+    for plugin in registry.broken:
+        click.echo(
+            f"warning: method {plugin.name!r} cannot be used: {plugin.reason} ({plugin.origin})", err=True
+        )
+    return registry
+
+
+def print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=1))
+
+
+def columns(rows: list[tuple[str, ...]], header: tuple[str, ...]) -> str:
+    """Rows of text in aligned columns under a header."""
+    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+    lines = (
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in (header, *rows)
+    )
+    return "\n".join(lines)

@@ -1,0 +1,148 @@
+"""Progress for people: bars on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+from fairbench.plan.cells import Cell
+
+LINE_SECONDS = 10.0
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people read them: 42 s, 3 min, 2.5 h."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+class Lines:
+    """One line when a cell starts and ends, and one every few seconds in between, on standard error."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.done = 0
+        self.began = 0.0
+        self.last = 0.0
+        self.name = ""
+
+    def __enter__(self) -> "Lines":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def started(self, cell: Cell) -> None:
+        self.name = f"[{self.done + 1}/{self.total}] {cell.slot}"
+        self.began = self.last = time.monotonic()
+
+    def ended(self, cell: Cell, state: str, reason: str) -> None:
+        self.done += 1
+        self.say(
+            f"{state} in {duration(time.monotonic() - self.began)}"
+            + (f": {first_line(reason)}" if reason else "")
+        )
+
+    def step(self, epoch: int, num_epochs: int, step: int, num_steps: int, loss: float | None) -> None:
+        pass
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        if time.monotonic() - self.last > LINE_SECONDS:
+            self.last = time.monotonic()
+            self.say(f"epoch {row['epoch']}: {describe(row)}")
+
+    def evaluation(self, attack: str, epoch: int, done: int, total: int) -> None:
+        if time.monotonic() - self.last > LINE_SECONDS:
+            self.last = time.monotonic()
+            self.say(f"evaluating {attack} at epoch {epoch}: {done}/{total}")
+
+    def say(self, text: str) -> None:
+        print(f"{self.name}: {text}", file=sys.stderr, flush=True)
+
+
+class Bars:
+    """A bar for the plan and one for the cell, with loss, worst class and time left."""
+
+    def __init__(self, total: int) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[info]}"),
+            transient=False,
+        )
+        self.plan = self.progress.add_task("plan", total=total, info="")
+        self.task = self.progress.add_task("", total=None, info="", visible=False)
+        self.began = 0.0
+        self.loss = ""
+        self.worst = ""
+
+    def __enter__(self) -> "Bars":
+        self.progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.progress.update(self.task, visible=False)
+        self.progress.stop()
+
+    def started(self, cell: Cell) -> None:
+        self.began = time.monotonic()
+        self.loss = self.worst = ""
+        self.progress.reset(
+            self.task,
+            total=None,
+            description=f"{cell.method} {cell.dataset} seed {cell.seed}",
+            info="",
+            visible=True,
+        )
+
+    def ended(self, cell: Cell, state: str, reason: str) -> None:
+        text = f"{cell.slot}: {state} in {duration(time.monotonic() - self.began)}"
+        self.progress.console.print(
+            text + (f": {first_line(reason)}" if reason else ""), markup=False, highlight=False
+        )
+        self.progress.advance(self.plan)
+
+    def step(self, epoch: int, num_epochs: int, step: int, num_steps: int, loss: float | None) -> None:
+        if loss is not None:
+            self.loss = f"loss {loss:.3f}"
+        done = (epoch - 1) * num_steps + step
+        info = f"epoch {epoch}/{num_epochs} {self.loss} {self.worst}"
+        self.progress.update(self.task, total=num_epochs * num_steps, completed=done, info=info)
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        self.loss = f"loss {row['loss']:.3f}"
+        self.worst = worst_text(row)
+
+    def evaluation(self, attack: str, epoch: int, done: int, total: int) -> None:
+        self.progress.update(
+            self.task, total=total, completed=done, info=f"evaluating {attack} at epoch {epoch}"
+        )
+
+
+def progress(total: int) -> Bars | Lines:
+    """Bars when standard error is a terminal, else lines."""
+    return Bars(total) if sys.stdout.isatty() else Lines(total)
+
+
+def describe(row: dict[str, Any]) -> str:
+    """Loss and the worst class's training accuracy of one epoch."""
+    return f"loss {row['loss']:.3f} {worst_text(row)}".rstrip()
+
+
+def worst_text(row: dict[str, Any]) -> str:
+    """The lowest class accuracy on training adversaries in an epoch."""
+    known = [value for value in row["train_robust_accuracy"] if value is not None]
+    return f"worst class {100 * min(known):.0f} %" if known else ""
+
+
+def first_line(text: str) -> str:
+    return text.splitlines()[0] if text else ""

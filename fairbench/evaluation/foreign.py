@@ -1,0 +1,72 @@
+"""Checkpoints from anywhere: plain state dicts, wrapped ones, safetensors. A pickle is never executed."""
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fairbench.core.errors import CheckpointError
+from fairbench.training.checkpoints import read_tensors
+
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "weights")
+PREFIXES = ("module.", "_orig_mod.", "model.")
+
+
+def read_checkpoint(path: Path) -> dict[str, Tensor]:
+    """The weights in `path` by parameter name, without the prefixes that wrappers add.
+
+    Reads safetensors and torch files, the latter weights-only. Raises CheckpointError with the
+    reason when the file is missing, cut short, not a checkpoint, or holds more than weights.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"there is no checkpoint at {path}.")
+    if path.suffix == ".safetensors":
+        tensors, _ = read_tensors(path)
+        return unwrapped(tensors)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} holds more than weights, or is damaged; it was not opened.",
+            hint="save the weights alone, torch.save(model.state_dict(), FILE), or as safetensors\n"
+            f"the reason: {str(error).splitlines()[0][:200]}",
+        ) from error
+    except (RuntimeError, EOFError, ValueError, OSError, KeyError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read: {str(error).splitlines()[0][:200] if str(error) else type(error).__name__}.",
+            hint="the file is cut short, damaged or not a checkpoint; copy it again",
+        ) from error
+    return unwrapped(weights_in(content, path))
+
+
+def weights_in(content: Any, path: Path) -> dict[str, Tensor]:
+    """The state dict in a torch file's content, which may lie one level down."""
+    for key in WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+            break
+    if (
+        not isinstance(content, Mapping)
+        or not content
+        or not all(isinstance(v, Tensor) for v in content.values())
+    ):
+        raise CheckpointError(
+            f"{path} does not hold a state dict.",
+            hint=f"expected tensors by name, or a mapping with one of: {', '.join(WRAPPERS)}",
+        )
+    return {str(name): value for name, value in content.items()}
+
+
+def unwrapped(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights without a prefix that all names share (DataParallel, compiled or wrapped models)."""
+    changed = True
+    while changed:
+        changed = False
+        for prefix in PREFIXES:
+            if weights and all(name.startswith(prefix) for name in weights):
+                weights = {name.removeprefix(prefix): value for name, value in weights.items()}
+                changed = True
+    return weights

@@ -1,0 +1,1 @@
+"""From what a user selects to frozen cells: what is done, stale, missing, and what it costs. No torch."""

@@ -1,0 +1,74 @@
+"""How long a cell will take: measured where something alike has run, else counted in operations."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fairbench.plan.cells import Cell
+from fairbench.records.curves import read_epochs
+from fairbench.registry import Registry
+
+BACKWARD = 1.35  # an input gradient in forward passes (measured on a ResNet-18)
+UPDATE = 8.6  # two train-mode forwards and the backward pass with parameter gradients, in forward passes
+CPU_GFLOPS = 60.0  # nominal rates for a first guess; replaced by measurements after the first epoch
+CUDA_GFLOPS = 12000.0
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Seconds for training and evaluation; `measured` when taken from epochs on this results folder."""
+
+    seconds: float
+    measured: bool
+
+
+def measured_epochs(folders: Iterable[Path]) -> dict[tuple[str, str, str, str], float]:
+    """Median seconds per epoch by (method, dataset, model, protocol), from finished epochs."""
+    seconds: dict[tuple[str, str, str, str], list[float]] = {}
+    for folder in folders:
+        parts = folder.name.split(".")
+        rows = read_epochs(folder)
+        if len(parts) == 6 and rows:
+            method, dataset, model, protocol = parts[:4]
+            seconds.setdefault((method, dataset, model, protocol), []).extend(row["seconds"] for row in rows)
+    return {key: sorted(values)[len(values) // 2] for key, values in seconds.items()}
+
+
+def estimate(
+    cell: Cell, registry: Registry, measured: dict[tuple[str, str, str, str], float], *, cuda: bool
+) -> Estimate:
+    """The time of one cell on one device."""
+    protocol: dict[str, Any] = cell.identity["protocol"]
+    epochs = int(protocol["epochs"])
+    images = registry.get("dataset", cell.dataset)
+    subset = protocol.get("subset") or {}
+    per_class = subset.get("train_per_class")
+    train = per_class * images.num_classes if per_class else images.train_size or 0
+    key = (cell.method, cell.dataset, cell.model, cell.protocol)
+    passes = protocol["budget"]["num_steps"] * (1 + BACKWARD) + 1 + UPDATE
+    cost = registry.get("method", cell.method).cost
+    if key in measured:
+        epoch = measured[key]
+    else:
+        _, height, width = images.image_shape
+        gflop = registry.get("model", cell.model).mflops / 1000 * height * width / 1024
+        epoch = train * passes * cost * gflop / (CUDA_GFLOPS if cuda else CPU_GFLOPS)
+    return Estimate(
+        epoch * epochs + _evaluation(cell, registry, epoch / max(train * passes * cost, 1)), key in measured
+    )
+
+
+def _evaluation(cell: Cell, registry: Registry, seconds_per_pass: float) -> float:
+    protocol = cell.identity["protocol"]
+    images = registry.get("dataset", cell.dataset)
+    subset = protocol.get("subset") or {}
+    per_class = subset.get("test_per_class")
+    test = per_class * images.num_classes if per_class else images.test_size or 0
+    passes = sum(
+        settings["num_steps"] * (1 + BACKWARD) + 1
+        if settings["kind"] == "pgd"
+        else 5800.0  # AutoAttack on a model that is half robust
+        for settings in cell.evaluation
+    )
+    return float(protocol["selection"]["last"] * test * (passes + 1) * seconds_per_pass)

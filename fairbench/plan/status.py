@@ -1,0 +1,77 @@
+"""What is done, what is stale, what is missing: read from the run folders alone."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fairbench.core.claims import is_live, read_claim
+from fairbench.core.errors import RecordError
+from fairbench.core.files import read_json
+from fairbench.plan.cells import Cell
+
+RUNS = "runs"
+FINISHED = frozenset({"done", "diverged"})  # the same cell would end the same way again
+
+
+@dataclass(frozen=True)
+class CellStatus:
+    """`state`: done, running, partial (started, or attacks missing), failed, diverged, stale or missing."""
+
+    cell: Cell
+    folder: Path
+    state: str
+    reason: str = ""
+
+
+def statuses(cells: Sequence[Cell], results: Path) -> list[CellStatus]:
+    """The state of each cell in the results folder, in order."""
+    folders: dict[str, list[str]] = {}
+    runs = results / RUNS
+    if runs.is_dir():
+        for name in sorted(os.listdir(runs)):
+            folders.setdefault(name.rpartition(".")[0], []).append(name)
+    return [cell_status(cell, runs, folders.get(cell.slot, [])) for cell in cells]
+
+
+def cell_status(cell: Cell, runs: Path, same_slot: Sequence[str]) -> CellStatus:
+    folder = runs / cell.folder_name
+    if cell.folder_name in same_slot:
+        owner = read_claim(folder / "claim")
+        if owner is not None and is_live(folder / "claim", owner):
+            return CellStatus(cell, folder, "running", f"process {owner.get('pid')} on {owner.get('host')}")
+        return CellStatus(cell, folder, *folder_state(folder, cell))
+    for name in same_slot:
+        why = stale_reason(cell, runs / name)
+        if why:
+            return CellStatus(cell, folder, "stale", why)
+    return CellStatus(cell, folder, "missing")
+
+
+def folder_state(folder: Path, cell: Cell) -> tuple[str, str]:
+    """State and reason of a run folder that nobody works on, against the attacks that `cell` asks for."""
+    if not (folder / "record.json").exists():
+        return "partial", "interrupted"
+    try:
+        record: dict[str, Any] = read_json(folder / "record.json")
+        state, reason = str(record["state"]), str(record.get("reason") or "")
+        evaluated = {item["id"] for item in record["evaluations"]}
+    except (RecordError, KeyError, TypeError) as error:
+        return "failed", f"damaged record: {error}"
+    lacking = [item["name"] for item in cell.evaluation if item["id"] not in evaluated]
+    if state == "done" and lacking:
+        return "partial", f"not yet evaluated: {', '.join(lacking)}"
+    return state, reason
+
+
+def stale_reason(cell: Cell, folder: Path) -> str:
+    """Why a folder of the same slot and overrides is not this cell; "" when it is another experiment."""
+    try:
+        other = read_json(folder / "cell.json")
+        if other["overrides"] != cell.overrides:
+            return ""
+        parts = [part for part, value in cell.identity.items() if other["identity"].get(part) != value]
+    except (RecordError, KeyError, TypeError):
+        return ""
+    return f"{' and '.join(parts)} changed since" if parts else ""

@@ -1,0 +1,1 @@
+"""Start cells and keep their folders true. Only `worker.py` opens the heavy rooms."""

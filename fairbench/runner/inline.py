@@ -1,0 +1,60 @@
+"""Run a plan in this process, one cell after the other."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fairbench.core.errors import ClaimedError
+from fairbench.core.files import make_folder, read_json, write_json
+from fairbench.plan.cells import Cell
+from fairbench.plan.status import RUNS, CellStatus
+
+if TYPE_CHECKING:
+    from fairbench.runner.worker import Listener
+
+
+def prepare_folder(cell: Cell, results: Path) -> Path:
+    """The cell's run folder, with `cell.json` in it; attacks asked for earlier stay asked for."""
+    folder = make_folder(results / RUNS / cell.folder_name)
+    path = folder / "cell.json"
+    data: dict[str, Any] = cell.to_json()
+    if path.exists():
+        known = {item["id"] for item in data["evaluation"]}
+        data["evaluation"] = [
+            item for item in read_json(path)["evaluation"] if item["id"] not in known
+        ] + data["evaluation"]
+        if data["evaluation"] == read_json(path)["evaluation"]:
+            return folder
+    write_json(path, data)
+    return folder
+
+
+def execute(
+    planned: Sequence[CellStatus],
+    results: Path,
+    listener: "Listener",
+    *,
+    device: str,
+    started: Callable[[Cell], None],
+    ended: Callable[[Cell, str, str], None],
+) -> dict[str, str]:
+    """Work through the cells that are not finished; the state of each by id.
+
+    `started(cell)` and `ended(cell, state, reason)` are told of each. A failed cell leaves the
+    others alone; a cell that another process works on is "running" and left to it.
+    """
+    from fairbench.runner.worker import run_cell
+
+    states = {}
+    for item in planned:
+        cell = item.cell
+        started(cell)
+        try:
+            folder = prepare_folder(cell, results)
+            state = run_cell(folder, listener, device)
+            reason = str(read_json(folder / "record.json").get("reason") or "")
+        except ClaimedError as error:
+            state, reason = "running", error.message
+        states[cell.id] = state
+        ended(cell, state, reason)
+    return states

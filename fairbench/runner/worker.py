@@ -1,0 +1,241 @@
+"""The door to the heavy rooms: work on one run folder until its record is written.
+
+The folder is the truth: `run_cell` starts it, resumes it or, when it is finished, does nothing.
+"""
+
+import importlib
+import importlib.util
+import inspect
+import logging
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+from typing import Protocol as Interface
+
+import torch
+
+from fairbench.core.claims import Claim, claim
+from fairbench.core.errors import ContractError, DivergedError, FairbenchError, PluginError, RecordError
+from fairbench.core.files import make_folder, write_atomic, write_json
+from fairbench.core.identity import digest_bytes
+from fairbench.core.seeds import derive_seed
+from fairbench.data.images import ImageSet, load_images
+from fairbench.data.manifest import Manifest, read_manifest
+from fairbench.data.stream import Augmentation
+from fairbench.evaluation.evaluate import evaluate
+from fairbench.models.build import build_model
+from fairbench.objectives.contract import AdversarialObjective, DataInfo, build_config
+from fairbench.plan.cells import Cell, read_cell
+from fairbench.plan.status import FINISHED, folder_state
+from fairbench.records.curves import read_epochs
+from fairbench.records.outcomes import read_outcomes, write_outcomes
+from fairbench.registry import Protocol
+from fairbench.registry.schema import ATTACK_KINDS
+from fairbench.runner.device import choose_device, describe_device
+from fairbench.runner.provenance import now, provenance
+from fairbench.training.checkpoints import load_weights, read_tensors
+from fairbench.training.trainer import Listener as TrainingListener
+from fairbench.training.trainer import Trainer
+
+logger = logging.getLogger(__name__)
+
+
+class Listener(TrainingListener, Interface):
+    """Whoever shows the progress of a cell."""
+
+    def evaluation(self, attack: str, epoch: int, done: int, total: int) -> None:
+        """`done` of `total` test images are evaluated under `attack` at the checkpoint of `epoch`."""
+
+
+def run_cell(folder: Path, listener: Listener, device_name: str = "auto") -> str:
+    """Work on the cell in `folder`; the state it ends in (done, diverged or failed).
+
+    A finished cell is left alone. Raises ClaimedError when another process works on it; every
+    error of the cell itself ends up in its record.
+    """
+    cell = read_cell(folder)
+    with claim(folder / "claim") as held:
+        state, _ = folder_state(folder, cell)
+        if state in FINISHED:
+            return state
+        device = choose_device(device_name)
+        write_json(folder / "provenance.json", provenance(cell, describe_device(device)))
+        try:
+            record = _work(cell, folder, held, listener, device)
+        except DivergedError as error:
+            record = {"state": "diverged", "reason": error.message, "epoch": error.epoch}
+        except FairbenchError as error:
+            record = {"state": "failed", "reason": str(error)}
+        except (
+            Exception
+        ) as error:  # a plugin may raise anything; the plan goes on and the record says what happened
+            logger.debug("cell failed", exc_info=True)
+            trace = traceback.format_exc()
+            write_atomic(folder / "error.txt", lambda file: file.write(trace.encode()))
+            record = {"state": "failed", "reason": f"{type(error).__name__}: {error} (see error.txt)"}
+        held.check()
+        base = {
+            "schema": 1,
+            "id": cell.id,
+            "entry": cell.entry,
+            "reason": None,
+            "evaluations": [],
+            "warnings": [],
+        }
+        write_json(folder / "record.json", {**base, **record, "finished": now()})
+        if record["state"] == "done":
+            (folder / "checkpoints" / "resume.safetensors").unlink(missing_ok=True)
+        return str(record["state"])
+
+
+def _work(cell: Cell, folder: Path, held: Claim, listener: Listener, device: torch.device) -> dict[str, Any]:
+    make_folder(folder / "checkpoints")
+    protocol = Protocol.model_validate({**cell.identity["protocol"], "evaluation": []})
+    train, manifest = _images(cell, protocol, "train", device)
+    test, _ = _images(cell, protocol, "test", device)
+    shape = tuple(cell.identity["dataset"]["image_shape"])
+    model = build_model(
+        cell.identity["model"]["target"], train.num_classes, shape, derive_seed(cell.seed, "init")
+    ).to(device)
+    began = time.perf_counter()
+    trainer = Trainer(
+        model=model,
+        objective=build_objective(cell, train, device),
+        images=train,
+        protocol=protocol,
+        augmentation=_augmentation(cell, protocol),
+        seed=cell.seed,
+        folder=folder,
+        listener=listener,
+        before_write=held.check,
+    )
+    epochs = range(protocol.epochs - protocol.selection.last + 1, protocol.epochs + 1)
+    trained = len(read_epochs(folder)) >= protocol.epochs and all(
+        trainer.weights_path(e).exists() for e in epochs
+    )
+    if not trained:
+        trainer.run()
+    seconds = {"train": sum(row["seconds"] for row in read_epochs(folder))}
+    began = time.perf_counter()
+    evaluations = []
+    for epoch in epochs:
+        weights, _ = read_tensors(trainer.weights_path(epoch), device)
+        load_weights(model, weights, str(trainer.weights_path(epoch)))
+        for item in ({"name": "clean", "id": "clean"}, *cell.evaluation):
+            held.check()
+            evaluations.append(_evaluate(model, test, item, epoch, folder, listener))
+    seconds["evaluate"] = time.perf_counter() - began
+    return {
+        "state": "done",
+        "epoch": protocol.epochs,
+        "num_classes": test.num_classes,
+        "class_names": list(test.classes),
+        "epochs_evaluated": list(epochs),
+        "evaluations": evaluations,
+        "warnings": _warnings(cell, manifest),
+        "seconds": {name: round(value, 3) for name, value in seconds.items()},
+    }
+
+
+def _evaluate(
+    model: torch.nn.Module, test: ImageSet, item: dict[str, Any], epoch: int, folder: Path, listener: Listener
+) -> dict[str, Any]:
+    """Evaluate one attack at one checkpoint, unless its file is there; the record's line about it."""
+    name = item["name"] if item["name"] == "clean" else f"{item['name']}.{item['id']}"
+    file = f"outcomes/epoch-{epoch:04d}/{name}.npy"
+    path = folder / file
+    try:
+        read_outcomes(path)
+    except RecordError:
+        attack = (
+            None
+            if item["name"] == "clean"
+            else ATTACK_KINDS[item["kind"]].model_validate({k: v for k, v in item.items() if k != "id"})
+        )
+        outcomes = evaluate(
+            model,
+            test,
+            attack,
+            progress=lambda done, total: listener.evaluation(item["name"], epoch, done, total),
+        )
+        make_folder(path.parent)
+        write_outcomes(path, outcomes.label, outcomes.prediction, outcomes.correct, **outcomes.columns)
+    return {
+        "attack": item["name"],
+        "id": item["id"],
+        "epoch": epoch,
+        "file": file,
+        "digest": digest_bytes(path.read_bytes()),
+    }
+
+
+def _images(
+    cell: Cell, protocol: Protocol, split: str, device: torch.device
+) -> tuple[ImageSet, Manifest | None]:
+    """One split of the cell's data set; refuses data other than the cell was planned with."""
+    facts, root = cell.identity["dataset"], Path(cell.locations["data_root"])
+    manifest = read_manifest(root, facts["name"])
+    subset = protocol.subset
+    per_class = None
+    if subset is not None:
+        per_class = subset.train_per_class if split == "train" else subset.test_per_class
+    images = load_images(
+        facts["name"],
+        split,
+        root=root,
+        device=device,
+        reader=facts["reader"],
+        subset_per_class=per_class,
+        expected_digest=facts["digest"],
+    )
+    return images, manifest
+
+
+def build_objective(cell: Cell, train: ImageSet, device: torch.device) -> AdversarialObjective:
+    """The cell's method, configured. Raises PluginError or ContractError when it cannot be had."""
+    cls = load_plugin(cell.locations["target"], cell.method)
+    counts = torch.bincount(train.labels.cpu(), minlength=train.num_classes).tolist()
+    _, *shape = train.images.shape
+    info = DataInfo(num_classes=train.num_classes, class_count=tuple(counts), image_shape=tuple(shape))
+    return cls(build_config(cls, cell.identity["method"]["config"]), info, device)
+
+
+def load_plugin(target: str, name: str) -> type[AdversarialObjective]:
+    """Import `module:Class` or `file.py:Class`. Raises PluginError with the reason when that fails."""
+    place, _, class_name = target.rpartition(":")
+    try:
+        if place.endswith(".py"):
+            spec = importlib.util.spec_from_file_location(f"fairbench_plugin_{Path(place).stem}", place)
+            if spec is None or spec.loader is None:
+                raise ImportError(f"cannot load {place}")
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+        else:
+            module = importlib.import_module(place)
+        found = getattr(module, class_name)
+    except Exception as error:  # a plugin's import may raise anything
+        raise PluginError(
+            f"method {name!r} ({target}) cannot be loaded: {type(error).__name__}: {error}."
+        ) from error
+    if not (inspect.isclass(found) and issubclass(found, AdversarialObjective) and "name" in vars(found)):
+        raise ContractError(
+            f"method {name!r} ({target}) is not a method.",
+            hint="subclass fairbench.api.AdversarialObjective and decorate the class with @method(NAME)",
+        )
+    return found
+
+
+def _augmentation(cell: Cell, protocol: Protocol) -> Augmentation:
+    chosen = protocol.augmentation
+    return Augmentation(
+        crop_padding=chosen.crop_padding,
+        padding=chosen.padding,
+        flip=chosen.flip and cell.identity["dataset"]["flip"],
+    )
+
+
+def _warnings(cell: Cell, manifest: Manifest | None) -> list[str]:
+    if manifest is not None and not manifest.official:
+        return [f"{cell.dataset} is not the official data set"]
+    return []
