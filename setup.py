@@ -1,4 +1,4 @@
-"""The one thing that pyproject.toml cannot say: `registry.yaml` of the top folder ships inside the package."""
+"""What pyproject.toml cannot say: `registry.yaml` of the top folder ships inside the package."""
 
 from pathlib import Path
 from shutil import copyfile

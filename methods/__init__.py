@@ -1,1 +1,1 @@
-"""The methods that fairbench ships: one file each, found through the entry-point group `fairbench.methods`."""
+"""The methods that fairbench ships, one file each, found by the entry-point group `fairbench.methods`."""

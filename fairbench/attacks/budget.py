@@ -1,6 +1,7 @@
 """How far and how fast an adversary may move."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,6 +35,6 @@ def per_image(value: float | Tensor, images: Tensor) -> float | Tensor:
 def excess(x: Tensor, x_adv: Tensor, budget: Budget) -> Tensor:
     """How far each sample leaves the ball or [0, 1]: (B,), at most 0 when inside, NaN when not finite."""
     # The size of the radius: with a negative class weight (DAFA without a floor) pixels move by |w| eps.
-    radius = abs(per_image(budget.eps, x))
+    radius: Any = abs(per_image(budget.eps, x))
     outside = torch.maximum((x_adv - x).abs() - radius, torch.maximum(-x_adv, x_adv - 1))
     return outside.flatten(1).amax(1)

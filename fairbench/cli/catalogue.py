@@ -64,9 +64,11 @@ def describe(registry: Registry, kind: str, name: str) -> str:
         if not hasattr(entry, "epochs"):
             return "each method's own published schedule"
         subset = ", subset of the images" if entry.subset else ""
-        return f"{entry.epochs} epochs, eps {entry.threat.eps:.4g}, last {entry.selection.last} evaluated{subset}"
+        last = entry.selection.last
+        return f"{entry.epochs} epochs, eps {entry.threat.eps:.4g}, last {last} evaluated{subset}"
     seeds = len(entry.seeds)
-    return f"{', '.join(entry.methods)} on {', '.join(entry.datasets)} ({', '.join(entry.models)}, {seeds} seeds, {entry.protocol})"
+    what = f"{', '.join(entry.methods)} on {', '.join(entry.datasets)}"
+    return f"{what} ({', '.join(entry.models)}, {seeds} seeds, {entry.protocol})"
 
 
 def facts(registry: Registry, kind: str, name: str) -> dict[str, Any]:

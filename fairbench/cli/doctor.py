@@ -78,7 +78,7 @@ def doctor_command(results: Path, data: str | None, registry_files: tuple[Path, 
             )
         else:
             findings.append((f"data {name}", "absent", f"fairbench prepare --datasets {name}"))
-    folder = results if results.exists() else results.absolute().parent
+    folder = next(path for path in (results.absolute(), *results.absolute().parents) if path.exists())
     writable = os.access(folder, os.W_OK)
     free = shutil.disk_usage(folder).free / 1e9
     findings.append(

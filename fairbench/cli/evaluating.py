@@ -21,7 +21,7 @@ from fairbench.plan.selection import parse_names
 
 @click.command(
     "evaluate",
-    epilog="Example: fairbench evaluate trix.pt --model resnet18 --dataset cifar10 --attacks pgd-20,autoattack",
+    epilog="Example: fairbench evaluate my.pt --model resnet18 --dataset cifar10 --attacks pgd-20,autoattack",
 )
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.option("--model", required=True, help="Its architecture.")

@@ -1,7 +1,7 @@
 """Options that several commands share."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -105,7 +105,7 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=1))
 
 
-def columns(rows: list[tuple[str, ...]], header: tuple[str, ...]) -> str:
+def columns(rows: Sequence[tuple[str, ...]], header: tuple[str, ...]) -> str:
     """Rows of text in aligned columns under a header."""
     widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
     lines = (

@@ -67,6 +67,7 @@ class Bars:
     """A bar for the plan and one for the cell, with loss, worst class and time left."""
 
     def __init__(self, total: int) -> None:
+        from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         self.progress = Progress(
@@ -75,7 +76,7 @@ class Bars:
             MofNCompleteColumn(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[info]}"),
-            transient=False,
+            console=Console(stderr=True),
         )
         self.plan = self.progress.add_task("plan", total=total, info="")
         self.task = self.progress.add_task("", total=None, info="", visible=False)
@@ -130,7 +131,7 @@ class Bars:
 
 def progress(total: int) -> Bars | Lines:
     """Bars when standard error is a terminal, else lines."""
-    return Bars(total) if sys.stdout.isatty() else Lines(total)
+    return Bars(total) if sys.stderr.isatty() else Lines(total)
 
 
 def describe(row: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -9,6 +10,10 @@ from fairbench.cli.options import results_option
 from fairbench.core.errors import FairbenchError
 from fairbench.plan.cells import Cell
 from fairbench.records.read import scan
+
+if TYPE_CHECKING:
+    from fairbench.metrics.rho import Convention
+    from fairbench.reporting.table import ErrorKind
 
 FORMATS = ("text", "markdown", "latex", "csv")
 
@@ -44,8 +49,8 @@ def table_command(
     protocol: str | None,
     attack: str | None,
     baseline: str,
-    error: str,
-    convention: str,
+    error: "ErrorKind",
+    convention: "Convention",
 ) -> None:
     """Print average and worst-class accuracy, clean and robust, and the fairness score rho, over seeds."""
     print_tables(
@@ -70,8 +75,8 @@ def print_tables(
     protocol: str | None = None,
     attack: str | None = None,
     baseline: str = "trades",
-    error: str = "t95",
-    convention: str = "signed",
+    error: "ErrorKind" = "t95",
+    convention: "Convention" = "signed",
     cells: Sequence[Cell] | None = None,
     order: Sequence[str] = (),
 ) -> None:

@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fairbench.core.errors import ClaimedError, ResultsError
@@ -55,7 +55,7 @@ def claim(path: Path) -> Iterator[Claim]:
             continue
         if is_live(path, owner):
             raise ClaimedError(
-                f"{path.parent.name} is being worked on by process {owner.get('pid')} on {owner.get('host')}.",
+                f"{path.parent.name}: process {owner.get('pid')} on {owner.get('host')} is working on it.",
                 hint="it will be done there; `fairbench status` shows its progress",
             )
         _remove_stale(path, owner)
@@ -78,7 +78,7 @@ def read_claim(path: Path) -> dict[str, object] | None:
         return dict(json.loads(path.read_text()))
     except FileNotFoundError:
         return None
-    except ValueError:
+    except (ValueError, TypeError):
         return {}
 
 
@@ -116,7 +116,8 @@ def _create(path: Path, content: str) -> bool:
     except OSError as error:
         raise ResultsError(f"cannot claim {path.parent}: {error.strerror or error}.") from error
     finally:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):
+            aside.unlink()
 
 
 def _remove_stale(path: Path, owner: dict[str, object]) -> None:
@@ -128,14 +129,13 @@ def _remove_stale(path: Path, owner: dict[str, object]) -> None:
         return
     if (read_claim(moved) or {}).get("token") != owner.get("token"):
         # Somebody took over in between: give the live claim back.
-        try:
+        with suppress(FileExistsError):
             os.link(moved, path)
-        except FileExistsError:
-            pass
     moved.unlink(missing_ok=True)
 
 
 def _heartbeat(held: Claim, stop: threading.Event) -> None:
     while not stop.wait(HEARTBEAT_SECONDS):
-        if held.holds():
-            os.utime(held.path)
+        with suppress(OSError):  # a file system that hesitates; the next beat may do
+            if held.holds():
+                os.utime(held.path)

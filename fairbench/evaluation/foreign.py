@@ -1,6 +1,7 @@
 """Checkpoints from anywhere: plain state dicts, wrapped ones, safetensors. A pickle is never executed."""
 
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,16 +28,18 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         tensors, _ = read_tensors(path)
         return unwrapped(tensors)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # torch remarks on pickles of other tools
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} holds more than weights, or is damaged; it was not opened.",
             hint="save the weights alone, torch.save(model.state_dict(), FILE), or as safetensors\n"
             f"the reason: {str(error).splitlines()[0][:200]}",
         ) from error
-    except (RuntimeError, EOFError, ValueError, OSError, KeyError) as error:
+    except Exception as error:  # a damaged file may raise anything
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise CheckpointError(
-            f"{path} cannot be read: {str(error).splitlines()[0][:200] if str(error) else type(error).__name__}.",
+            f"{path} cannot be read: {reason}.",
             hint="the file is cut short, damaged or not a checkpoint; copy it again",
         ) from error
     return unwrapped(weights_in(content, path))

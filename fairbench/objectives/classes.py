@@ -15,7 +15,7 @@ def class_indicator(label: Tensor, num_classes: int, dtype: torch.dtype) -> Tens
 
 
 def class_means(values: Tensor, label: Tensor, num_classes: int) -> Tensor:
-    """Mean of the rows of `values` (B, D) over each class: (C, D) in float64, zero rows for absent classes."""
+    """Mean of the rows of `values` (B, D) over each class: (C, D) in float64, zeros for absent classes."""
     indicator = class_indicator(label, num_classes, torch.float64)
     return indicator.T @ values.double() / indicator.sum(0).clamp(min=1)[:, None]
 

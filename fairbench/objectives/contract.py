@@ -131,7 +131,7 @@ class LossTerms:
         if value.dim() == 0:
             return value
         if weight is None:
-            return value.mean()
+            return value.sum() / len(value)  # as for weights of one, bit for bit on every device
         weight = weight.to(value.dtype)
         divisor = weight.sum() if name in self.divide_by_weight else len(value)
         return (weight * value).sum() / divisor
@@ -181,7 +181,7 @@ class AdversarialObjective:
         raise ContractError(f"method {self.name!r} does not define perturb().")
 
     def loss(self, model: nn.Module, batch: Batch, adversary: Any, ctx: Context) -> LossTerms:
-        """The loss terms; the model is in train mode, and the order of forwards fixes its BatchNorm statistics."""
+        """The loss terms; the model is in train mode, where the order of forwards fixes its BatchNorm."""
         raise ContractError(f"method {self.name!r} does not define loss().")
 
     def on_epoch_start(self, ctx: Context) -> None:
@@ -236,7 +236,7 @@ Method = TypeVar("Method", bound=type[AdversarialObjective])
 
 
 def method(name: str, *, tags: tuple[str, ...] = ()) -> Callable[[Method], Method]:
-    """Class decorator: give a method its name and tags. Raises ContractError for a class that cannot be one."""
+    """Class decorator: give a method its name and tags. Raises ContractError for what cannot be one."""
 
     def named(cls: Method) -> Method:
         if not (isinstance(cls, type) and issubclass(cls, AdversarialObjective)):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fairbench.data.manifest import read_manifest
 from fairbench.plan.cells import Cell
 from fairbench.records.curves import read_epochs
 from fairbench.registry import Registry
@@ -42,9 +43,7 @@ def estimate(
     protocol: dict[str, Any] = cell.identity["protocol"]
     epochs = int(protocol["epochs"])
     images = registry.get("dataset", cell.dataset)
-    subset = protocol.get("subset") or {}
-    per_class = subset.get("train_per_class")
-    train = per_class * images.num_classes if per_class else images.train_size or 0
+    train = _size(cell, registry, "train")
     key = (cell.method, cell.dataset, cell.model, cell.protocol)
     passes = protocol["budget"]["num_steps"] * (1 + BACKWARD) + 1 + UPDATE
     cost = registry.get("method", cell.method).cost
@@ -59,12 +58,22 @@ def estimate(
     )
 
 
+def _size(cell: Cell, registry: Registry, split: str) -> int:
+    """Images of a split, at most; 0 when neither the registry nor a manifest knows."""
+    facts = read_manifest(Path(cell.locations["data_root"]), cell.dataset) or registry.get(
+        "dataset", cell.dataset
+    )
+    size = int(getattr(facts, f"{split}_size") or 0)
+    per_class = (cell.identity["protocol"].get("subset") or {}).get(f"{split}_per_class")
+    if per_class and facts.num_classes:
+        part = int(per_class * facts.num_classes)
+        return min(size, part) if size else part
+    return size
+
+
 def _evaluation(cell: Cell, registry: Registry, seconds_per_pass: float) -> float:
     protocol = cell.identity["protocol"]
-    images = registry.get("dataset", cell.dataset)
-    subset = protocol.get("subset") or {}
-    per_class = subset.get("test_per_class")
-    test = per_class * images.num_classes if per_class else images.test_size or 0
+    test = _size(cell, registry, "test")
     passes = sum(
         settings["num_steps"] * (1 + BACKWARD) + 1
         if settings["kind"] == "pgd"

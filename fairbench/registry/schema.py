@@ -76,7 +76,7 @@ class DatasetEntry(Entry):
         default=None, description="folder: train/CLASS/ and test/CLASS/ in it; npz: the file"
     )
     num_classes: int | None = Field(
-        default=None, ge=2, description="C; a folder's is counted when it is prepared"
+        default=None, ge=2, description="C; that of images of one's own is counted when prepared"
     )
     image_shape: Annotated[tuple[int, int, int], Field(strict=False)] = Field(
         description="channels, height, width after preparation"
@@ -115,13 +115,14 @@ class DatasetEntry(Entry):
 
     @model_validator(mode="after")
     def _reader_has_its_fields(self) -> "DatasetEntry":
-        if self.reader == "folder" and self.path is None:
-            raise wrong("'path' is missing: the reader 'folder' needs it")
-        if self.reader != "folder" and self.path is not None:
+        own = self.reader in ("folder", "npz")
+        if own and self.path is None:
+            raise wrong(f"'path' is missing: the reader {self.reader!r} needs it")
+        if not own and self.path is not None:
             raise wrong(
                 f"the reader {self.reader!r} takes no path; its data come from `fairbench prepare`", "path"
             )
-        if self.reader != "folder" and self.num_classes is None:
+        if not own and self.num_classes is None:
             raise wrong("'num_classes' is missing")
         return self
 

@@ -1,6 +1,7 @@
 """Evaluate a checkpoint that no run made, and remember the outcomes."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +77,7 @@ def evaluate_checkpoint(
         try:
             read_outcomes(file)
         except RecordError:
-            found = evaluate(
-                model, images, attack, progress=lambda done, total, name=name: progress(name, done, total)
-            )
+            found = evaluate(model, images, attack, progress=partial(progress, name))
             write_outcomes(file, found.label, found.prediction, found.correct, **found.columns)
         files[name] = file
     return {"folder": folder, "files": files, "classes": images.classes}

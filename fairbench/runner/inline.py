@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fairbench.core.errors import ClaimedError
+from fairbench.core.errors import ClaimedError, EnvironmentFault, FairbenchError, ResultsError
 from fairbench.core.files import make_folder, read_json, write_json
-from fairbench.plan.cells import Cell
+from fairbench.plan.cells import Cell, read_cell
 from fairbench.plan.status import RUNS, CellStatus
 
 if TYPE_CHECKING:
@@ -19,11 +19,11 @@ def prepare_folder(cell: Cell, results: Path) -> Path:
     path = folder / "cell.json"
     data: dict[str, Any] = cell.to_json()
     if path.exists():
-        known = {item["id"] for item in data["evaluation"]}
-        data["evaluation"] = [
-            item for item in read_json(path)["evaluation"] if item["id"] not in known
-        ] + data["evaluation"]
-        if data["evaluation"] == read_json(path)["evaluation"]:
+        before = read_cell(folder)
+        known = {item["id"] for item in before.evaluation}
+        added = [item for item in cell.evaluation if item["id"] not in known]
+        data["evaluation"] = [*before.evaluation, *added]
+        if data == before.to_json():
             return folder
     write_json(path, data)
     return folder
@@ -55,6 +55,10 @@ def execute(
             reason = str(read_json(folder / "record.json").get("reason") or "")
         except ClaimedError as error:
             state, reason = "running", error.message
+        except (EnvironmentFault, ResultsError):
+            raise  # the next cell would meet the same
+        except FairbenchError as error:
+            state, reason = "failed", str(error)
         states[cell.id] = state
         ended(cell, state, reason)
     return states

@@ -1,6 +1,7 @@
 """Where a number comes from: versions, machine, code, command. No torch needed to read it."""
 
 import importlib.metadata
+import logging
 import os
 import platform
 import subprocess
@@ -10,8 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import fairbench
+from fairbench.core.errors import RecordError
+from fairbench.core.files import read_json, write_json
 from fairbench.core.identity import digest_bytes
 from fairbench.plan.cells import Cell
+
+logger = logging.getLogger(__name__)
 
 PACKAGES = (
     "fairbench-at",
@@ -30,7 +35,20 @@ def now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def provenance(cell: Cell, device: dict[str, Any]) -> dict[str, Any]:
+def write_provenance(folder: Path, cell: Cell, plugin: Path, device: dict[str, Any]) -> None:
+    """Say in `provenance.json` how this attempt at the cell works; what earlier ones said is kept in it."""
+    path = folder / "provenance.json"
+    earlier: list[dict[str, Any]] = []
+    if path.exists():
+        try:
+            last = dict(read_json(path))
+            earlier = [*last.pop("earlier", []), last]
+        except (RecordError, TypeError, ValueError):
+            logger.warning("%s is damaged: what it said of earlier attempts is lost", path)
+    write_json(path, {**provenance(cell, plugin, device), "earlier": earlier})
+
+
+def provenance(cell: Cell, plugin: Path, device: dict[str, Any]) -> dict[str, Any]:
     """What a record says of its making."""
     return {
         "schema": 1,
@@ -40,7 +58,7 @@ def provenance(cell: Cell, device: dict[str, Any]) -> dict[str, Any]:
         "device": device,
         "commit": source_commit(),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-        "plugin_source": digest_bytes(Path(cell.locations["plugin"]).read_bytes()),
+        "plugin_source": digest_bytes(plugin.read_bytes()),
         "data_digest": cell.identity["dataset"]["digest"],
         "started": now(),
     }
@@ -58,7 +76,7 @@ def versions() -> dict[str, str]:
 
 
 def source_commit() -> str | None:
-    """The commit of fairbench's own checkout (with "+" when it has changes); None for an installed package."""
+    """The commit of fairbench's own checkout, with "+" when it has changes; None when installed."""
     folder = Path(fairbench.__file__).resolve().parent.parent
     if not (folder / ".git").exists():
         return None

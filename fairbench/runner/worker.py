@@ -17,11 +17,11 @@ import torch
 
 from fairbench.core.claims import Claim, claim
 from fairbench.core.errors import ContractError, DivergedError, FairbenchError, PluginError, RecordError
-from fairbench.core.files import make_folder, write_atomic, write_json
+from fairbench.core.files import make_folder, read_json, write_atomic, write_json
 from fairbench.core.identity import digest_bytes
 from fairbench.core.seeds import derive_seed
 from fairbench.data.images import ImageSet, load_images
-from fairbench.data.manifest import Manifest, read_manifest
+from fairbench.data.manifest import Manifest, data_root, read_manifest
 from fairbench.data.stream import Augmentation
 from fairbench.evaluation.evaluate import evaluate
 from fairbench.models.build import build_model
@@ -30,10 +30,10 @@ from fairbench.plan.cells import Cell, read_cell
 from fairbench.plan.status import FINISHED, folder_state
 from fairbench.records.curves import read_epochs
 from fairbench.records.outcomes import read_outcomes, write_outcomes
-from fairbench.registry import Protocol
+from fairbench.registry import Protocol, describe, locate
 from fairbench.registry.schema import ATTACK_KINDS
 from fairbench.runner.device import choose_device, describe_device
-from fairbench.runner.provenance import now, provenance
+from fairbench.runner.provenance import now, write_provenance
 from fairbench.training.checkpoints import load_weights, read_tensors
 from fairbench.training.trainer import Listener as TrainingListener
 from fairbench.training.trainer import Trainer
@@ -59,34 +59,41 @@ def run_cell(folder: Path, listener: Listener, device_name: str = "auto") -> str
         state, _ = folder_state(folder, cell)
         if state in FINISHED:
             return state
+        kept = finished_record(folder)
         device = choose_device(device_name)
-        write_json(folder / "provenance.json", provenance(cell, describe_device(device)))
+        write_provenance(folder, cell, plugin_file(cell), describe_device(device))
         try:
             record = _work(cell, folder, held, listener, device)
         except DivergedError as error:
             record = {"state": "diverged", "reason": error.message, "epoch": error.epoch}
         except FairbenchError as error:
             record = {"state": "failed", "reason": str(error)}
-        except (
-            Exception
-        ) as error:  # a plugin may raise anything; the plan goes on and the record says what happened
+        except Exception as error:  # a plugin may raise anything; the record says what
             logger.debug("cell failed", exc_info=True)
             trace = traceback.format_exc()
             write_atomic(folder / "error.txt", lambda file: file.write(trace.encode()))
             record = {"state": "failed", "reason": f"{type(error).__name__}: {error} (see error.txt)"}
         held.check()
-        base = {
-            "schema": 1,
-            "id": cell.id,
-            "entry": cell.entry,
-            "reason": None,
-            "evaluations": [],
-            "warnings": [],
-        }
-        write_json(folder / "record.json", {**base, **record, "finished": now()})
-        if record["state"] == "done":
+        base = {"schema": 1, "id": cell.id, "entry": cell.entry, "reason": None}
+        base |= {"evaluations": [], "warnings": [], "finished": now()}
+        if kept is not None and record["state"] != "done":  # an attack added later failed: lose nothing
+            record = {**kept, "reason": f"a later evaluation failed: {record['reason']}"}
+            state = "failed"
+        else:
+            state = str(record["state"])
+        write_json(folder / "record.json", {**base, **record})
+        if state == "done":
             (folder / "checkpoints" / "resume.safetensors").unlink(missing_ok=True)
-        return str(record["state"])
+        return state
+
+
+def finished_record(folder: Path) -> dict[str, Any] | None:
+    """The record of a cell that is done, None otherwise."""
+    try:
+        record: dict[str, Any] = read_json(folder / "record.json")
+    except RecordError:
+        return None
+    return record if record.get("state") == "done" else None
 
 
 def _work(cell: Cell, folder: Path, held: Claim, listener: Listener, device: torch.device) -> dict[str, Any]:
@@ -175,6 +182,8 @@ def _images(
 ) -> tuple[ImageSet, Manifest | None]:
     """One split of the cell's data set; refuses data other than the cell was planned with."""
     facts, root = cell.identity["dataset"], Path(cell.locations["data_root"])
+    if not root.exists():  # the folder came here from another machine
+        root = data_root(None)
     manifest = read_manifest(root, facts["name"])
     subset = protocol.subset
     per_class = None
@@ -194,11 +203,27 @@ def _images(
 
 def build_objective(cell: Cell, train: ImageSet, device: torch.device) -> AdversarialObjective:
     """The cell's method, configured. Raises PluginError or ContractError when it cannot be had."""
+    check_fingerprint(cell)
     cls = load_plugin(cell.locations["target"], cell.method)
     counts = torch.bincount(train.labels.cpu(), minlength=train.num_classes).tolist()
-    _, *shape = train.images.shape
-    info = DataInfo(num_classes=train.num_classes, class_count=tuple(counts), image_shape=tuple(shape))
+    info = DataInfo(num_classes=train.num_classes, class_count=tuple(counts), image_shape=train.image_shape)
     return cls(build_config(cls, cell.identity["method"]["config"]), info, device)
+
+
+def check_fingerprint(cell: Cell) -> None:
+    """Raise PluginError when the method's code is not what the cell was planned with."""
+    path, class_name = plugin_file(cell), cell.locations["target"].rpartition(":")[2]
+    if describe(path, class_name).fingerprint != cell.identity["method"]["fingerprint"]:
+        raise PluginError(
+            f"the code of method {cell.method!r} changed since this cell was planned ({path}).",
+            hint="plan it anew with fairbench run, which makes a new folder, or undo the change",
+        )
+
+
+def plugin_file(cell: Cell) -> Path:
+    """The plugin's source: where it was planned, or where this machine has it."""
+    path = Path(cell.locations["plugin"])
+    return path if path.exists() else locate(cell.locations["target"])
 
 
 def load_plugin(target: str, name: str) -> type[AdversarialObjective]:

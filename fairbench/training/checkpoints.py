@@ -61,6 +61,6 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], origin: str) -
             raise CheckpointError(
                 f"{origin} does not fit: {name} has shape {tuple(tensor.shape)}, the model expects "
                 f"{tuple(wanted[name].shape)}.",
-                hint="it was trained for another number of classes or image size: check --dataset and --model",
+                hint="it was trained for other classes or another image size: check --dataset and --model",
             )
     model.load_state_dict({**{name: wanted[name] for name in optional}, **weights})

@@ -107,19 +107,21 @@ def check_adversary(
             raise ContractError(f"method {objective.name!r}: {name} has values that are not finite.")
         if bool((image < 0).any() | (image > 1).any()):
             raise ContractError(
-                f"method {objective.name!r}: {name} leaves [0, 1]: {float(image.min()):.4f} to {float(image.max()):.4f}."
+                f"method {objective.name!r}: {name} leaves [0, 1]: "
+                f"{float(image.min()):.4f} to {float(image.max()):.4f}."
             )
         outside = excess(batch.x, image, budget)
         wrong = outside > BUDGET_TOLERANCE
         if bool(wrong.any()):
             distance = (image - batch.x).abs().flatten(1).amax(1)
             worst = int(outside.argmax())
-            radius = budget.eps if isinstance(budget.eps, float) else budget.eps[worst]
+            radius = torch.as_tensor(budget.eps).expand(len(batch))[worst]
             found = sorted(set(batch.y[wrong].tolist()))
+            classes = ", ".join(map(str, found[:8])) + (", ..." if len(found) > 8 else "")
             raise ContractError(
-                f"method {objective.name!r}: perturb() left the budget: |{name} - x| = {float(distance[worst]):.4f} > "
-                f"{float(radius):.4f} for {int(wrong.sum())} of {len(batch.y)} samples "
-                f"(classes {', '.join(map(str, found[:8]))}{', ...' if len(found) > 8 else ''}).",
+                f"method {objective.name!r}: perturb() left the budget: "
+                f"|{name} - x| = {float(distance[worst]):.4f} > {float(radius):.4f} "
+                f"for {int(wrong.sum())} of {len(batch.y)} samples (classes {classes}).",
                 hint="pass budget=ctx.budget to the attack; to widen margins on purpose, override budget()",
             )
 
@@ -143,7 +145,7 @@ def check_terms(objective: AdversarialObjective, batch: Batch, terms: LossTerms)
         if value.dim() != 0 and value.shape != batch.y.shape:
             raise ContractError(
                 f"method {objective.name!r}: the loss term {name!r} has shape {tuple(value.shape)}.",
-                hint=f"return one value per sample, {tuple(batch.y.shape)}, or a scalar; the house takes the mean",
+                hint=f"return one value per sample, {tuple(batch.y.shape)}, or a scalar",
             )
     for name in [*terms.weight, *terms.divide_by_weight]:
         if name not in terms.terms or name not in terms.weight:
@@ -165,5 +167,5 @@ def check_epoch(objective: AdversarialObjective, totals: EpochTotals, epoch: int
     largest = float(totals.sums["excess"])
     if not largest <= BUDGET_TOLERANCE:
         raise ContractError(
-            f"method {objective.name!r}: perturb() left its budget or [0, 1] by {largest:.4g} in epoch {epoch}."
+            f"method {objective.name!r}: perturb() left its budget by {largest:.4g} in epoch {epoch}."
         )

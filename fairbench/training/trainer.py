@@ -83,9 +83,9 @@ class Trainer:
         Raises DivergedError when an epoch's loss is not finite, ContractError when the method broke
         its contract.
         """
-        epoch = self._resume()
+        done = self._resume()
         self.model.train()
-        for epoch in range(epoch + 1, self.protocol.epochs + 1):
+        for epoch in range(done + 1, self.protocol.epochs + 1):
             row = self._epoch(epoch)
             self._save(epoch, row)
             self.listener.epoch(row)
@@ -165,7 +165,7 @@ class Trainer:
         )
 
     def _save(self, epoch: int, row: dict[str, Any]) -> None:
-        """Weights if they are to be evaluated, then the curve, then the full state: what comes last counts."""
+        """Weights if they will be evaluated, then the curve, then the full state: what comes last counts."""
         self.before_write()
         if epoch > self.protocol.epochs - self.protocol.selection.last:
             write_tensors(self.weights_path(epoch), self.model.state_dict(), {"epoch": epoch})

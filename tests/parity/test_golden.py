@@ -147,7 +147,7 @@ def test_targeted_trades_equals_the_targeted_branch_of_the_trix_program(case):
     draws = Recorded(normal=case.tensor("draw/00_randn"), other=case.tensor("f64/rand_y_t"))
     seen = one_step(case, objective, model, case.context(draws))
     targeted = case.tensor("f64/targeted_mask").bool()
-    assert targeted.any() and not targeted.all()
+    assert 0 < targeted.sum() < len(targeted)
     difference = (seen["x_adv"] - case.tensor("f64/x_adv")).abs().flatten(1).amax(1)
     assert difference[targeted].max() <= 1e-9
     assert difference[~targeted].max() > 1e-3

@@ -87,10 +87,10 @@ def test_what_a_variant_sets_beats_its_parent_on_every_dataset(ours):
 
 def test_protocols_that_extend_scale_their_milestones():
     registry = load_registry(entry_points=False)
-    quick = registry.get("protocol", "quickstart")
-    assert (quick.epochs, quick.published_epochs, quick.milestones) == (30, 150, {28: 0.1, 29: 0.01})
-    assert (quick.threat.eps, quick.budget.step_size, quick.budget.num_steps) == (0.15, 0.035, 10)
-    assert quick.with_epochs(150).milestones == {140: 0.1, 145: 0.01}
+    short = registry.get("protocol", "budget-30")
+    assert (short.epochs, short.published_epochs, short.milestones) == (30, 150, {28: 0.1, 29: 0.01})
+    assert (short.threat.eps, short.budget.step_size, short.budget.num_steps) == (0.031, 0.007, 10)
+    assert short.with_epochs(150).milestones == {140: 0.1, 145: 0.01}
     assert registry.get("protocol", "dafa-110").published_epochs == 110
     assert registry.get("protocol", "cpu-subset").selection.last == 3
     assert registry.get("protocol", "trix-150").optimizer.weight_decay == 5e-4
