@@ -17,7 +17,7 @@ COMMANDS = {  # name: where it is, and its line in the help
     "prepare": ("prepare:prepare_command", "Fetch and check data sets."),
     "plan": ("running:plan_command", "Show the cells that a run would do."),
     "run": ("running:run_command", "Train, attack and tabulate."),
-    "status": ("running:status_command", "Show what a results folder holds."),
+    "status": ("status:status_command", "Show what a results folder holds."),
     "table": ("tables:table_command", "Print the tables."),
     "evaluate": ("evaluating:evaluate_command", "Attack a checkpoint from anywhere."),
     "cell": ("running:cell_command", "Work on one run folder (what a scheduler starts)."),

@@ -3,13 +3,13 @@
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from fairbench.plan.cells import Cell, resolve
-from fairbench.plan.selection import Selection, parse_names, parse_overrides, parse_seeds
-from fairbench.registry import Registry, load_registry
+if TYPE_CHECKING:
+    from fairbench.plan.cells import Cell
+    from fairbench.registry import Registry
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -63,7 +63,7 @@ def selection_options(command: Command) -> Command:
                 multiple=True,
                 metavar="PATH=VALUE",
                 help="Override one setting, for "
-                "instance methods.trix.strength=1.5 or protocol.subset.train_per_class=100.",
+                "instance methods.trix.strength=1.5 or protocol.optimizer.lr=0.05.",
             ),
         )
     ):
@@ -71,8 +71,11 @@ def selection_options(command: Command) -> Command:
     return command
 
 
-def select(registry: Registry, data_root: Path, chosen: dict[str, Any]) -> tuple[list[Cell], list[str]]:
+def select(registry: "Registry", data_root: Path, chosen: dict[str, Any]) -> tuple[list["Cell"], list[str]]:
     """The cells that the selection options choose, and notes on what was added."""
+    from fairbench.plan.cells import resolve
+    from fairbench.plan.selection import Selection, parse_names, parse_overrides, parse_seeds
+
     suite = registry.get("suite", chosen["suite"], asked_by=f"--suite {chosen['suite']}")
     overrides = parse_overrides(chosen["overrides"], registry)
     for option, name in (("epochs", "epochs"), ("batch_size", "batch_size")):
@@ -91,8 +94,10 @@ def select(registry: Registry, data_root: Path, chosen: dict[str, Any]) -> tuple
     return resolve(selection, registry, data_root)
 
 
-def open_registry(files: tuple[Path, ...]) -> Registry:
+def open_registry(files: tuple[Path, ...]) -> "Registry":
     """The registry with the user's files; broken plugins are named, one line each."""
+    from fairbench.registry import load_registry
+
     registry = load_registry(files)
     for plugin in registry.broken:
         click.echo(

@@ -1,4 +1,4 @@
-"""`fairbench plan`, `run`, `cell` and `status`."""
+"""`fairbench plan`, `run` and `cell`."""
 
 import sys
 from collections import Counter
@@ -163,55 +163,6 @@ def cell_command(folder: Path, device: str) -> None:
         state = run_cell(folder, shown, device)
         shown.ended(cell, state, str(read_json(folder / "record.json").get("reason") or ""))
     sys.exit(0 if state == "done" else 1)
-
-
-@click.command("status")
-@results_option
-@json_option
-def status_command(results: Path, as_json: bool) -> None:
-    """Show every run in a results folder, what it does and how far it is."""
-    from fairbench.core.claims import is_live, read_claim
-    from fairbench.records.curves import read_epochs
-    from fairbench.records.read import UNFINISHED, scan
-
-    records, problems = scan(results)
-    found = []
-    for record in records:
-        owner = read_claim(record.folder / "claim")
-        live = owner is not None and is_live(record.folder / "claim", owner)
-        state = "running" if live else "partial" if record.state == UNFINISHED else record.state
-        epochs = read_epochs(record.folder)
-        found.append(
-            {
-                "folder": record.folder.name,
-                "method": record.method,
-                "dataset": record.dataset,
-                "model": record.model,
-                "protocol": record.protocol,
-                "seed": record.seed,
-                "state": state,
-                "epoch": epochs[-1]["epoch"] if epochs else 0,
-                "epochs": record.identity("protocol").get("epochs"),
-                "reason": record.reason,
-            }
-        )
-    if as_json:
-        print_json({"runs": found, "problems": [str(problem) for problem in problems]})
-        return
-    if not found and not problems:
-        click.echo(f"no runs in {results}; start with: fairbench run")
-        return
-    rows = [
-        (
-            *(str(row[key]) for key in ("method", "dataset", "model", "protocol", "seed", "state")),
-            f"{row['epoch']}/{row['epochs']}",
-            str(row["reason"]).splitlines()[0] if row["reason"] else "",
-        )
-        for row in found
-    ]
-    click.echo(columns(rows, ("method", "data set", "model", "protocol", "seed", "state", "epoch", "")))
-    for problem in problems:
-        click.echo(f"warning: {problem}", err=True)
 
 
 def _where(cell: Cell) -> tuple[str, str, str, str, str]:

@@ -8,11 +8,11 @@ import click
 
 from fairbench.cli.options import results_option
 from fairbench.core.errors import FairbenchError
-from fairbench.plan.cells import Cell
 from fairbench.records.read import scan
 
 if TYPE_CHECKING:
     from fairbench.metrics.rho import Convention
+    from fairbench.plan.cells import Cell
     from fairbench.reporting.table import ErrorKind
 
 FORMATS = ("text", "markdown", "latex", "csv")
@@ -77,7 +77,7 @@ def print_tables(
     baseline: str = "trades",
     error: "ErrorKind" = "t95",
     convention: "Convention" = "signed",
-    cells: Sequence[Cell] | None = None,
+    cells: Sequence["Cell"] | None = None,
     order: Sequence[str] = (),
 ) -> None:
     """Print the tables of the records that fit; with `cells`, of those cells only."""

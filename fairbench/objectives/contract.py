@@ -242,7 +242,7 @@ def method(name: str, *, tags: tuple[str, ...] = ()) -> Callable[[Method], Metho
         if not (isinstance(cls, type) and issubclass(cls, AdversarialObjective)):
             raise ContractError(f"method {name!r}: {cls!r} is not a subclass of AdversarialObjective.")
         for part in ("Config", "State"):
-            if not dataclasses.is_dataclass(getattr(cls, part)):
+            if "__dataclass_fields__" not in vars(getattr(cls, part)):
                 raise ContractError(
                     f"method {name!r}: {part} is not a dataclass.", hint="decorate it with @dataclass"
                 )
@@ -263,4 +263,7 @@ def build_config(cls: type[AdversarialObjective], options: Mapping[str, Any]) ->
                 hint=f"it accepts: {', '.join(known) or 'none'}"
                 + (f"\ndid you mean: {close}" if close else ""),
             )
-    return cls.Config(**options)
+    try:
+        return cls.Config(**options)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"method {cls.name!r} refuses its options: {error}.") from error

@@ -203,21 +203,23 @@ def resolve_protocol(registry: Registry, method: str, name: str, overrides: Mapp
     chosen = registry.protocol_for(name, method)
     changed = dict(overrides)
     epochs = changed.pop("epochs", chosen.epochs)
-    if changed:
-        data = chosen.published.model_dump()
+    if isinstance(epochs, bool) or not isinstance(epochs, int):
+        raise ConfigError(f"protocol.epochs: expected a whole number, got {epochs!r}.")
+    chosen = chosen.with_epochs(epochs)
+    if changed:  # in the epochs of this run: what a user sets by hand is not scaled
+        data = chosen.model_dump()
         for path, value in changed.items():
             set_path(data, path, value)
         try:
-            chosen = Protocol.model_validate(data)
+            valid = Protocol.model_validate(data)
         except ValidationError as error:
             lines = [
                 f"protocol.{'.'.join(map(str, path))}: {message}"
                 for path, message in explain(error, Protocol, name)
             ]
             raise ConfigError("\n".join(lines), hint="set with: --set protocol.OPTION=VALUE") from error
-    if isinstance(epochs, bool) or not isinstance(epochs, int):
-        raise ConfigError(f"protocol.epochs: expected a whole number, got {epochs!r}.")
-    return chosen.with_epochs(epochs)
+        chosen = chosen.model_copy(update={name: getattr(valid, name) for name in Protocol.model_fields})
+    return chosen
 
 
 def set_path(data: dict[str, Any], path: str, value: Any) -> None:

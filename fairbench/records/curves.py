@@ -4,15 +4,20 @@ import json
 from pathlib import Path
 from typing import Any
 
+from fairbench.core.errors import ResultsError
 from fairbench.core.files import write_atomic
 
 FILE = "epochs.jsonl"
 
 
 def append_epoch(folder: Path, row: dict[str, Any]) -> None:
-    """Add the record of one epoch."""
-    with (folder / FILE).open("a") as file:
-        file.write(json.dumps(row, allow_nan=False) + "\n")
+    """Add the record of one epoch. Raises ResultsError when it cannot be written."""
+    line = json.dumps(row, allow_nan=False) + "\n"
+    try:
+        with (folder / FILE).open("a") as file:
+            file.write(line)
+    except OSError as error:
+        raise ResultsError(f"cannot write {folder / FILE}: {error.strerror or error}.") from error
 
 
 def read_epochs(folder: Path) -> list[dict[str, Any]]:

@@ -17,8 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 from fairbench.core.errors import DataError, RecordError
 from fairbench.core.files import write_atomic
 from fairbench.core.identity import digest_bytes
+from fairbench.records import MAX_CLASSES
 
-MAX_CLASSES = 1 << 16  # labels are stored in 16 bits
 _COLUMNS = [("label", "<u2"), ("prediction", "<u2"), ("correct", "?")]
 
 

@@ -6,13 +6,14 @@ A damaged folder never hides the others: it comes back as a `Problem` beside the
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
-
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from fairbench.core.errors import RecordError, ResultsError
 from fairbench.core.files import read_json
-from fairbench.records.outcomes import MAX_CLASSES, read_outcomes
+from fairbench.records import MAX_CLASSES
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 SCHEMA = 1
 CLEAN = "clean"
@@ -141,7 +142,7 @@ class Record:
                 return dict(settings)
         return {}
 
-    def outcomes(self, attack: str, epoch: int, id: str | None = None) -> NDArray[Any]:
+    def outcomes(self, attack: str, epoch: int, id: str | None = None) -> "NDArray[Any]":
         """One row per test example under `attack` ("clean" for none) at the checkpoint of `epoch`.
 
         `id` chooses among several settings of an attack; by default those of the cell. Raises
@@ -159,6 +160,8 @@ class Record:
                 f"{self.folder.name} has {what} of {attack} at epoch {epoch}.",
                 hint=f"it has {', '.join((CLEAN, *self.attacks))} at epochs {_listed(self.epochs_evaluated)}",
             )
+        from fairbench.records.outcomes import read_outcomes  # needs numpy, which `status` does without
+
         return read_outcomes(self._inside(found[0].file), found[0].digest)
 
     def _inside(self, file: str) -> Path:

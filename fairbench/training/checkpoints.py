@@ -36,7 +36,7 @@ def read_tensors(path: Path, device: torch.device | str = "cpu") -> tuple[dict[s
     except (OSError, ValueError, safetensors.SafetensorError) as error:
         raise CheckpointError(
             f"cannot read the checkpoint {path}: {error}.",
-            hint="the file is missing, cut short or damaged; delete it and run again to train from the start",
+            hint="the file is missing, cut short or damaged; if a run wrote it, delete it and run again",
         ) from error
 
 

@@ -1,0 +1,3 @@
+"""The toy network and images of tests/contract/toys.py."""
+
+from toys import one_thread  # noqa: F401 (a fixture)

@@ -1,0 +1,359 @@
+"""The loop: interrupted or not, the same cell gives the same weights."""
+
+import dataclasses
+import json
+import math
+
+import pytest
+import torch
+import toys
+
+from fairbench.core.errors import ContractError, DivergedError
+from fairbench.core.identity import canonical_json
+from fairbench.data.images import ImageSet
+from fairbench.data.stream import Augmentation
+from fairbench.objectives.contract import per_class
+from fairbench.records.curves import read_epochs
+from fairbench.registry import Protocol
+from fairbench.training.checkpoints import read_tensors
+from fairbench.training.trainer import Trainer, numbers
+
+
+class Stopped(Exception):
+    """The power cut."""
+
+
+class Silent:
+    def step(self, epoch, num_epochs, step, num_steps, loss):
+        pass
+
+    def epoch(self, row):
+        pass
+
+
+class StopsAfterEpoch(Silent):
+    def __init__(self, last):
+        self.last = last
+
+    def epoch(self, row):
+        if row["epoch"] == self.last:
+            raise Stopped
+
+
+class StopsInside(Silent):
+    def __init__(self, epoch):
+        self.at = epoch
+
+    def step(self, epoch, num_epochs, step, num_steps, loss):
+        if epoch == self.at and step == 2:
+            raise Stopped
+
+
+def protocol(**changes):
+    given = {
+        "version": 1,
+        "threat": {"eps": 0.1},
+        "budget": {"step_size": 0.05, "num_steps": 2},
+        "epochs": 4,
+        "batch_size": 10,
+        "optimizer": {"lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4, "nesterov": True},
+        "milestones": {3: 0.1},
+        "selection": {"last": 2},
+        **changes,
+    }
+    return Protocol(name="toy", **given)
+
+
+def trainer(folder, name="dafa", seed=0, listener=None, images=None, method=None, **changes):
+    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    options = {"warmup_epochs": 2} if "warmup_epochs" in toys.REGISTRY.method_config(name) else {}
+    images = images or toys.images(24)
+    return Trainer(
+        model=toys.network(images.num_classes, seed=seed),
+        objective=method or toys.objective(name, images.num_classes, **options),
+        images=images,
+        protocol=protocol(**changes),
+        augmentation=Augmentation(crop_padding=1, flip=True),
+        seed=seed,
+        folder=folder,
+        listener=listener or Silent(),
+    )
+
+
+def finished(folder, *arguments, **options):
+    found = trainer(folder, *arguments, **options)
+    found.run()
+    return found
+
+
+def weights(folder, epoch=4):
+    return read_tensors(folder / "checkpoints" / f"epoch-{epoch:04d}.safetensors")[0]
+
+
+def rows(folder):
+    return [{key: v for key, v in row.items() if key != "seconds"} for row in read_epochs(folder)]
+
+
+def assert_same_run(one, other):
+    toys.assert_same(weights(one), weights(other))
+    toys.assert_same(weights(one, 3), weights(other, 3))
+    states = [read_tensors(folder / "checkpoints" / "resume.safetensors")[0] for folder in (one, other)]
+    toys.assert_same(*states)
+    assert rows(one) == rows(other)
+
+
+# Resume
+
+
+@pytest.mark.parametrize(
+    ("name", "stop"),
+    [
+        ("pgd-at", StopsAfterEpoch(2)),
+        ("trades", StopsInside(3)),
+        ("dafa", StopsAfterEpoch(1)),
+        ("dafa", StopsInside(2)),
+        ("dafa", StopsAfterEpoch(2)),
+        ("trix", StopsInside(4)),
+    ],
+)
+def test_resume_equals_uninterrupted(tmp_path, name, stop):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    finished(whole, name)
+    with pytest.raises(Stopped):
+        trainer(cut, name, listener=stop).run()
+    finished(cut, name)
+    assert_same_run(whole, cut)
+
+
+def test_resume_after_every_epoch_equals_uninterrupted(tmp_path):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    finished(whole)
+    for epoch in range(1, 4):
+        with pytest.raises(Stopped):
+            trainer(cut, listener=StopsAfterEpoch(epoch)).run()
+    finished(cut)
+    assert_same_run(whole, cut)
+
+
+@pytest.mark.parametrize("torn", ['{"epoch": 2, "lo', '{"epoch": 2, "loss": 99.0}\n{"epoch": 3}\n'])
+def test_lines_written_after_the_last_full_state_are_forgotten(tmp_path, torn):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    finished(whole)
+    with pytest.raises(Stopped):
+        trainer(cut, listener=StopsAfterEpoch(1)).run()
+    with (cut / "epochs.jsonl").open("a") as file:
+        file.write(torn)
+    finished(cut)
+    assert_same_run(whole, cut)
+
+
+def test_without_a_full_state_training_begins_again(tmp_path):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    finished(whole)
+    with pytest.raises(Stopped):
+        trainer(cut, listener=StopsAfterEpoch(3)).run()
+    (cut / "checkpoints" / "resume.safetensors").unlink()
+    finished(cut)
+    assert_same_run(whole, cut)
+
+
+def test_a_finished_run_does_nothing_more(tmp_path):
+    finished(tmp_path)
+    before = rows(tmp_path)
+    again = trainer(tmp_path, listener=StopsInside(1))
+    again.run()
+    toys.assert_same(again.model.state_dict(), weights(tmp_path))
+    assert rows(tmp_path) == before
+
+
+def test_class_weights_survive_a_resume(tmp_path):
+    with pytest.raises(Stopped):
+        trainer(tmp_path, listener=StopsAfterEpoch(3)).run()
+    state = read_tensors(tmp_path / "checkpoints" / "resume.safetensors")[0]
+    resumed = finished(tmp_path)
+    assert torch.equal(resumed.objective.state.weight, state["objective.weight"])
+    assert not torch.equal(resumed.objective.state.weight, torch.ones(4, dtype=torch.float64))
+
+
+# Seeds and streams
+
+
+@pytest.mark.parametrize("name", toys.METHODS)
+def test_the_same_seed_repeats_and_another_seed_differs(tmp_path, name):
+    for folder, seed in (("one", 0), ("again", 0), ("other", 1)):
+        finished(tmp_path / folder, name, seed=seed, epochs=2, milestones={})
+    one, again, other = (weights(tmp_path / folder, 2) for folder in ("one", "again", "other"))
+    toys.assert_same(one, again)
+    assert rows(tmp_path / "one") == rows(tmp_path / "again")
+    assert not torch.equal(one["fc.weight"], other["fc.weight"])
+    assert rows(tmp_path / "one")[0]["stream"] != rows(tmp_path / "other")[0]["stream"]
+
+
+def test_another_seed_differs_from_equal_initial_weights_too(tmp_path):
+    for folder, seed in (("one", 0), ("other", 1)):
+        found = trainer(tmp_path / folder, seed=seed)
+        found.model.load_state_dict(toys.network(4).state_dict())
+        found.run()
+    assert not torch.equal(weights(tmp_path / "one")["fc.weight"], weights(tmp_path / "other")["fc.weight"])
+
+
+def test_all_methods_see_the_same_stream_under_one_seed(tmp_path):
+    streams = set()
+    for name in toys.METHODS:
+        finished(tmp_path / name, name, epochs=2, milestones={})
+        streams.add(tuple(row["stream"] for row in rows(tmp_path / name)))
+    assert len(streams) == 1
+    first, second = streams.pop()
+    assert first != second
+
+
+def test_training_leaves_the_global_generator_alone(tmp_path):
+    before = torch.get_rng_state()
+    finished(tmp_path)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+# What is written
+
+
+@pytest.mark.parametrize("last", [1, 3])
+def test_weights_of_the_last_epochs_are_kept(tmp_path, last):
+    found = finished(tmp_path, selection={"last": last})
+    names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    kept = [f"epoch-{epoch:04d}.safetensors" for epoch in range(5 - last, 5)]
+    assert names == [*kept, "resume.safetensors"]
+    toys.assert_same(weights(tmp_path), found.model.state_dict())
+
+
+def test_epochs_record_rate_loss_terms_and_class_statistics(tmp_path):
+    finished(tmp_path)
+    found = rows(tmp_path)
+    assert [row["epoch"] for row in found] == [1, 2, 3, 4]
+    assert [row["lr"] for row in found] == pytest.approx([0.05, 0.05, 0.005, 0.005])
+    for row in found:
+        assert row["loss"] == pytest.approx(sum(row["terms"].values()))
+        assert len(row["train_clean_accuracy"]) == len(row["train_robust_accuracy"]) == 4
+        assert len(row["logged"]["weight"]) == 4
+        canonical_json(row)
+    assert found[0]["logged"]["weight"] == [1, 1, 1, 1]
+    assert found[2]["logged"] == found[3]["logged"] == found[1]["logged"] != found[0]["logged"]
+
+
+def test_what_a_method_does_not_measure_is_null_and_not_a_number(tmp_path):
+    finished(tmp_path, "pgd-at")
+    line = (tmp_path / "epochs.jsonl").read_text().splitlines()[0]
+    assert json.loads(line)["train_clean_accuracy"] == [None] * 4
+    assert "NaN" not in line
+
+
+def test_numbers_for_a_record_are_plain():
+    assert numbers(torch.tensor([1.0, math.nan, math.inf])) == [1.0, None, None]
+    assert numbers(math.nan) is None
+    assert numbers(torch.tensor(2)) == 2.0
+
+
+def test_a_worker_that_lost_its_claim_writes_nothing(tmp_path):
+    found = trainer(tmp_path)
+
+    def lost():
+        raise Stopped
+
+    found.before_write = lost
+    with pytest.raises(Stopped):
+        found.run()
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+    assert rows(tmp_path) == []
+
+
+# Trouble
+
+
+def test_a_diverging_run_ends_with_its_epoch(tmp_path):
+    with pytest.raises(DivergedError) as error:
+        finished(tmp_path, optimizer={"lr": 1e30})
+    assert error.value.epoch == 1
+
+
+@pytest.mark.parametrize("name", toys.METHODS)
+def test_divergence_in_the_last_step_of_an_epoch_is_met_in_the_next(tmp_path, name):
+    with pytest.raises(DivergedError) as error:
+        finished(tmp_path, name, batch_size=24, optimizer={"lr": 1e38})
+    assert error.value.epoch == 2
+    assert [row["epoch"] for row in rows(tmp_path)] == [1]
+
+
+def test_a_plugin_that_breaks_the_contract_is_stopped_at_the_first_step(tmp_path):
+    found = trainer(tmp_path)
+    found.objective.perturb = lambda model, batch, ctx: 1 - batch.x
+    with pytest.raises(ContractError, match="left the budget"):
+        found.run()
+    assert rows(tmp_path) == []
+
+
+def test_a_plugin_that_leaves_its_budget_later_is_stopped_at_the_end_of_the_epoch(tmp_path):
+    found = trainer(tmp_path)
+    perturb = found.objective.perturb
+    found.objective.perturb = lambda model, batch, ctx: (
+        1 - batch.x if ctx.step == 1 else perturb(model, batch, ctx)
+    )
+    with pytest.raises(ContractError, match="in epoch 1"):
+        found.run()
+    assert rows(tmp_path) == []
+
+
+# Data
+
+
+def test_unbalanced_labels_give_right_class_accuracies(tmp_path):
+    labels = torch.tensor([0] * 15 + [1] * 4 + [2] * 4 + [3])
+    pixels = toys.images(24).images
+    found = trainer(tmp_path, images=ImageSet(pixels, labels, 4, tuple("abcd")), optimizer={"lr": 1e-12})
+    seen, loss = [], found.objective.loss
+
+    def watched(model, batch, x_adv, ctx):
+        terms = loss(model, batch, x_adv, ctx)
+        seen.append((ctx.epoch, batch.y, terms.logits.argmax(1) == batch.y))
+        return terms
+
+    found.objective.loss = watched
+    found.run()
+    for epoch, row in enumerate(rows(tmp_path), 1):
+        y, hit = (torch.cat([part[i] for part in seen if part[0] == epoch]) for i in (1, 2))
+        assert row["train_clean_accuracy"] == [float(hit[y == c].double().mean()) for c in range(4)]
+
+
+def test_hooks_come_in_order_and_contexts_count(tmp_path):
+    from fairbench.api import AdversarialObjective, LossTerms, losses, method
+
+    seen = []
+
+    @method("diary")
+    class Diary(AdversarialObjective):
+        @dataclasses.dataclass
+        class State:
+            count: torch.Tensor = per_class(0.0)
+
+        def on_epoch_start(self, ctx):
+            seen.append(("start", ctx.epoch, ctx.step))
+
+        def perturb(self, model, batch, ctx):
+            return batch.x
+
+        def loss(self, model, batch, x_adv, ctx):
+            return LossTerms(clean=losses.cross_entropy(model(batch.x), batch.y))
+
+        def on_step_end(self, batch, terms, ctx):
+            seen.append(("step", ctx.epoch, ctx.step))
+            self.state.count += torch.bincount(batch.y, minlength=4)
+
+        def on_epoch_end(self, stats, ctx):
+            seen.append(("end", ctx.epoch, ctx.step))
+            assert ctx.num_steps == 3
+            assert ctx.num_epochs == 4
+            assert torch.equal(stats.count, torch.full((4,), 6.0, dtype=torch.float64))
+
+    found = finished(tmp_path, "trades", method=toys.configured(Diary))
+    steps = [("step", 1, 0), ("step", 1, 1), ("step", 1, 2)]
+    assert seen[:5] == [("start", 1, 0), *steps, ("end", 1, 3)]
+    assert len(seen) == 4 * 5
+    assert found.objective.state.count.tolist() == [24.0] * 4
