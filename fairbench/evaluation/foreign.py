@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fairbench.core.errors import CheckpointError
-from fairbench.training.checkpoints import read_tensors
+from fairbench.models.checkpoints import read_tensors
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "weights")
 PREFIXES = ("module.", "_orig_mod.", "model.")
@@ -37,7 +37,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
             f"the reason: {str(error).splitlines()[0][:200]}",
         ) from error
     except Exception as error:  # a damaged file may raise anything
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        reason = f"{type(error).__name__} {error}".splitlines()[0][:200]
         raise CheckpointError(
             f"{path} cannot be read: {reason}.",
             hint="the file is cut short, damaged or not a checkpoint; copy it again",

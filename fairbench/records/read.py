@@ -186,6 +186,8 @@ def scan(results: Path) -> tuple[list[Record], list[Problem]]:
     No runs are no problem. Raises ResultsError when the folder cannot be listed.
     """
     runs = results / "runs"
+    if results.exists() and not results.is_dir():
+        raise ResultsError(f"{results} is not a folder.", hint="name the folder of the runs: --results DIR")
     if not runs.exists():
         return [], []
     try:

@@ -108,15 +108,13 @@ class Registry:
                 hint=f"it accepts: {', '.join(options) or 'none'}"
                 + (f"\ndid you mean: {close}" if close else ""),
             )
-        try:
-            return options[field].accept(value)
-        except ValueError:
-            if isinstance(value, str) and not isinstance(scalar := read_scalar(value), str):
-                try:
-                    return options[field].accept(scalar)
-                except ValueError as second:
-                    error = second
-            raise ConfigError(f"methods.{name}.{field}: {error}.") from error
+        fault: ValueError | None = None
+        for candidate in (value, read_scalar(value)) if isinstance(value, str) else (value,):
+            try:
+                return options[field].accept(candidate)
+            except ValueError as error:
+                fault = error
+        raise ConfigError(f"methods.{name}.{field}: {fault}.") from fault
 
     def _entries(self, kind: str) -> Mapping[str, Any]:
         entries: Mapping[str, Any] = getattr(self, f"{kind}s")

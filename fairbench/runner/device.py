@@ -1,11 +1,15 @@
 """Which device a run uses, and in which numerical mode."""
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from fairbench.core.errors import ConfigError, EnvironmentFault
+
+ALL_THREADS = torch.get_num_threads()
+FEW_PIXELS = 1 << 15  # per batch: digits have 4096, CIFAR-10 131072
 
 
 def choose_device(name: str) -> torch.device:
@@ -24,6 +28,16 @@ def choose_device(name: str) -> torch.device:
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
     return torch.device(name)
+
+
+def choose_threads(device: torch.device, batch_size: int, image_shape: Sequence[int]) -> None:
+    """Set torch's threads for a cell on the CPU: one when a batch has few pixels.
+
+    Threads that wait for each other then cost more than they do, badly so on busy cores (measured on
+    digits), and the result no longer depends on how many cores a machine has.
+    """
+    few = batch_size * image_shape[1] * image_shape[2] < FEW_PIXELS
+    torch.set_num_threads(1 if device.type == "cpu" and few else ALL_THREADS)
 
 
 def describe_device(device: torch.device) -> dict[str, Any]:

@@ -12,12 +12,12 @@ from fairbench.data.images import load_images
 from fairbench.evaluation.evaluate import evaluate
 from fairbench.evaluation.foreign import read_checkpoint
 from fairbench.models.build import build_model
+from fairbench.models.checkpoints import load_weights
 from fairbench.models.wideresnet import UNUSED_PREFIXES
 from fairbench.records.outcomes import read_outcomes, write_outcomes
 from fairbench.registry import AttackEntry, DatasetEntry, ModelEntry
 from fairbench.runner.device import choose_device, describe_device
 from fairbench.runner.provenance import now, versions
-from fairbench.training.checkpoints import load_weights
 
 FOLDER = "evaluations"
 

@@ -25,6 +25,7 @@ from fairbench.data.manifest import Manifest, data_root, read_manifest
 from fairbench.data.stream import Augmentation
 from fairbench.evaluation.evaluate import evaluate
 from fairbench.models.build import build_model
+from fairbench.models.checkpoints import load_weights, read_tensors
 from fairbench.objectives.contract import AdversarialObjective, DataInfo, build_config
 from fairbench.plan.cells import Cell, read_cell
 from fairbench.plan.status import FINISHED, folder_state
@@ -32,9 +33,8 @@ from fairbench.records.curves import read_epochs
 from fairbench.records.outcomes import read_outcomes, write_outcomes
 from fairbench.registry import Protocol, describe, locate
 from fairbench.registry.schema import ATTACK_KINDS
-from fairbench.runner.device import choose_device, describe_device
+from fairbench.runner.device import choose_device, choose_threads, describe_device
 from fairbench.runner.provenance import now, write_provenance
-from fairbench.training.checkpoints import load_weights, read_tensors
 from fairbench.training.trainer import Listener as TrainingListener
 from fairbench.training.trainer import Trainer
 
@@ -61,6 +61,9 @@ def run_cell(folder: Path, listener: Listener, device_name: str = "auto") -> str
             return state
         kept = finished_record(folder)
         device = choose_device(device_name)
+        choose_threads(
+            device, cell.identity["protocol"]["batch_size"], cell.identity["dataset"]["image_shape"]
+        )
         write_provenance(folder, cell, plugin_file(cell), describe_device(device))
         try:
             record = _work(cell, folder, held, listener, device)

@@ -19,10 +19,10 @@ from fairbench.core.errors import DivergedError
 from fairbench.core.seeds import derive_seed
 from fairbench.data.images import ImageSet
 from fairbench.data.stream import Augmentation, EpochStream
+from fairbench.models.checkpoints import load_weights, read_tensors, write_tensors
 from fairbench.objectives.contract import AdversarialObjective, Context
 from fairbench.records.curves import append_epoch, keep_epochs
 from fairbench.registry.schema import Protocol
-from fairbench.training.checkpoints import load_weights, read_tensors, write_tensors
 from fairbench.training.schedule import learning_rate
 from fairbench.training.statistics import EpochTotals
 from fairbench.training.step import check_epoch, training_step
@@ -130,7 +130,7 @@ class Trainer:
                 loss, read = totals.mean_loss(), time.perf_counter()
             self.listener.step(epoch, self.protocol.epochs, step + 1, len(stream), loss)
         mean_loss = totals.mean_loss()
-        if not math.isfinite(mean_loss):
+        if not (math.isfinite(mean_loss) and is_finite(self.model)):
             raise DivergedError(epoch)
         check_epoch(self.objective, totals, epoch)
         stats = totals.stats()
@@ -193,6 +193,11 @@ class Trainer:
             logger.info("resuming after epoch %d", epoch)
         keep_epochs(self.folder, epoch)
         return epoch
+
+
+def is_finite(model: nn.Module) -> bool:
+    """Whether every parameter is a number: an epoch's last step may spoil them after its loss was fine."""
+    return all(bool(torch.isfinite(parameter).all()) for parameter in model.parameters())
 
 
 def under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -62,8 +62,10 @@ def test_the_guides_method_runs_beside_the_baseline(tmp_path, capsys):
     ]
     with pytest.raises(SystemExit) as stopped:
         main(
-            ["run", "--registry", str(tmp_path / "floor.py"), "--methods", "floor", "--seeds", "0"]
-            + [*tiny, "--results", str(tmp_path / "results"), "--device", "cpu"]
+            [
+                *["run", "--registry", str(tmp_path / "floor.py"), "--methods", "floor", "--seeds", "0"],
+                *[*tiny, "--results", str(tmp_path / "results"), "--device", "cpu"],
+            ]
         )
     assert stopped.value.code == 0
     assert re.search(r"^floor ", capsys.readouterr().out, flags=re.M)

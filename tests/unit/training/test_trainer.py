@@ -12,10 +12,10 @@ from fairbench.core.errors import ContractError, DivergedError
 from fairbench.core.identity import canonical_json
 from fairbench.data.images import ImageSet
 from fairbench.data.stream import Augmentation
+from fairbench.models.checkpoints import read_tensors
 from fairbench.objectives.contract import per_class
 from fairbench.records.curves import read_epochs
 from fairbench.registry import Protocol
-from fairbench.training.checkpoints import read_tensors
 from fairbench.training.trainer import Trainer, numbers
 
 

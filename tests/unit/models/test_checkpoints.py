@@ -6,8 +6,8 @@ from torch import nn
 from toys import assert_same, network
 
 from fairbench.core.errors import CheckpointError, ResultsError
+from fairbench.models.checkpoints import load_weights, read_tensors, write_tensors
 from fairbench.models.cnn import cnn_small
-from fairbench.training.checkpoints import load_weights, read_tensors, write_tensors
 
 
 @pytest.fixture
