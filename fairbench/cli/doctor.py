@@ -7,6 +7,7 @@ import platform
 import shutil
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,7 +19,11 @@ from fairbench.cli.options import (
     registry_option,
     results_option,
 )
+from fairbench.core.errors import DataError
 from fairbench.data.manifest import data_root, read_manifest
+
+if TYPE_CHECKING:
+    from fairbench.registry import DatasetEntry
 
 REQUIRED = (
     "torch",
@@ -64,20 +69,7 @@ def doctor_command(results: Path, data: str | None, registry_files: tuple[Path, 
         for plugin in registry.broken
     ]
     root = data_root(data)
-    for name in registry.names("dataset"):
-        manifest = None if registry.get("dataset", name).reader == "digits" else read_manifest(root, name)
-        if registry.get("dataset", name).reader == "digits":
-            findings.append((f"data {name}", "ok", "comes with scikit-learn"))
-        elif manifest is not None:
-            findings.append(
-                (
-                    f"data {name}",
-                    "ok" if manifest.official else "unofficial",
-                    f"{manifest.train_size} + {manifest.test_size} images in {root / name}",
-                )
-            )
-        else:
-            findings.append((f"data {name}", "absent", f"fairbench prepare --datasets {name}"))
+    findings += [_images(registry.get("dataset", name), root) for name in registry.names("dataset")]
     folder = next(path for path in (results.absolute(), *results.absolute().parents) if path.exists())
     writable = os.access(folder, os.W_OK)
     free = shutil.disk_usage(folder).free / 1e9
@@ -100,6 +92,20 @@ def _version(name: str) -> str:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return ""
+
+
+def _images(entry: "DatasetEntry", root: Path) -> tuple[str, str, str]:
+    what = f"data {entry.name}"
+    if entry.reader == "digits":
+        return (what, "ok", "comes with scikit-learn")
+    try:
+        manifest = read_manifest(root, entry.name)
+    except DataError as error:
+        return (what, "damaged", f"{error.message} {error.hint}")
+    if manifest is None:
+        return (what, "absent", f"fairbench prepare --datasets {entry.name}")
+    sizes = f"{manifest.train_size} + {manifest.test_size} images in {root / entry.name}"
+    return (what, "ok" if manifest.official else "unofficial", sizes)
 
 
 def _device() -> tuple[str, str, str]:

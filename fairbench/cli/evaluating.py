@@ -17,6 +17,9 @@ from fairbench.cli.options import (
 from fairbench.core.errors import ConfigError
 from fairbench.data.manifest import data_root
 from fairbench.plan.selection import parse_names
+from fairbench.registry import read_scalar
+
+ZOO = "robustbench:"
 
 
 @click.command(
@@ -24,7 +27,12 @@ from fairbench.plan.selection import parse_names
     epilog="Example: fairbench evaluate my.pt --model resnet18 --dataset cifar10 --attacks pgd-20,autoattack",
 )
 @click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.option("--model", required=True, help="Its architecture.")
+@click.option(
+    "--model",
+    required=True,
+    metavar="NAME",
+    help=f"Its architecture; {ZOO}NAME is the RobustBench zoo's model for cifar10 or cifar100.",
+)
 @click.option("--dataset", required=True, help="The test images.")
 @click.option("--attacks", default="pgd-20", show_default=True, metavar="A,B|all")
 @click.option("--eps", help="Radius in units of [0, 1], for instance 8/255, instead of the attacks' own.")
@@ -56,32 +64,43 @@ def evaluate_command(
     """
     from pydantic import ValidationError
 
+    from fairbench.registry.faults import explain
+
     registry = open_registry(registry_files)
     names = parse_names("attack", attacks, registry, option="--attacks")
-    model_entry = registry.get("model", model, asked_by=f"--model {model}")
+    model_entry = None
+    if not model.startswith(ZOO):
+        model_entry = registry.get("model", model, asked_by=f"--model {model}")
     dataset_entry = registry.get("dataset", dataset, asked_by=f"--dataset {dataset}")
     chosen = {"clean": None} | {name: registry.get("attack", name) for name in names}
-    changed = {key: value for key, value in (("eps", eps), ("seed", seed)) if value is not None}
+    changed = {} if seed is None else {"seed": seed}
+    if eps is not None:
+        changed["eps"] = read_scalar(eps.strip())
     for name, entry in chosen.items():
         if entry is not None and changed:
             try:
                 chosen[name] = type(entry).model_validate({**entry.model_dump(), **changed})
             except ValidationError as error:
+                _, message = explain(error, type(entry), "the attack")[0]
                 raise ConfigError(
-                    f"--eps {eps}: {error.errors()[0]['msg']}", hint="write for instance --eps 8/255"
+                    f"--eps {eps}: {message}.", hint="write for instance --eps 8/255"
                 ) from error
 
     from fairbench.metrics.classwise import class_accuracy
     from fairbench.records.outcomes import read_outcomes
-    from fairbench.runner.foreign import evaluate_checkpoint
+    from fairbench.runner import foreign
 
     def show(name: str, done: int, total: int) -> None:
         if not as_json and sys.stderr.isatty():
             click.echo(f"\r{name}: {done}/{total}" + ("\n" if done == total else ""), err=True, nl=False)
 
-    found = evaluate_checkpoint(
+    if model_entry is None:
+        architecture = foreign.from_zoo(model.removeprefix(ZOO), dataset)
+    else:
+        architecture = foreign.registered(model_entry)
+    found = foreign.evaluate_checkpoint(
         checkpoint,
-        model_entry,
+        architecture,
         dataset_entry,
         chosen,
         data_root=data_root(data),

@@ -46,7 +46,7 @@ def prepare_command(
             num_classes=entry.num_classes,
             classes=entry.classes,
             expected_digest=entry.digest,
-            source=Path(entry.path) if entry.path else source,
+            source=source or (Path(entry.path) if entry.path else None),
             root=folder,
             download=source is None,
             unofficial=unofficial,

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from fairbench.cli.options import results_option
-from fairbench.core.errors import FairbenchError
-from fairbench.records.read import scan
+from fairbench.core.errors import ConfigError, FairbenchError, UnknownNameError
+from fairbench.records.read import Record, scan
 
 if TYPE_CHECKING:
     from fairbench.metrics.rho import Convention
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fairbench.reporting.table import ErrorKind
 
 FORMATS = ("text", "markdown", "latex", "csv")
+BASELINE = "trades"
 
 
 @click.command("table", epilog="Example: fairbench table --format latex --datasets cifar10 > table.tex")
@@ -25,7 +26,7 @@ FORMATS = ("text", "markdown", "latex", "csv")
 @click.option("--datasets", metavar="A,B", help="Only these data sets.")
 @click.option("--protocol", metavar="NAME", help="Only this protocol.")
 @click.option("--attack", metavar="NAME", help="Only this evaluation attack.")
-@click.option("--baseline", default="trades", show_default=True, help="The method that rho compares with.")
+@click.option("--baseline", default=BASELINE, show_default=True, help="The method that rho compares with.")
 @click.option(
     "--error",
     type=click.Choice(["t95", "sd"]),
@@ -56,14 +57,24 @@ def table_command(
     print_tables(
         results,
         format=format,
-        methods=None if methods is None else [*methods.split(","), baseline],
-        datasets=None if datasets is None else datasets.split(","),
+        methods=split_names(methods, "--methods"),
+        datasets=split_names(datasets, "--datasets"),
         protocol=protocol,
         attack=attack,
         baseline=baseline,
         error=error,
         convention=convention,
     )
+
+
+def split_names(text: str | None, option: str) -> list[str] | None:
+    """The names in "trix, dafa"; None for all. Raises ConfigError when there are none."""
+    if text is None:
+        return None
+    names = [part.strip() for part in text.split(",") if part.strip()]
+    if not names:
+        raise ConfigError(f"{option} is empty.", hint="give names, or leave the option out for all")
+    return names
 
 
 def print_tables(
@@ -74,25 +85,34 @@ def print_tables(
     datasets: Sequence[str] | None = None,
     protocol: str | None = None,
     attack: str | None = None,
-    baseline: str = "trades",
+    baseline: str = BASELINE,
     error: "ErrorKind" = "t95",
     convention: "Convention" = "signed",
     cells: Sequence["Cell"] | None = None,
     order: Sequence[str] = (),
 ) -> None:
-    """Print the tables of the records that fit; with `cells`, of those cells only."""
+    """Print the tables of the records that fit, and the baseline's; with `cells`, of those cells only.
+
+    Raises UnknownNameError for a name that no record has.
+    """
     from fairbench.reporting.formats import render
     from fairbench.reporting.table import build_tables
 
     records, problems = scan(results)
     for problem in problems:
         click.echo(f"warning: {problem}", err=True)
-    ids = None if cells is None else {cell.id for cell in cells}
+    if cells is not None:
+        ids = {cell.id for cell in cells}
+        records = [record for record in records if record.id in ids]
+    if records:
+        check_names("method", "--methods", methods, records)
+        check_names("dataset", "--datasets", datasets, records)
+        check_names("protocol", "--protocol", None if protocol is None else [protocol], records)
+        check_names("method", "--baseline", [baseline] if baseline != BASELINE else None, records)
     chosen = [
         record
         for record in records
-        if (ids is None or record.id in ids)
-        and (methods is None or record.method in methods)
+        if (methods is None or record.method in (*methods, baseline))
         and (datasets is None or record.dataset in datasets)
         and protocol in (None, record.protocol)
     ]
@@ -105,3 +125,11 @@ def print_tables(
             hint="see: fairbench status; start with: fairbench run",
         )
     click.echo(render(tables, format), nl=False)
+
+
+def check_names(kind: str, option: str, names: Sequence[str] | None, records: Sequence[Record]) -> None:
+    """Nothing, or UnknownNameError for a name of `option` that no record has as its `kind`."""
+    known = {getattr(record, kind) for record in records}
+    for name in names or ():
+        if name not in known:
+            raise UnknownNameError(kind, name, known, asked_by=f"{option} {','.join(names or ())}")

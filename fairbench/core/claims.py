@@ -73,13 +73,14 @@ def claim(path: Path) -> Iterator[Claim]:
 
 
 def read_claim(path: Path) -> dict[str, object] | None:
-    """The claim's content, None when there is none; an empty one for a claim cut off by a crash."""
+    """The claim's content, None when there is none; an empty one for a claim that is damaged."""
     try:
-        return dict(json.loads(path.read_text()))
+        owner = json.loads(path.read_text())
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError):
+    except ValueError:
         return {}
+    return owner if isinstance(owner, dict) and isinstance(owner.get("pid"), int) else {}
 
 
 def is_live(path: Path, owner: dict[str, object]) -> bool:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fairbench.core.errors import DataError, EmptyClassError
-from fairbench.data.manifest import SPLITS, data_folder, require_manifest
+from fairbench.data.manifest import SPLITS, data_folder, file_digest, require_manifest
 from fairbench.data.readers import read_digits
 from fairbench.data.splits import Split, check_split, digest_splits
 
@@ -90,10 +90,14 @@ def read_embedded(split: str) -> tuple[Split, tuple[str, ...], str]:
 
 
 def read_prepared(name: str, split: str, root: Path) -> tuple[Split, tuple[str, ...], str]:
-    """(memory-mapped split, classes, digest) of a prepared data set. Raises DataError when damaged."""
+    """(memory-mapped split, classes, digest) of a prepared data set.
+
+    Raises DataError when a file of the split is not, byte for byte, the one that was prepared.
+    """
     manifest = require_manifest(root, name)
     folder = data_folder(root, name)
     count = manifest.size(split)
+    again = f"fairbench prepare --datasets {name} --root {root}"
     arrays: dict[str, np.ndarray] = {}
     for part, shape, dtype in (
         ("images", (count, *manifest.image_shape), np.dtype(np.uint8)),
@@ -101,16 +105,21 @@ def read_prepared(name: str, split: str, root: Path) -> tuple[Split, tuple[str, 
     ):
         path = folder / f"{split}_{part}.npy"
         try:
+            if file_digest(path) != manifest.arrays[f"{split}_{part}"]:  # before anything in it is believed
+                raise DataError(
+                    f"{path} is damaged: its SHA-256 is not the one in its manifest.",
+                    hint=f"it changed since it was prepared; prepare it again: {again}",
+                )
             arrays[part] = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise DataError(
                 f"{path} cannot be read: {error}.",
-                hint=f"the file is damaged or missing; fairbench prepare --datasets {name} --root {root}",
+                hint=f"the file is damaged or missing; {again}",
             ) from error
         if arrays[part].shape != shape or arrays[part].dtype != dtype:
             raise DataError(
                 f"{path} holds {arrays[part].dtype} {arrays[part].shape}, its manifest says {dtype} {shape}.",
-                hint=f"the folder was mixed up; fairbench prepare --datasets {name} --root {root}",
+                hint=f"the folder was mixed up; {again}",
             )
     if not manifest.official:
         log.warning("%s: not the official images (digest %s)", name, manifest.digest[:12])

@@ -4,17 +4,19 @@ Layout     ROOT/<name>/manifest.json, written last, beside train_images.npy, tra
            test_images.npy, test_labels.npy (images uint8 (N, channels, H, W), labels int64 (N,)).
 """
 
+import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fairbench.core.errors import ConfigError, DataError, DataMissingError, RecordError
 from fairbench.core.files import read_json
 
-SCHEMA = 1
+SCHEMA = 2
 SPLITS = ("train", "test")
+ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Manifest:
     test_size: int
     official: bool  # False marks every table made with these images
     source: str  # reader and folder they were read from
+    arrays: dict[str, str] = field(hash=False)  # SHA-256 of each file of ARRAYS, checked at every load
 
     def size(self, split: str) -> int:
         """Number of images of "train" or "test"."""
@@ -59,6 +62,12 @@ def data_folder(root: Path, name: str) -> Path:
     return root / name
 
 
+def file_digest(path: Path) -> str:
+    """SHA-256 of the bytes in `path`. Raises OSError when it cannot be read."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def read_manifest(root: Path, name: str) -> Manifest | None:
     """The manifest of a prepared data set, or None when it is not prepared. Raises DataError when damaged."""
     path = data_folder(root, name) / "manifest.json"
@@ -83,6 +92,7 @@ def read_manifest(root: Path, name: str) -> Manifest | None:
             test_size=int(found["test_size"]),
             official=bool(found["official"]),
             source=str(found["source"]),
+            arrays={array: str(found["arrays"][array]) for array in ARRAYS},
         )
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path} is not a manifest of fairbench ({error!r}).", hint=again) from error

@@ -2,6 +2,8 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from fairbench.core.errors import (
 )
 from fairbench.core.files import make_folder, write_atomic, write_json
 from fairbench.data.fetch import fetch
-from fairbench.data.manifest import Manifest, data_folder
+from fairbench.data.manifest import Manifest, data_folder, file_digest
 from fairbench.data.readers import OFFICIAL_SIZES, READERS, missing_files
 from fairbench.data.splits import RawData, Split, check_split, digest_splits
 
@@ -65,8 +67,9 @@ def prepare(
         test_size=len(data.test.labels),
         official=official,
         source=f"{reader}:{source.name}" if source else reader,
+        arrays={},  # known once they are written
     )
-    write(target, data, manifest)
+    manifest = write(target, data, manifest)
     log.info(
         "prepared %s: %d + %d images, digest %s", name, manifest.train_size, manifest.test_size, digest[:12]
     )
@@ -146,22 +149,29 @@ def is_official(
     return official
 
 
-def write(target: Path, data: RawData, manifest: Manifest) -> None:
-    """The four arrays, then the manifest: a folder with a manifest is whole."""
+def write(target: Path, data: RawData, manifest: Manifest) -> Manifest:
+    """`manifest` with the SHA-256 of the arrays, written after them: a folder with a manifest is whole."""
+    sums: dict[str, str] = {}
     try:
         make_folder(target)
         (target / "manifest.json").unlink(missing_ok=True)
         for split, part in (("train", data.train), ("test", data.test)):
-            write_split(target, split, part)
+            sums |= write_split(target, split, part)
+        manifest = replace(manifest, arrays=sums)
         write_json(target / "manifest.json", manifest.to_json())
     except ResultsError as error:
         raise EnvironmentFault(
             error.message,
             hint="make the data folder writable, or choose another with --root DIR or FAIRBENCH_DATA",
         ) from error
+    return manifest
 
 
-def write_split(target: Path, split: str, part: Split) -> None:
-    """`<split>_images.npy` and `<split>_labels.npy`."""
-    write_atomic(target / f"{split}_images.npy", lambda file: np.save(file, part.images, allow_pickle=False))
-    write_atomic(target / f"{split}_labels.npy", lambda file: np.save(file, part.labels, allow_pickle=False))
+def write_split(target: Path, split: str, part: Split) -> dict[str, str]:
+    """The SHA-256 of `<split>_images.npy` and `<split>_labels.npy`, after writing them."""
+    sums = {}
+    for name, array in ((f"{split}_images", part.images), (f"{split}_labels", part.labels)):
+        path = target / f"{name}.npy"
+        write_atomic(path, partial(np.save, arr=array, allow_pickle=False))
+        sums[name] = file_digest(path)
+    return sums

@@ -1,15 +1,14 @@
 """From `module:function` in the registry to a model with reproducible initial weights."""
 
-import importlib
-
 import torch
 from torch import nn
 
 from fairbench.core.errors import ConfigError
+from fairbench.core.imports import load_object
 
 
 def build_model(target: str, num_classes: int, image_shape: tuple[int, int, int], seed: int) -> nn.Module:
-    """The model that `target` ("module:function") builds, on the CPU, with initial weights of `seed`.
+    """The model of `target` (module:function or file.py:function) on the CPU, with initial weights of `seed`.
 
     The weights depend on `seed` alone: not on the device they go to later, and not on torch's
     global generators, which are left as they were. Raises ConfigError when `target` cannot be
@@ -18,11 +17,11 @@ def build_model(target: str, num_classes: int, image_shape: tuple[int, int, int]
     module_name, _, function_name = target.partition(":")
     if not module_name or not function_name:
         raise ConfigError(
-            f"the model target {target!r} is not of the form module:function.",
+            f"the model target {target!r} is not of the form module:function or file.py:function.",
             hint="for instance fairbench.models.resnet:resnet18",
         )
     try:
-        build = getattr(importlib.import_module(module_name), function_name, None)
+        build = load_object(target)
     except ImportError as error:
         raise ConfigError(
             f"the model target {target!r} cannot be imported: {error}.",
@@ -30,7 +29,7 @@ def build_model(target: str, num_classes: int, image_shape: tuple[int, int, int]
         ) from error
     if not callable(build):
         raise ConfigError(
-            f"the module {module_name!r} has no function {function_name!r} that builds a model.",
+            f"{function_name!r} of {module_name} is not a function that builds a model.",
             hint="correct models.<name>.target in registry.yaml",
         )
     if num_classes < 2:

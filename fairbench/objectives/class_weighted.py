@@ -59,6 +59,9 @@ class ClassWeightedTrades(AdversarialObjective):
                 similarity, config.strength, rule=config.weight_rule, ties=config.ties
             )
             if config.min_weight is not None or config.max_weight is not None:
-                weight = weight.clamp(config.min_weight, config.max_weight)
+                clamped = weight.clamp(config.min_weight, config.max_weight)
+                if not clamped.equal(weight):
+                    ctx.warn("class weights outside min_weight..max_weight were clamped")
+                weight = clamped
             self.state.weight = weight
         ctx.log("weight", self.state.weight)

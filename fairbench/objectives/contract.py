@@ -52,8 +52,8 @@ class Needs:
 class Context:
     """Where training stands: given to every method of an objective.
 
-    `epoch` is in 1..num_epochs, `step` in 0..num_steps-1 within the epoch. In `perturb`, `budget` is
-    what the objective's own `budget` returned for the batch; elsewhere it is the protocol's.
+    `epoch` is in 1..num_epochs, `step` in 0..num_steps-1 within the epoch. `budget` is the
+    protocol's, but from `perturb` on, within a step, what the objective's own `budget` returned.
     """
 
     epoch: int
@@ -65,6 +65,8 @@ class Context:
     """`rng("attack")`: draws for that purpose in this very step, the same for every method."""
     log: Callable[[str, Tensor | float], None]
     """`log("weight", w)`: keep a number or a (C,) vector with the epoch's record."""
+    warn: Callable[[str], None] = lambda text: None
+    """`warn("weights were clamped")`: tell whoever reads a table made with this run. In hooks only."""
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from fairbench.core.errors import ConfigError, RecordError
+from fairbench.core.errors import ConfigError, PluginError, RecordError
 from fairbench.core.files import read_json
-from fairbench.core.identity import digest
+from fairbench.core.identity import digest, digest_bytes
 from fairbench.data.manifest import read_manifest
 from fairbench.plan.selection import Selection
 from fairbench.registry import MethodEntry, PluginSource, Protocol, Registry
@@ -18,6 +18,7 @@ from fairbench.registry.faults import explain
 from fairbench.registry.plugin import parse_target
 
 SCHEMA = 1
+NUMERICS = 1  # raised when a change of the house's own code changes results: old ones are then stale
 BASELINE = "trades"
 
 
@@ -102,6 +103,16 @@ def read_cell(folder: Path) -> Cell:
     return cell
 
 
+def model_identity(target: str) -> dict[str, str]:
+    """What tells a network apart: the name of an installed function, or a file's content and function."""
+    place, _, function = target.rpartition(":")
+    if not place.endswith(".py"):
+        return {"target": target}
+    if not Path(place).is_file():
+        raise ConfigError(f"there is no file {place}, which a model of the registry names as its target.")
+    return {"source": digest_bytes(Path(place).read_bytes()), "function": function}
+
+
 def import_target(entry: MethodEntry, plugin: PluginSource) -> str:
     """Where the worker finds the class: `module:Class`, or the plugin's file and class."""
     module = parse_target(entry.target or "").place
@@ -153,11 +164,23 @@ def resolve_cell(
     overrides = selection.overrides.get(f"methods.{method}", {})
     config = {**scaled_epochs(registry.method_config(method, dataset), protocol), **overrides}
     plugin = registry.plugin(method)
-    manifest = read_manifest(data_root, dataset)
+    if plugin.options is None:
+        raise PluginError(
+            f"method {method!r}: its Config cannot be read without running {plugin.path.name}.",
+            hint="write its options as plain fields with literal defaults in the class's own Config",
+        )
+    network = registry.get("model", model).target
+    manifest = None if images.reader == "digits" else read_manifest(data_root, dataset)
     facts = manifest or images
     attacks = selection.attacks or tuple(protocol.evaluation)
     identity: dict[str, Any] = {
-        "method": {"config": config, "fingerprint": plugin.fingerprint},
+        "numerics": NUMERICS,
+        "method": {
+            "name": method,
+            "class": plugin.class_name,
+            "config": config,
+            "fingerprint": plugin.fingerprint,
+        },
         "dataset": {
             "name": dataset,
             "digest": facts.digest,
@@ -166,7 +189,7 @@ def resolve_cell(
             "flip": images.flip,
             "reader": images.reader,
         },
-        "model": {"name": model, "target": registry.get("model", model).target},
+        "model": {"name": model, **model_identity(network)},
         "protocol": protocol.model_dump(mode="json", exclude={"evaluation", "source"}),
         "seed": seed,
     }
@@ -190,6 +213,7 @@ def resolve_cell(
             "data_root": str(data_root.resolve()),
             "plugin": str(plugin.path),
             "target": import_target(registry.get("method", method), plugin),
+            "model": network,
         },
     )
 
@@ -245,9 +269,14 @@ def scaled_epochs(config: dict[str, Any], protocol: Protocol) -> dict[str, Any]:
     if protocol.epochs == protocol.published_epochs:
         return config
     share = protocol.epochs / protocol.published_epochs
-    return {
-        name: max(1, round(value * share))
-        if name.endswith(("_epochs", "_epoch")) and isinstance(value, int) and not isinstance(value, bool)
-        else value
-        for name, value in config.items()
-    }
+
+    def scaled(name: str, value: Any) -> Any:
+        if isinstance(value, bool) or not isinstance(value, int):
+            return value
+        if name.endswith("_epochs"):  # a duration
+            return max(1, round(value * share))
+        if name.endswith("_epoch"):  # a position, counted from 1: the first epoch stays the first
+            return 1 + round((value - 1) * share)
+        return value
+
+    return {name: scaled(name, value) for name, value in config.items()}

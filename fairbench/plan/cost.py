@@ -1,10 +1,13 @@
 """How long a cell will take: measured where something alike has run, else counted in operations."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fairbench.core.errors import RecordError
+from fairbench.core.files import read_json
 from fairbench.data.manifest import read_manifest
 from fairbench.plan.cells import Cell
 from fairbench.records.curves import read_epochs
@@ -12,6 +15,7 @@ from fairbench.registry import Registry
 
 BACKWARD = 1.35  # an input gradient in forward passes (measured on a ResNet-18)
 UPDATE = 8.6  # two train-mode forwards and the backward pass with parameter gradients, in forward passes
+UNKNOWN_MFLOPS = 1000.0  # of a network whose registry entry does not say: like a ResNet-18
 CPU_GFLOPS = 60.0  # nominal rates for a first guess; replaced by measurements after the first epoch
 CUDA_GFLOPS = 12000.0
 
@@ -24,45 +28,44 @@ class Estimate:
     measured: bool
 
 
-def measured_epochs(folders: Iterable[Path]) -> dict[tuple[str, str, str, str], float]:
-    """Median seconds per epoch by (method, dataset, model, protocol), from finished epochs."""
-    seconds: dict[tuple[str, str, str, str], list[float]] = {}
+def measured_epochs(folders: Iterable[Path]) -> dict[str, float]:
+    """Median seconds per epoch by entry (cells that differ only in seed), from finished epochs."""
+    seconds: dict[str, list[float]] = {}
     for folder in folders:
-        parts = folder.name.split(".")
         rows = read_epochs(folder)
-        if len(parts) == 6 and rows:
-            method, dataset, model, protocol = parts[:4]
-            seconds.setdefault((method, dataset, model, protocol), []).extend(row["seconds"] for row in rows)
+        if rows:
+            with suppress(RecordError, KeyError, TypeError):  # a damaged folder measures nothing
+                entry = str(read_json(folder / "cell.json")["entry"])
+                seconds.setdefault(entry, []).extend(row["seconds"] for row in rows)
     return {key: sorted(values)[len(values) // 2] for key, values in seconds.items()}
 
 
-def estimate(
-    cell: Cell, registry: Registry, measured: dict[tuple[str, str, str, str], float], *, cuda: bool
-) -> Estimate:
+def estimate(cell: Cell, registry: Registry, measured: dict[str, float], *, cuda: bool) -> Estimate:
     """The time of one cell on one device."""
     protocol: dict[str, Any] = cell.identity["protocol"]
     epochs = int(protocol["epochs"])
     images = registry.get("dataset", cell.dataset)
     train = _size(cell, registry, "train")
-    key = (cell.method, cell.dataset, cell.model, cell.protocol)
     passes = protocol["budget"]["num_steps"] * (1 + BACKWARD) + 1 + UPDATE
     cost = registry.get("method", cell.method).cost
-    if key in measured:
-        epoch = measured[key]
+    if cell.entry in measured:
+        epoch = measured[cell.entry]
     else:
         _, height, width = images.image_shape
-        gflop = registry.get("model", cell.model).mflops / 1000 * height * width / 1024
+        mflops = registry.get("model", cell.model).mflops or UNKNOWN_MFLOPS
+        gflop = mflops / 1000 * height * width / 1024
         epoch = train * passes * cost * gflop / (CUDA_GFLOPS if cuda else CPU_GFLOPS)
     return Estimate(
-        epoch * epochs + _evaluation(cell, registry, epoch / max(train * passes * cost, 1)), key in measured
+        epoch * epochs + _evaluation(cell, registry, epoch / max(train * passes * cost, 1)),
+        cell.entry in measured,
     )
 
 
 def _size(cell: Cell, registry: Registry, split: str) -> int:
     """Images of a split, at most; 0 when neither the registry nor a manifest knows."""
-    facts = read_manifest(Path(cell.locations["data_root"]), cell.dataset) or registry.get(
-        "dataset", cell.dataset
-    )
+    entry = registry.get("dataset", cell.dataset)
+    embedded = entry.reader == "digits"
+    facts = (None if embedded else read_manifest(Path(cell.locations["data_root"]), cell.dataset)) or entry
     size = int(getattr(facts, f"{split}_size") or 0)
     per_class = (cell.identity["protocol"].get("subset") or {}).get(f"{split}_per_class")
     if per_class and facts.num_classes:

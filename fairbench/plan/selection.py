@@ -78,6 +78,8 @@ def parse_overrides(items: Sequence[str], registry: Registry) -> dict[str, dict[
             registry.get("method", parts[1], asked_by=f"--set {item}")
             value = registry.check_override(parts[1], parts[2], value)
             overrides.setdefault(f"methods.{parts[1]}", {})[parts[2]] = value
+        elif parts[0] == "protocol" and parts[1] in ("name", "version", "source"):
+            raise ConfigError(f"--set {item!r}: a protocol's {parts[1]} says what it is and cannot be set.")
         elif parts[0] == "protocol":
             overrides.setdefault("protocol", {})[".".join(parts[1:])] = value
         else:

@@ -9,7 +9,7 @@ from typing import Any
 from fairbench.core.claims import is_live, read_claim
 from fairbench.core.errors import RecordError
 from fairbench.core.files import read_json
-from fairbench.plan.cells import Cell
+from fairbench.plan.cells import Cell, read_cell
 
 RUNS = "runs"
 FINISHED = frozenset({"done", "diverged"})  # the same cell would end the same way again
@@ -41,6 +41,10 @@ def cell_status(cell: Cell, runs: Path, same_slot: Sequence[str]) -> CellStatus:
         owner = read_claim(folder / "claim")
         if owner is not None and is_live(folder / "claim", owner):
             return CellStatus(cell, folder, "running", f"process {owner.get('pid')} on {owner.get('host')}")
+        try:
+            read_cell(folder)
+        except RecordError as error:
+            return CellStatus(cell, folder, "failed", error.message)
         return CellStatus(cell, folder, *folder_state(folder, cell))
     for name in same_slot:
         why = stale_reason(cell, runs / name)
@@ -57,9 +61,12 @@ def folder_state(folder: Path, cell: Cell) -> tuple[str, str]:
         record: dict[str, Any] = read_json(folder / "record.json")
         state, reason = str(record["state"]), str(record.get("reason") or "")
         evaluated = {item["id"] for item in record["evaluations"]}
+        absent = [item["file"] for item in record["evaluations"] if not (folder / item["file"]).exists()]
     except (RecordError, KeyError, TypeError) as error:
         return "failed", f"damaged record: {error}"
     lacking = [item["name"] for item in cell.evaluation if item["id"] not in evaluated]
+    if state == "done" and absent:
+        return "partial", f"{absent[0]} is gone"
     if state == "done" and lacking:
         return "partial", f"not yet evaluated: {', '.join(lacking)}"
     return state, reason

@@ -21,17 +21,26 @@ def append_epoch(folder: Path, row: dict[str, Any]) -> None:
 
 
 def read_epochs(folder: Path) -> list[dict[str, Any]]:
-    """The finished epochs in order; a last line that a crash cut short does not count."""
+    """The finished epochs in order, up to the first line that is damaged or was cut short by a crash."""
     path = folder / FILE
     if not path.exists():
         return []
-    rows = []
-    for line in path.read_text().splitlines():
+    rows: list[dict[str, Any]] = []
+    for line in path.read_bytes().splitlines():
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line)
         except ValueError:
             break
+        if not (
+            isinstance(row, dict) and row.get("epoch") == len(rows) + 1 and _is_number(row.get("seconds"))
+        ):
+            break
+        rows.append(row)
     return rows
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def keep_epochs(folder: Path, last: int) -> None:

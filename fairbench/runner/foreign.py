@@ -1,9 +1,12 @@
 """Evaluate a checkpoint that no run made, and remember the outcomes."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from torch import nn
 
 from fairbench.core.errors import RecordError
 from fairbench.core.files import make_folder, write_json
@@ -14,6 +17,7 @@ from fairbench.evaluation.foreign import read_checkpoint
 from fairbench.models.build import build_model
 from fairbench.models.checkpoints import load_weights
 from fairbench.models.wideresnet import UNUSED_PREFIXES
+from fairbench.models.zoo import CONSTANTS, zoo_model
 from fairbench.records.outcomes import read_outcomes, write_outcomes
 from fairbench.registry import AttackEntry, DatasetEntry, ModelEntry
 from fairbench.runner.device import choose_device, describe_device
@@ -22,9 +26,29 @@ from fairbench.runner.provenance import now, versions
 FOLDER = "evaluations"
 
 
+@dataclass(frozen=True)
+class Architecture:
+    """What a checkpoint's weights belong in; `identity` is part of the evaluation folder's name."""
+
+    identity: str
+    build: Callable[[int, tuple[int, int, int]], nn.Module]
+    constants: tuple[str, ...] = ()  # tensors that the architecture sets when the checkpoint lacks them
+
+
+def registered(entry: ModelEntry) -> Architecture:
+    """A model of the registry."""
+    return Architecture(entry.target, partial(build_model, entry.target, seed=0))
+
+
+def from_zoo(name: str, dataset: str) -> Architecture:
+    """The RobustBench zoo's model `name` for `dataset`, built at once: a wrong name costs no time."""
+    model = zoo_model(name, dataset)
+    return Architecture(f"robustbench:{name}", lambda num_classes, image_shape: model, CONSTANTS)
+
+
 def evaluate_checkpoint(
     path: Path,
-    model_entry: ModelEntry,
+    architecture: Architecture,
     dataset: DatasetEntry,
     attacks: dict[str, AttackEntry | None],
     *,
@@ -38,9 +62,7 @@ def evaluate_checkpoint(
 
     Raises the errors of a foreign file: CheckpointError, DataError, ConfigError.
     """
-    weights = {
-        name: value for name, value in read_checkpoint(path).items() if not name.startswith(UNUSED_PREFIXES)
-    }
+    weights = read_checkpoint(path)
     device = choose_device(device_name)
     images = load_images(
         dataset.name,
@@ -50,12 +72,15 @@ def evaluate_checkpoint(
         reader=dataset.reader,
         subset_per_class=subset_per_class,
     )
-    model = build_model(model_entry.target, images.num_classes, images.image_shape, seed=0)
-    load_weights(model, weights, str(path))
+    model = architecture.build(images.num_classes, images.image_shape)
+    own = model.state_dict()
+    used = {n: value for n, value in weights.items() if n in own or not n.startswith(UNUSED_PREFIXES)}
+    constants = {n: own[n] for n in architecture.constants if n in own}
+    load_weights(model, constants | used, str(path))
     model.to(device)
     what = {
         "checkpoint": digest_bytes(path.read_bytes()),
-        "model": model_entry.target,
+        "model": architecture.identity,
         "images": digest_bytes(images.images.cpu().numpy().tobytes() + images.labels.cpu().numpy().tobytes()),
     }
     folder = make_folder(results / FOLDER / f"{path.stem[:40]}.{digest(what)}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from fairbench.core.errors import ClaimedError, EnvironmentFault, FairbenchError, ResultsError
 from fairbench.core.files import make_folder, read_json, write_json
 from fairbench.plan.cells import Cell, read_cell
-from fairbench.plan.status import RUNS, CellStatus
+from fairbench.plan.status import RUNS, CellStatus, folder_state
 
 if TYPE_CHECKING:
     from fairbench.runner.worker import Listener
@@ -53,6 +53,8 @@ def execute(
             folder = prepare_folder(cell, results)
             state = run_cell(folder, listener, device)
             reason = str(read_json(folder / "record.json").get("reason") or "")
+            if state == "failed" and folder_state(folder, cell)[0] == "done":
+                state = "done"  # what failed was an attack that an earlier run asked for
         except ClaimedError as error:
             state, reason = "running", error.message
         except (EnvironmentFault, ResultsError):

@@ -3,10 +3,9 @@
 The folder is the truth: `run_cell` starts it, resumes it or, when it is finished, does nothing.
 """
 
-import importlib
-import importlib.util
 import inspect
 import logging
+import shutil
 import time
 import traceback
 from pathlib import Path
@@ -16,9 +15,19 @@ from typing import Protocol as Interface
 import torch
 
 from fairbench.core.claims import Claim, claim
-from fairbench.core.errors import ContractError, DivergedError, FairbenchError, PluginError, RecordError
+from fairbench.core.errors import (
+    ClaimedError,
+    ContractError,
+    DivergedError,
+    EnvironmentFault,
+    FairbenchError,
+    PluginError,
+    RecordError,
+    ResultsError,
+)
 from fairbench.core.files import make_folder, read_json, write_atomic, write_json
 from fairbench.core.identity import digest_bytes
+from fairbench.core.imports import load_object
 from fairbench.core.seeds import derive_seed
 from fairbench.data.images import ImageSet, load_images
 from fairbench.data.manifest import Manifest, data_root, read_manifest
@@ -67,15 +76,15 @@ def run_cell(folder: Path, listener: Listener, device_name: str = "auto") -> str
         write_provenance(folder, cell, plugin_file(cell), describe_device(device))
         try:
             record = _work(cell, folder, held, listener, device)
+        except (ClaimedError, ResultsError, EnvironmentFault):
+            raise
         except DivergedError as error:
             record = {"state": "diverged", "reason": error.message, "epoch": error.epoch}
         except FairbenchError as error:
             record = {"state": "failed", "reason": str(error)}
         except Exception as error:  # a plugin may raise anything; the record says what
             logger.debug("cell failed", exc_info=True)
-            trace = traceback.format_exc()
-            write_atomic(folder / "error.txt", lambda file: file.write(trace.encode()))
-            record = {"state": "failed", "reason": f"{type(error).__name__}: {error} (see error.txt)"}
+            record = {"state": "failed", "reason": describe_fault(error, folder)}
         held.check()
         base = {"schema": 1, "id": cell.id, "entry": cell.entry, "reason": None}
         base |= {"evaluations": [], "warnings": [], "finished": now()}
@@ -87,7 +96,16 @@ def run_cell(folder: Path, listener: Listener, device_name: str = "auto") -> str
         write_json(folder / "record.json", {**base, **record})
         if state == "done":
             (folder / "checkpoints" / "resume.safetensors").unlink(missing_ok=True)
-        return state
+        return "failed" if record["reason"] and state == "done" else state
+
+
+def describe_fault(error: Exception, folder: Path) -> str:
+    """What went wrong; the traceback of an error that is not ours goes to `error.txt`."""
+    if isinstance(error, FairbenchError):
+        return str(error)
+    trace = "".join(traceback.format_exception(error))
+    write_atomic(folder / "error.txt", lambda file: file.write(trace.encode()))
+    return f"{type(error).__name__}: {error} (see error.txt)"
 
 
 def finished_record(folder: Path) -> dict[str, Any] | None:
@@ -100,14 +118,16 @@ def finished_record(folder: Path) -> dict[str, Any] | None:
 
 
 def _work(cell: Cell, folder: Path, held: Claim, listener: Listener, device: torch.device) -> dict[str, Any]:
-    make_folder(folder / "checkpoints")
+    checkpoints = make_folder(folder / "checkpoints")
+    for left_over in checkpoints.glob(".*.tmp"):  # of a process that was killed while it wrote
+        left_over.unlink()
     protocol = Protocol.model_validate({**cell.identity["protocol"], "evaluation": []})
     train, manifest = _images(cell, protocol, "train", device)
     test, _ = _images(cell, protocol, "test", device)
     shape = tuple(cell.identity["dataset"]["image_shape"])
-    model = build_model(
-        cell.identity["model"]["target"], train.num_classes, shape, derive_seed(cell.seed, "init")
-    ).to(device)
+    model = build_model(cell.locations["model"], train.num_classes, shape, derive_seed(cell.seed, "init")).to(
+        device
+    )
     began = time.perf_counter()
     trainer = Trainer(
         model=model,
@@ -125,25 +145,36 @@ def _work(cell: Cell, folder: Path, held: Claim, listener: Listener, device: tor
         trainer.weights_path(e).exists() for e in epochs
     )
     if not trained:
+        shutil.rmtree(folder / "outcomes", ignore_errors=True)  # of weights that are gone
         trainer.run()
     seconds = {"train": sum(row["seconds"] for row in read_epochs(folder))}
     began = time.perf_counter()
-    evaluations = []
+    evaluations: list[dict[str, Any]] = []
+    failed: dict[str, str] = {}
     for epoch in epochs:
         weights, _ = read_tensors(trainer.weights_path(epoch), device)
         load_weights(model, weights, str(trainer.weights_path(epoch)))
         for item in ({"name": "clean", "id": "clean"}, *cell.evaluation):
             held.check()
-            evaluations.append(_evaluate(model, test, item, epoch, folder, listener))
+            if item["id"] in failed:
+                continue
+            try:
+                evaluations.append(_evaluate(model, test, item, epoch, folder, listener))
+            except Exception as error:  # one attack that fails leaves the others' outcomes alone
+                if item["name"] == "clean" or isinstance(error, ResultsError):
+                    raise
+                logger.debug("%s failed", item["name"], exc_info=True)
+                failed[item["id"]] = f"{item['name']}: {describe_fault(error, folder)}"
     seconds["evaluate"] = time.perf_counter() - began
     return {
         "state": "done",
+        "reason": "; ".join(failed.values()) or None,
         "epoch": protocol.epochs,
         "num_classes": test.num_classes,
         "class_names": list(test.classes),
         "epochs_evaluated": list(epochs),
-        "evaluations": evaluations,
-        "warnings": _warnings(cell, manifest),
+        "evaluations": [item for item in evaluations if item["id"] not in failed],
+        "warnings": [*_warnings(cell, manifest), *trainer.warnings()],
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
     }
 
@@ -187,7 +218,7 @@ def _images(
     facts, root = cell.identity["dataset"], Path(cell.locations["data_root"])
     if not root.exists():  # the folder came here from another machine
         root = data_root(None)
-    manifest = read_manifest(root, facts["name"])
+    manifest = None if facts["reader"] == "digits" else read_manifest(root, facts["name"])
     subset = protocol.subset
     per_class = None
     if subset is not None:
@@ -231,17 +262,8 @@ def plugin_file(cell: Cell) -> Path:
 
 def load_plugin(target: str, name: str) -> type[AdversarialObjective]:
     """Import `module:Class` or `file.py:Class`. Raises PluginError with the reason when that fails."""
-    place, _, class_name = target.rpartition(":")
     try:
-        if place.endswith(".py"):
-            spec = importlib.util.spec_from_file_location(f"fairbench_plugin_{Path(place).stem}", place)
-            if spec is None or spec.loader is None:
-                raise ImportError(f"cannot load {place}")
-            module = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(module)
-        else:
-            module = importlib.import_module(place)
-        found = getattr(module, class_name)
+        found = load_object(target)
     except Exception as error:  # a plugin's import may raise anything
         raise PluginError(
             f"method {name!r} ({target}) cannot be loaded: {type(error).__name__}: {error}."
@@ -264,6 +286,14 @@ def _augmentation(cell: Cell, protocol: Protocol) -> Augmentation:
 
 
 def _warnings(cell: Cell, manifest: Manifest | None) -> list[str]:
+    """What the reader of a table must know: data that are not the official ones, a warm-up without an end."""
+    found = []
     if manifest is not None and not manifest.official:
-        return [f"{cell.dataset} is not the official data set"]
-    return []
+        found.append(f"{cell.dataset} is not the official data set")
+    epochs = cell.identity["protocol"]["epochs"]
+    for option, value in cell.identity["method"]["config"].items():
+        if option.endswith("_epochs") and isinstance(value, int) and value >= epochs:
+            found.append(
+                f"{option}={value} lasts to the end of the run ({epochs} epochs): nothing comes after it"
+            )
+    return found

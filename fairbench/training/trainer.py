@@ -21,7 +21,7 @@ from fairbench.data.images import ImageSet
 from fairbench.data.stream import Augmentation, EpochStream
 from fairbench.models.checkpoints import load_weights, read_tensors, write_tensors
 from fairbench.objectives.contract import AdversarialObjective, Context
-from fairbench.records.curves import append_epoch, keep_epochs
+from fairbench.records.curves import append_epoch, keep_epochs, read_epochs
 from fairbench.registry.schema import Protocol
 from fairbench.training.schedule import learning_rate
 from fairbench.training.statistics import EpochTotals
@@ -61,6 +61,7 @@ class Trainer:
     dtype: torch.dtype = torch.float32
     before_write: Callable[[], None] = lambda: None
     logged: dict[str, list[float] | float] = field(default_factory=dict, init=False)
+    warned: list[str] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         settings = self.protocol.optimizer
@@ -90,6 +91,10 @@ class Trainer:
             self._save(epoch, row)
             self.listener.epoch(row)
 
+    def warnings(self) -> list[str]:
+        """What the method warned of in any epoch, each once."""
+        return list(dict.fromkeys(text for row in read_epochs(self.folder) for text in row["warnings"]))
+
     def weights_path(self, epoch: int) -> Path:
         return self.folder / "checkpoints" / f"epoch-{epoch:04d}.safetensors"
 
@@ -112,7 +117,7 @@ class Trainer:
         )
         device = self.images.images.device
         totals = EpochTotals(self.images.num_classes, self.objective.resolved_needs().epoch_stats, device)
-        self.logged = {}
+        self.logged, self.warned = {}, []
         self.objective.on_epoch_start(self._context(epoch, 0, len(stream)))
         read = began
         for step in range(len(stream)):
@@ -143,6 +148,7 @@ class Trainer:
             "train_clean_accuracy": numbers(stats.clean_accuracy),
             "train_robust_accuracy": numbers(stats.robust_accuracy),
             "logged": self.logged,
+            "warnings": list(dict.fromkeys(self.warned)),
             "stream": stream.digest,
             "seconds": time.perf_counter() - began,
         }
@@ -154,6 +160,9 @@ class Trainer:
         def log(name: str, value: Tensor | float) -> None:
             self.logged[name] = numbers(value)
 
+        def warn(text: str) -> None:
+            self.warned.append(text)
+
         return Context(
             epoch=epoch,
             num_epochs=self.protocol.epochs,
@@ -162,6 +171,7 @@ class Trainer:
             budget=self.budget,
             rng=rng,
             log=log,
+            warn=warn,
         )
 
     def _save(self, epoch: int, row: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ import torch
 
 from fairbench.core.errors import DataError, DataMissingError, EmptyClassError
 from fairbench.data.images import check_labels, check_unit_range, first_per_class, load_images
-from fairbench.data.manifest import Manifest
+from fairbench.data.manifest import ARRAYS, Manifest, file_digest
 from fairbench.data.prepare import prepare
 
 LABELS = np.array([1, 0, 1, 1, 0, 2, 1, 0])
@@ -31,6 +31,13 @@ def root(tmp_path):
         unofficial=False,
     )
     return tmp_path
+
+
+def seal(root):
+    """Let the manifest vouch for the files as they are now: what is behind the SHA-256 is checked as well."""
+    path = root / "toy" / "manifest.json"
+    arrays = {array: file_digest(root / "toy" / f"{array}.npy") for array in ARRAYS}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "arrays": arrays}))
 
 
 def test_images_come_as_tensors_on_the_device(root):
@@ -88,13 +95,31 @@ def test_unknown_split_is_refused(root):
 def test_truncated_file_is_refused(root, size):
     path = root / "toy" / "train_images.npy"
     path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(DataError, match=r"train_images\.npy is damaged"):
+        load_images("toy", "train", root=root)
+    seal(root)
     with pytest.raises(DataError, match=r"train_images\.npy cannot be read") as caught:
         load_images("toy", "train", root=root)
     assert "prepare --datasets toy" in caught.value.hint
 
 
+@pytest.mark.parametrize("array", ARRAYS)
+@pytest.mark.parametrize("place", [20, -1])  # in the header and in the last number
+def test_one_flipped_bit_is_refused_in_its_split_alone(root, array, place):
+    path = root / "toy" / f"{array}.npy"
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+    split = array.split("_")[0]
+    with pytest.raises(DataError, match=rf"{array}\.npy is damaged") as caught:
+        load_images("toy", split, root=root)
+    assert f"fairbench prepare --datasets toy --root {root}" in caught.value.hint
+    load_images("toy", "test" if split == "train" else "train", root=root)
+
+
 def test_file_with_objects_inside_is_refused(root):
     np.save(root / "toy" / "train_images.npy", np.array([print, 1], dtype=object), allow_pickle=True)
+    seal(root)
     with pytest.raises(DataError, match="cannot be read"):
         load_images("toy", "train", root=root)
 
@@ -107,12 +132,14 @@ def test_missing_file_is_refused(root):
 
 def test_arrays_of_another_size_than_the_manifest_are_refused(root):
     np.save(root / "toy" / "train_images.npy", np.zeros((7, 2, 3, 3), np.uint8))
+    seal(root)
     with pytest.raises(DataError, match="its manifest says uint8"):
         load_images("toy", "train", root=root)
 
 
 def test_labels_on_disk_are_checked(root):
     np.save(root / "toy" / "train_labels.npy", np.where(LABELS == 2, 3, LABELS))
+    seal(root)
     with pytest.raises(DataError, match=r"label 3 at position 5 is outside 0\.\.2"):
         load_images("toy", "train", root=root)
 

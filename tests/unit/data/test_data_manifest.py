@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from fairbench.core.errors import ConfigError, DataError, DataMissingError
-from fairbench.data.manifest import Manifest, data_folder, data_root, read_manifest, require_manifest
+from fairbench.data.manifest import ARRAYS, Manifest, data_folder, data_root, read_manifest, require_manifest
 
-TOY = Manifest("toy", "ab12", 2, ("no", "yes"), (1, 2, 2), 6, 4, True, "npz:toy.npz")
+SUMS = dict.fromkeys(ARRAYS, "0" * 64)
+TOY = Manifest("toy", "ab12", 2, ("no", "yes"), (1, 2, 2), 6, 4, True, "npz:toy.npz", SUMS)
 
 
 def written(root, content):
@@ -49,7 +50,10 @@ def test_missing_data_set_says_what_to_type(tmp_path):
         ("[]", "not a manifest"),
         ("{}", "not a manifest"),
         (json.dumps({**TOY.to_json(), "schema": 99}), "has schema 99"),
+        (json.dumps({**TOY.to_json(), "schema": 1}), "has schema 1, this program reads 2"),
         (json.dumps({**TOY.to_json(), "image_shape": [8, 8]}), "not a manifest"),
+        (json.dumps({**TOY.to_json(), "arrays": {"train_images": "ab"}}), "not a manifest"),
+        (json.dumps({**TOY.to_json(), "arrays": None}), "not a manifest"),
     ],
 )
 def test_damaged_manifest_is_refused(tmp_path, content, message):

@@ -1,5 +1,6 @@
 """Preparation: published layouts in, checked arrays out, and a letter for everything that is wrong."""
 
+import hashlib
 import os
 import pickle
 import struct
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fairbench.cli.prepare import prepare_command
 from fairbench.core.errors import (
     ConfigError,
     DataError,
@@ -119,6 +121,29 @@ def test_preparing_again_replaces_the_old_images(tmp_path):
     assert first.digest != second.digest
     assert read_manifest(tmp_path / "root", "toy") == second
     assert not list((tmp_path / "root" / "toy").glob(".*"))
+
+
+def test_manifest_keeps_the_sha256_of_the_files_as_written(tmp_path):
+    write_npz(tmp_path / "toy.npz")
+    manifest = make(tmp_path, "npz", (3, 4, 5), source=tmp_path / "toy.npz")
+    files = sorted((tmp_path / "root" / "toy").glob("*.npy"))
+    assert manifest.arrays == {path.stem: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    assert len(files) == 4
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_source_comes_before_the_path_of_the_registry(tmp_path, given):
+    write_npz(tmp_path / "registered.npz")
+    write_npz(tmp_path / "given.npz")
+    registry = tmp_path / "mine.yaml"
+    registry.write_text(
+        "version: 1\ndatasets:\n  toy: {reader: npz, path: registered.npz, image_shape: [3, 4, 5]}\n"
+    )
+    arguments = ["--registry", str(registry), "--datasets", "toy", "--root", str(tmp_path / "root")]
+    arguments += ["--source", str(tmp_path / "given.npz")] if given else []
+    prepare_command.main(arguments, standalone_mode=False)
+    found = read_manifest(tmp_path / "root", "toy")
+    assert found.source == ("npz:given.npz" if given else "npz:registered.npz")
 
 
 # ------------------------------------------------------------------ readers

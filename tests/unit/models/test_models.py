@@ -180,7 +180,7 @@ def not_a_model(num_classes, image_shape):
     [
         ("resnet18", 10, CIFAR, "not of the form"),
         ("fairbench.models.nowhere:resnet18", 10, CIFAR, "cannot be imported"),
-        ("fairbench.models.resnet:resnet19", 10, CIFAR, "has no function 'resnet19'"),
+        ("fairbench.models.resnet:resnet19", 10, CIFAR, "has no 'resnet19'"),
         (f"{__name__}:not_a_model", 10, CIFAR, "returned str"),
         (SMALL, 1, CIFAR, "at least 2 classes"),
         (SMALL, 10, (3, 0, 32), "each at least 1"),

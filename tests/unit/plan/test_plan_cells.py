@@ -62,7 +62,6 @@ def test_where_data_and_plugins_lie_is_no_part_of_an_id(plan, tmp_path: Path):
         "protocol.augmentation.padding=reflect",
         "protocol.augmentation.flip=false",
         "protocol.selection.last=1",
-        "protocol.version=2",
     ],
 )
 def test_every_setting_of_a_protocol_is_part_of_every_id(plan, change):
@@ -209,7 +208,7 @@ def test_a_cost_is_positive_and_grows_with_the_work(plan, registry):
 
 def test_a_measured_epoch_replaces_the_guess(plan, registry):
     (cell,) = plan(methods=("trades",), seeds=(0,))
-    measured = {(cell.method, cell.dataset, cell.model, cell.protocol): 10.0}
+    measured = {cell.entry: 10.0}
     found = estimate(cell, registry, measured, cuda=False)
     assert found.measured
     assert found.seconds >= 10.0 * cell.identity["protocol"]["epochs"]

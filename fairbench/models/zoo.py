@@ -1,0 +1,103 @@
+"""Architectures of the RobustBench zoo, for checkpoints that lie on disk already. Nothing is downloaded.
+
+The package robustbench is an extra. It asks for two modules that a clean installation lacks, warns
+when imported, and its own loader fetches files; so it is imported here alone, for its model table.
+"""
+
+import importlib.util
+import sys
+import warnings
+from contextlib import redirect_stdout
+from importlib.resources import files
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+
+from fairbench.core.errors import ConfigError, EnvironmentFault, suggest
+
+DATASETS = {"cifar10": 10, "cifar100": 100}  # number of classes
+THREATS = ("Linf", "L2", "corruptions")  # the order in which a name is looked for
+CONSTANTS = ("mu", "sigma", "mean", "std", "normalize.mean", "normalize.std")
+"""Normalisations that an architecture sets itself and some of the zoo's checkpoints leave out."""
+
+
+def import_robustbench() -> ModuleType:
+    """The package robustbench, whose import leaves no other module's name behind.
+
+    Raises EnvironmentFault when it is not installed or cannot be imported.
+    """
+    hint = "pip install 'fairbench-at[robustbench]'"
+    if importlib.util.find_spec("robustbench") is None:
+        raise EnvironmentFault("models of the RobustBench zoo need the package robustbench.", hint=hint)
+    aliases = _aliases()
+    sys.modules.update(aliases)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            import robustbench
+    except ImportError as error:
+        raise EnvironmentFault(f"the package robustbench cannot be imported: {error}.", hint=hint) from error
+    finally:
+        for name in aliases:
+            del sys.modules[name]
+    return robustbench
+
+
+def _aliases() -> dict[str, ModuleType]:
+    """Stand-ins, by name, for the modules that robustbench imports and this environment lacks."""
+    aliases: dict[str, ModuleType] = {}
+    if importlib.util.find_spec("autoattack") is None:
+        import pyautoattack.state
+
+        aliases |= {"autoattack": pyautoattack, "autoattack.state": pyautoattack.state}
+    if importlib.util.find_spec("pkg_resources") is None:  # gone since setuptools 81
+        resources: Any = ModuleType("pkg_resources")
+        resources.resource_filename = lambda module, path: str(files(module.rpartition(".")[0]) / path)
+        aliases["pkg_resources"] = resources
+    return aliases
+
+
+def zoo_model(name: str, dataset: str) -> nn.Module:
+    """The architecture of the zoo's entry `name` for `dataset`, on the CPU, in eval mode, untrained.
+
+    Torch's global generators are left as they were. Raises EnvironmentFault without robustbench, and
+    ConfigError for a name or data set that the zoo does not have or an entry that cannot be built here.
+    """
+    if dataset not in DATASETS:
+        raise ConfigError(
+            f"the RobustBench zoo has no models for the data set {dataset!r}.",
+            hint=f"give --dataset {' or '.join(DATASETS)}",
+        )
+    import_robustbench()
+    import timm
+    from robustbench.model_zoo import model_dicts
+    from robustbench.model_zoo.enums import BenchmarkDataset, ThreatModel
+
+    found = model_dicts[BenchmarkDataset(dataset)]
+    tables = {threat: found.get(ThreatModel(threat), {}) for threat in THREATS}
+    threat = next((threat for threat, table in tables.items() if name in table), None)
+    if threat is None:
+        close = suggest(name, {known for table in tables.values() for known in table})
+        raise ConfigError(
+            f"the RobustBench zoo has no model called {name!r} for {dataset}.",
+            hint=f"did you mean: {close}" if close else "see all: https://robustbench.github.io",
+        )
+    registered = f"{name.lower().replace('-', '_')}_{dataset}_{threat.lower()}"
+    try:
+        with (
+            warnings.catch_warnings(action="ignore"),
+            torch.random.fork_rng(devices=[]),
+            redirect_stdout(sys.stderr),
+        ):
+            if timm.is_model(registered):  # the table's own builder would ask timm for pretrained weights
+                model = timm.create_model(registered, num_classes=DATASETS[dataset], pretrained=False)
+            else:
+                model = tables[threat][name]["model"]()
+    except Exception as error:  # some ask for a GPU
+        reason = f"{type(error).__name__} {error}".splitlines()[0][:200]
+        raise ConfigError(
+            f"the RobustBench zoo's model {name!r} cannot be built here: {reason}.",
+            hint="a function of your own may build it: see `models` in registry.yaml",
+        ) from error
+    return model.eval()

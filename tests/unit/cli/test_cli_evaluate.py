@@ -1,0 +1,85 @@
+"""The options of `fairbench evaluate`."""
+
+import importlib.util
+import json
+
+import pytest
+import torch
+
+from fairbench.cli.main import main
+from fairbench.models import build_model
+
+
+@pytest.fixture
+def evaluate(tmp_path, capsys, monkeypatch):
+    """`fairbench evaluate` of a small network on one digit per class: what it prints."""
+    monkeypatch.delenv("FAIRBENCH_REGISTRY", raising=False)
+    weights = build_model("fairbench.models.cnn:cnn_small", 10, (1, 8, 8), seed=0).state_dict()
+    torch.save(weights, tmp_path / "w.pt")
+
+    def call(
+        *extra: str, code: int = 0, model: str = "cnn-small", dataset: str = "digits"
+    ) -> tuple[str, str]:
+        options = ["--model", model, "--dataset", dataset, "--attacks", "pgd-20", "--per-class", "1"]
+        places = ["--data", str(tmp_path / "data"), "--results", str(tmp_path / "results")]
+        with pytest.raises(SystemExit) as ended:
+            main(["evaluate", str(tmp_path / "w.pt"), *options, *places, "--device", "cpu", *extra])
+        out, error = capsys.readouterr()
+        assert (ended.value.code or 0) == code, out + error
+        return out, error
+
+    return call
+
+
+@pytest.mark.parametrize("eps", ["0.05", "12.75/255", " 5e-2 "])
+def test_a_radius_may_be_a_number_or_a_fraction(evaluate, tmp_path, eps):
+    evaluate("--eps", eps)
+    evaluate("--eps", "0.05")
+    assert len(list((tmp_path / "results").rglob("pgd-20.*.npy"))) == 1  # the same attack
+
+
+def test_a_larger_radius_and_another_seed_are_other_attacks(evaluate, tmp_path):
+    small, large = (json.loads(evaluate("--json", "--eps", eps)[0]) for eps in ("0", "1/2"))
+    assert small["attacks"]["pgd-20"] == small["attacks"]["clean"]
+    assert large["attacks"]["pgd-20"]["average"] <= small["attacks"]["clean"]["average"]
+    evaluate("--eps", "0", "--seed", "3")
+    assert len(list((tmp_path / "results").rglob("pgd-20.*.npy"))) == 3
+
+
+@pytest.mark.parametrize(
+    ("eps", "said"),
+    [
+        ("8", "--eps 8: eps is in units of [0, 1]; 8 looks like 8/255: write 8/255."),
+        ("-0.1", "--eps -0.1: expected a number of at least 0, got -0.1."),
+        ("abc", "--eps abc: expected a number, or a fraction such as 8/255, got 'abc'."),
+        ("1/0", "--eps 1/0: expected a number, or a fraction such as 8/255, got '1/0'."),
+        ("", "expected a number, or a fraction such as 8/255, got null."),
+        (".nan", "expected a finite number"),
+    ],
+)
+def test_a_wrong_radius_is_exit_code_2_and_says_what_was_expected(evaluate, eps, said):
+    _, error = evaluate(f"--eps={eps}", code=2)
+    assert said in error
+    assert "write for instance --eps 8/255" in error
+
+
+def test_the_zoos_data_sets_are_named(evaluate):
+    _, error = evaluate(model="robustbench:Wong2020Fast", code=2)
+    assert "no models for the data set 'digits'" in error
+
+
+def test_a_zoo_model_without_robustbench_is_exit_code_3(evaluate, monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "robustbench" else find(name)
+    )
+    _, error = evaluate(model="robustbench:Wong2020Fast", dataset="cifar10", code=3)
+    assert "pip install 'fairbench-at[robustbench]'" in error
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("robustbench") is None, reason="the extra robustbench is not installed"
+)
+def test_an_unknown_zoo_model_is_exit_code_2_before_any_data_are_read(evaluate):
+    _, error = evaluate(model="robustbench:Wong2020Fats", dataset="cifar10", code=2)
+    assert "did you mean: Wong2020Fast" in error
