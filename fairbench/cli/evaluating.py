@@ -8,6 +8,7 @@ import click
 from fairbench.cli.options import (
     columns,
     data_option,
+    device_option,
     json_option,
     open_registry,
     print_json,
@@ -41,7 +42,7 @@ ZOO = "robustbench:"
 @results_option
 @data_option
 @registry_option
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@device_option
 @json_option
 def evaluate_command(
     checkpoint: Path,

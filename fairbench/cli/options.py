@@ -35,6 +35,13 @@ registry_option = click.option(
     metavar="FILE",
     help="A registry.yaml of your own, or a plugin's .py file; may be repeated.",
 )
+device_option = click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Where to compute.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
 
 

@@ -10,6 +10,7 @@ import click
 from fairbench.cli.options import (
     columns,
     data_option,
+    device_option,
     json_option,
     open_registry,
     print_json,
@@ -24,14 +25,6 @@ from fairbench.plan.cells import Cell
 from fairbench.plan.cost import Estimate, estimate, measured_epochs
 from fairbench.plan.status import FINISHED, RUNS, CellStatus, statuses
 from fairbench.registry import Registry
-
-device_option = click.option(
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda"]),
-    default="auto",
-    show_default=True,
-    help="Where to compute.",
-)
 
 
 @click.command("plan")

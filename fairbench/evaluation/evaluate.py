@@ -1,7 +1,6 @@
 """Attack the test images and say, for each, what the model predicted."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 
 from fairbench.attacks.autoattack import autoattack
 from fairbench.attacks.budget import Budget, excess
+from fairbench.attacks.frozen import frozen
 from fairbench.attacks.image_draws import ImageDraws
 from fairbench.attacks.pgd import pgd
 from fairbench.core.errors import ContractError, DataError
@@ -31,22 +31,6 @@ class Outcomes:
     columns: dict[str, np.ndarray] = field(default_factory=dict)
 
 
-@contextmanager
-def judged(model: nn.Module) -> Iterator[None]:
-    """The model in eval mode with frozen parameters; both restored afterwards."""
-    training = model.training
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    model.eval()
-    for parameter in trainable:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in trainable:
-            parameter.requires_grad_(True)
-        model.train(training)
-
-
 def evaluate(
     model: nn.Module,
     images: ImageSet,
@@ -61,7 +45,7 @@ def evaluate(
     """
     size = AUTOATTACK_BATCH if isinstance(attack, AutoAttack) else batch_size
     parts: list[dict[str, Tensor]] = []
-    with judged(model):
+    with frozen(model):
         for first in range(0, len(images.labels), size):
             x = to_unit(images.images[first : first + size], torch.float32)
             y = images.labels[first : first + size]

@@ -1,35 +1,18 @@
 """One training step: budget, attack, loss, update. The order is the same for every method."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from fairbench.attacks.budget import Budget, excess
+from fairbench.attacks.frozen import frozen
 from fairbench.core.errors import ContractError
 from fairbench.data.batch import Batch
 from fairbench.objectives.contract import AdversarialObjective, Adversary, Context, LossTerms
 from fairbench.training.statistics import EpochTotals
 
 BUDGET_TOLERANCE = 1e-6  # float32 projection can exceed the radius by one unit in the last place
-
-
-@contextmanager
-def attack_mode(model: nn.Module, batch_norm: Literal["eval", "train"]) -> Iterator[None]:
-    """The model as an attack sees it: BatchNorm in the given mode, parameters frozen. Ends in train mode."""
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    model.train(batch_norm == "train")
-    for parameter in trainable:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in trainable:
-            parameter.requires_grad_(True)
-        model.train()
 
 
 def training_step(
@@ -50,12 +33,13 @@ def training_step(
     batch_norm = objective.resolved_needs().attack_bn
     ctx = replace(ctx, budget=objective.budget(batch.y, ctx))
     before = [buffer.clone() for buffer in model.buffers()] if check else []
-    with attack_mode(model, batch_norm):
+    with frozen(model, train=batch_norm == "train"):
         adversary = detached(objective.perturb(model, batch, ctx))
         if check:
             check_adversary(objective, batch, adversary, ctx.budget)
             if batch_norm == "eval":
                 check_untouched(objective, model, before)
+    model.train()
     terms = objective.loss(model, batch, adversary, ctx)
     if check:
         check_terms(objective, batch, terms)

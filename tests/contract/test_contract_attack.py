@@ -10,7 +10,7 @@ from toys import BUDGET, METHODS, batch, context, network, objective, one_step, 
 
 from fairbench.api import losses
 from fairbench.attacks.budget import Budget
-from fairbench.training.step import attack_mode
+from fairbench.attacks.frozen import frozen
 
 WEIGHTS = {"ones": (1.0, 1.0, 1.0, 1.0), "from zero to two": (0.0, 2.0, 0.5, 1.5)}
 EVERY_METHOD = pytest.mark.parametrize("name", METHODS)
@@ -22,7 +22,7 @@ def attacked(name, given, budget=BUDGET, weight=WEIGHTS["ones"], model=None, **o
     ctx = context(budget=budget)
     ctx = replace(ctx, budget=method.budget(given.y, ctx))
     model = model or network()
-    with attack_mode(model, method.resolved_needs().attack_bn):
+    with frozen(model, train=method.resolved_needs().attack_bn == "train"):
         return method.perturb(model, given, ctx), ctx.budget
 
 
@@ -139,12 +139,12 @@ def test_attack_in_train_mode_updates_batch_norm_once_per_step():
     assert int(model.bn1.num_batches_tracked) == BUDGET.num_steps
 
 
-def test_attack_mode_restores_train_mode_and_frozen_parameters_after_an_error():
+def test_frozen_restores_train_mode_and_frozen_parameters_after_an_error():
     model = network()
     model.fc.bias.requires_grad_(False)
 
     def fail():
-        with attack_mode(model, "eval"):
+        with frozen(model):
             assert not model.training
             assert not any(p.requires_grad for p in model.parameters())
             raise KeyError

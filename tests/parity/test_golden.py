@@ -10,7 +10,8 @@ import torch
 from golden_case import CPU, Case, Recorded
 
 from fairbench.api import classes
-from fairbench.evaluation.evaluate import judged, pgd_outcomes
+from fairbench.attacks.frozen import frozen
+from fairbench.evaluation.evaluate import pgd_outcomes
 from fairbench.registry.schema import PgdAttack
 from fairbench.training.statistics import EpochTotals
 from fairbench.training.step import training_step
@@ -119,7 +120,7 @@ def test_trix_equals_the_official_program(case):
         objective.state.weight = given_weights(case)
     draws = Recorded(normal=case.tensor("draw/00_randn"), other=case.tensor("f64/rand_y_t"))
     ctx = case.context(draws)
-    with judged(model):
+    with frozen(model):
         mask = objective.targeted(model(case.x), case.y, ctx)
     assert torch.equal(mask, case.tensor("f64/targeted_mask").bool())
     seen = one_step(case, objective, model, ctx)
@@ -202,7 +203,7 @@ def test_pgd_evaluation_equals_the_papers_program(case):
         clip_start=False,
         success="last",
     )
-    with judged(model):
+    with frozen(model):
         found = pgd_outcomes(model, case.x, case.y, attack, Recorded(uniform=case.tensor("draw/00_rand")))
         clean = model(case.x).argmax(1) == case.y
     assert torch.equal(clean, case.tensor("f64/correct_clean").bool())

@@ -6,9 +6,10 @@ import torch
 import toys
 from toys import settled
 
+from fairbench.attacks.frozen import frozen
 from fairbench.core.errors import ContractError, DataError
 from fairbench.data.images import ImageSet
-from fairbench.evaluation.evaluate import evaluate, judged, predict, require_inside
+from fairbench.evaluation.evaluate import evaluate, predict, require_inside
 from fairbench.registry.schema import AutoAttack, PgdAttack
 
 
@@ -95,7 +96,7 @@ def test_judging_ends_with_the_models_own_mode_after_an_error(training):
     model = settled().train(training)
 
     def fail():
-        with judged(model):
+        with frozen(model):
             assert not model.training
             assert not any(p.requires_grad for p in model.parameters())
             raise KeyError
