@@ -128,7 +128,6 @@ def _work(cell: Cell, folder: Path, held: Claim, listener: Listener, device: tor
     model = build_model(cell.locations["model"], train.num_classes, shape, derive_seed(cell.seed, "init")).to(
         device
     )
-    began = time.perf_counter()
     trainer = Trainer(
         model=model,
         objective=build_objective(cell, train, device),
@@ -147,25 +146,15 @@ def _work(cell: Cell, folder: Path, held: Claim, listener: Listener, device: tor
     if not trained:
         shutil.rmtree(folder / "outcomes", ignore_errors=True)  # of weights that are gone
         trainer.run()
-    seconds = {"train": sum(row["seconds"] for row in read_epochs(folder))}
+    trained_in = sum(row["seconds"] for row in read_epochs(folder))
     began = time.perf_counter()
     evaluations: list[dict[str, Any]] = []
     failed: dict[str, str] = {}
     for epoch in epochs:
+        held.check()
         weights, _ = read_tensors(trainer.weights_path(epoch), device)
         load_weights(model, weights, str(trainer.weights_path(epoch)))
-        for item in ({"name": "clean", "id": "clean"}, *cell.evaluation):
-            held.check()
-            if item["id"] in failed:
-                continue
-            try:
-                evaluations.append(_evaluate(model, test, item, epoch, folder, listener))
-            except Exception as error:  # one attack that fails leaves the others' outcomes alone
-                if item["name"] == "clean" or isinstance(error, ResultsError):
-                    raise
-                logger.debug("%s failed", item["name"], exc_info=True)
-                failed[item["id"]] = f"{item['name']}: {describe_fault(error, folder)}"
-    seconds["evaluate"] = time.perf_counter() - began
+        evaluations += _evaluate_epoch(model, test, cell, epoch, folder, listener, failed)
     return {
         "state": "done",
         "reason": "; ".join(failed.values()) or None,
@@ -175,19 +164,51 @@ def _work(cell: Cell, folder: Path, held: Claim, listener: Listener, device: tor
         "epochs_evaluated": list(epochs),
         "evaluations": [item for item in evaluations if item["id"] not in failed],
         "warnings": [*_warnings(cell, manifest), *trainer.warnings()],
-        "seconds": {name: round(value, 3) for name, value in seconds.items()},
+        "seconds": {"train": round(trained_in, 3), "evaluate": round(time.perf_counter() - began, 3)},
     }
 
 
+def _evaluate_epoch(
+    model: torch.nn.Module,
+    test: ImageSet,
+    cell: Cell,
+    epoch: int,
+    folder: Path,
+    listener: Listener,
+    failed: dict[str, str],
+) -> list[dict[str, Any]]:
+    """The record's lines of all attacks at one checkpoint; one that fails is noted in `failed` by id."""
+    before = (finished_record(folder) or {}).get("evaluations", ())
+    digests = {line["file"]: line["digest"] for line in before}
+    lines = []
+    for item in ({"name": "clean", "id": "clean"}, *cell.evaluation):
+        if item["id"] in failed:
+            continue
+        try:
+            lines.append(_evaluate(model, test, item, epoch, folder, listener, digests))
+        except Exception as error:  # one attack that fails leaves the others' outcomes alone
+            if item["name"] == "clean" or isinstance(error, ResultsError):
+                raise
+            logger.debug("%s failed", item["name"], exc_info=True)
+            failed[item["id"]] = f"{item['name']}: {describe_fault(error, folder)}"
+    return lines
+
+
 def _evaluate(
-    model: torch.nn.Module, test: ImageSet, item: dict[str, Any], epoch: int, folder: Path, listener: Listener
+    model: torch.nn.Module,
+    test: ImageSet,
+    item: dict[str, Any],
+    epoch: int,
+    folder: Path,
+    listener: Listener,
+    digests: dict[str, str],
 ) -> dict[str, Any]:
-    """Evaluate one attack at one checkpoint, unless its file is there; the record's line about it."""
+    """Evaluate one attack at one checkpoint, unless its file is whole; the record's line about it."""
     name = item["name"] if item["name"] == "clean" else f"{item['name']}.{item['id']}"
     file = f"outcomes/epoch-{epoch:04d}/{name}.npy"
     path = folder / file
     try:
-        read_outcomes(path)
+        read_outcomes(path, digests.get(file))
     except RecordError:
         attack = (
             None
