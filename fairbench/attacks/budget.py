@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+BUDGET_TOLERANCE = 1e-6  # float32 projection can exceed the radius by one unit in the last place
+
 
 @dataclass(frozen=True)
 class Budget:

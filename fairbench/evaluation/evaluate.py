@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fairbench.attacks.autoattack import autoattack
-from fairbench.attacks.budget import Budget, excess
+from fairbench.attacks.budget import BUDGET_TOLERANCE, Budget, excess
 from fairbench.attacks.frozen import frozen
 from fairbench.attacks.image_draws import ImageDraws
 from fairbench.attacks.pgd import pgd
@@ -18,7 +18,6 @@ from fairbench.objectives.losses import cross_entropy
 from fairbench.registry.schema import AutoAttack, PgdAttack
 
 BATCH_SIZE = 256
-BUDGET_TOLERANCE = 1e-6
 
 
 @dataclass

@@ -5,14 +5,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from fairbench.attacks.budget import Budget, excess
+from fairbench.attacks.budget import BUDGET_TOLERANCE, Budget, excess
 from fairbench.attacks.frozen import frozen
 from fairbench.core.errors import ContractError
 from fairbench.data.batch import Batch
 from fairbench.objectives.contract import AdversarialObjective, Adversary, Context, LossTerms
 from fairbench.training.statistics import EpochTotals
-
-BUDGET_TOLERANCE = 1e-6  # float32 projection can exceed the radius by one unit in the last place
 
 
 def training_step(
