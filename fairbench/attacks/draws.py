@@ -25,3 +25,11 @@ class Draws:
             num_classes - 1, label.shape, generator=self.generator, dtype=label.dtype, device=label.device
         )
         return drawn + (drawn >= label).to(label.dtype)
+
+    def choice(self, weight: Tensor) -> Tensor:
+        """For each row of `weight` (B, C), >= 0, one class with probability in proportion: (B,) int64.
+
+        A row of zeros gives class 0. Unlike `torch.multinomial` it never asks the device for a value.
+        """
+        race = torch.empty_like(weight, dtype=torch.float64).exponential_(generator=self.generator)
+        return (weight.double() / race).argmax(1)

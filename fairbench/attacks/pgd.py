@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fairbench.attacks.budget import Budget, per_image
 from fairbench.attacks.draws import Draws
 
-Start = Literal["none", "gaussian", "uniform", "uniform-unclipped"]
+Start = Literal["none", "gaussian", "gaussian-clipped", "uniform", "uniform-unclipped"]
 
 GAUSSIAN_SCALE = 0.001  # TRADES (arXiv 1901.08573), official program
 
@@ -26,16 +26,16 @@ def pgd(
     budget: Budget,
     start: Start,
     rng: Draws,
-    observe: Callable[[int, Tensor, Tensor], None] | None = None,
+    observe: Callable[[int, Tensor, Tensor], Tensor | None] | None = None,
 ) -> Tensor:
     """Images (B, C, H, W) near `x` that raise `loss`.
 
     `loss` maps logits (B, C) to values (B,) to be raised; a targeted attack passes the negative of
-    the loss it lowers. `observe(k, x_k, logits_k)` sees each iterate before step k = 0..K-1 (a
-    stopping rule that keeps chosen iterates is an observer; the last iterate is not seen).
+    the loss it lowers. `observe(k, x_k, logits_k)` sees each iterate before step k = 0..K-1, not the
+    last one; it may return who still moves (B,) bool: a stopping rule is an observer.
 
     Starts: "none"; "gaussian", x + 0.001 n, neither clipped nor projected before the first gradient;
-    "uniform" in the ball, clipped to [0, 1]; "uniform-unclipped".
+    "uniform" in the ball; "gaussian-clipped" and "uniform" are clipped to [0, 1], "uniform-unclipped" is not.
     """
     eps, step_size = per_image(budget.eps, x), per_image(budget.step_size, x)
     # Clipping the bounds once equals projecting and then clipping at every step.
@@ -47,15 +47,18 @@ def pgd(
             logits = model(x_adv)
             # The sum, not the mean: a mean can underflow in half precision, and sign(0) = 0.
             (gradient,) = torch.autograd.grad(loss(logits).sum(), x_adv)
-        if observe is not None:
-            observe(k, x_adv.detach(), logits.detach())
-        x_adv = torch.clamp(x_adv.detach() + step_size * gradient.sign(), lower, upper)
+        x_adv = x_adv.detach()
+        moving = None if observe is None else observe(k, x_adv, logits.detach())
+        stepped = torch.clamp(x_adv + step_size * gradient.sign(), lower, upper)
+        x_adv = stepped if moving is None else torch.where(moving.view(-1, 1, 1, 1), stepped, x_adv)
     return x_adv.detach()
 
 
 def _start(x: Tensor, eps: float | Tensor, start: Start, rng: Draws) -> Tensor:
     if start == "gaussian":
         return x + GAUSSIAN_SCALE * rng.normal(x)
+    if start == "gaussian-clipped":
+        return (x + GAUSSIAN_SCALE * rng.normal(x)).clamp(0, 1)
     if start == "uniform":
         return (x + (2 * rng.uniform(x) - 1) * eps).clamp(0, 1)
     if start == "uniform-unclipped":

@@ -4,7 +4,7 @@ A method says how to perturb a batch and which loss to take; the house does ever
 attack loop, the modes of BatchNorm, backward and optimiser, class statistics, logging, checkpoints,
 resume. Three rules keep that possible:
 
-* `budget`, `perturb` and `loss` are pure: they read `self.state` and change nothing. Weight
+* `budget`, `perturb`, `loss` and `validate` are pure: they read `self.state` and change nothing. Weight
   perturbation may call `loss` on a perturbed copy, a test may call it twice.
 * State changes in the `on_...` hooks only, and lives in the declared `State` only.
 * The model is an argument, never stored; randomness comes from `ctx.rng` only.
@@ -12,7 +12,7 @@ resume. Three rules keep that possible:
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
@@ -42,10 +42,16 @@ class Needs:
 
     `epoch_stats`: class statistics of the training epoch, see `EpochStats`. `attack_bn`: BatchNorm
     during `perturb`; "train" uses batch statistics and updates the running ones at each step.
+    `validation`: images held out of training go through `validate` at the "start" (before
+    `on_epoch_start`) or "end" (after `on_epoch_end`) of every epoch, and `on_validation` is told.
+    `clean_forward_after_step`: after each update a train-mode forward of the clean batch, which
+    moves BatchNorm's running statistics only (as the programs of CFA and FAIR-TAT do for their log).
     """
 
     epoch_stats: frozenset[str] | set[str] = frozenset()
     attack_bn: Literal["eval", "train"] = "eval"
+    validation: Literal["start", "end"] | None = None
+    clean_forward_after_step: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,6 +87,7 @@ class EpochStats:
     clean_accuracy: Tensor  # (C,)
     robust_accuracy: Tensor  # (C,)
     robust_probability: Tensor  # (C, C) float64: mean softmax(logits_adv) of class i; only when asked for
+    robust_confusion: Tensor  # (C, C) float64: samples of class i predicted j under attack; only when asked for
 
     def of_every_class(self, name: str) -> Tensor:
         """The statistic `name`. Raises EmptyClassError when a class had no sample in the epoch."""
@@ -91,7 +98,18 @@ class EpochStats:
         return value
 
 
-EPOCH_STATS = frozenset({"clean_accuracy", "robust_accuracy", "robust_probability"})
+EPOCH_STATS = frozenset({"clean_accuracy", "robust_accuracy", "robust_probability", "robust_confusion"})
+
+
+@dataclass(frozen=True)
+class ValidationStats:
+    """Class statistics over the held-out images, from what `validate` returned; every class is there."""
+
+    count: Tensor  # (C,) held-out images
+    clean_accuracy: Tensor  # (C,), NaN without `logits`
+    robust_accuracy: Tensor  # (C,), NaN without `logits_adv`
+    terms: Mapping[str, Tensor]  # (C,) class mean of each per-sample term, unweighted
+    batch_size: int  # images per validation batch; the last may be smaller
 
 
 class LossTerms:
@@ -127,6 +145,10 @@ class LossTerms:
     def total(self) -> Tensor:
         """The scalar loss."""
         return torch.stack(list(self.reduced().values())).sum()
+
+    def base(self) -> Tensor:
+        """The loss without class weights and without regularisers: per-sample terms, plain means."""
+        return torch.stack([value.mean() for value in self.terms.values() if value.dim() > 0]).sum()
 
     def _reduce(self, name: str, value: Tensor) -> Tensor:
         weight = self.weight.get(name)
@@ -185,6 +207,17 @@ class AdversarialObjective:
     def loss(self, model: nn.Module, batch: Batch, adversary: Any, ctx: Context) -> LossTerms:
         """The loss terms; the model is in train mode, where the order of forwards fixes its BatchNorm."""
         raise ContractError(f"method {self.name!r} does not define loss().")
+
+    def validate(self, model: nn.Module, batch: Batch, ctx: Context) -> LossTerms:
+        """Terms and logits of a batch of held-out images; the model is frozen and in eval mode.
+
+        By default what training would see: `perturb`, then `loss`.
+        """
+        inside = replace(ctx, budget=self.budget(batch.y, ctx))
+        return self.loss(model, batch, self.perturb(model, batch, inside), inside)
+
+    def on_validation(self, stats: ValidationStats, ctx: Context) -> None:
+        """After the held-out images were measured, when `needs.validation` says so."""
 
     def on_epoch_start(self, ctx: Context) -> None:
         """Before the first batch of an epoch."""

@@ -29,8 +29,8 @@ class EpochTotals:
             "steps": zeros(),
             "excess": torch.full((), -torch.inf, dtype=torch.float64, device=device),
         }
-        if "robust_probability" in set(wanted):
-            self.sums["robust_probability"] = zeros(num_classes, num_classes)
+        for table in {"robust_probability", "robust_confusion"} & set(wanted):
+            self.sums[table] = zeros(num_classes, num_classes)
 
     @torch.no_grad()
     def add(
@@ -47,6 +47,9 @@ class EpochTotals:
                 sums[f"{kind}_seen"] += len(hit)
         if "robust_probability" in sums and terms.logits_adv is not None:
             sums["robust_probability"] += indicator.T @ log_probabilities(terms.logits_adv).exp().double()
+        if "robust_confusion" in sums and terms.logits_adv is not None:
+            predicted = class_indicator(terms.logits_adv.argmax(1), self.num_classes, torch.float64)
+            sums["robust_confusion"] += indicator.T @ predicted
         for name, value in reduced.items():
             key = f"term.{name}"
             sums[key] = sums.get(key, torch.zeros_like(sums["loss"])) + value.detach().double()
@@ -61,12 +64,14 @@ class EpochTotals:
         def rate(kind: str) -> Tensor:
             return torch.where(sums[f"{kind}_seen"] > 0, sums[f"{kind}_correct"] / sums["count"], torch.nan)
 
-        probability = sums.get("robust_probability", torch.zeros(0, dtype=torch.float64))
+        absent = torch.zeros(0, dtype=torch.float64)
+        probability = sums.get("robust_probability", absent)
         return EpochStats(
             count=sums["count"],
             clean_accuracy=rate("clean"),
             robust_accuracy=rate("robust"),
             robust_probability=probability / sums["count"][:, None] if len(probability) else probability,
+            robust_confusion=sums.get("robust_confusion", absent),
         )
 
     def mean_loss(self) -> float:

@@ -28,7 +28,8 @@ def training_step(
     With `check` the contract is verified at once, with a precise message, at the cost of host
     syncs. Without it only the largest budget excess is kept, for the end of the epoch.
     """
-    batch_norm = objective.resolved_needs().attack_bn
+    needs = objective.resolved_needs()
+    batch_norm = needs.attack_bn
     ctx = replace(ctx, budget=objective.budget(batch.y, ctx))
     before = [buffer.clone() for buffer in model.buffers()] if check else []
     with frozen(model, train=batch_norm == "train"):
@@ -46,6 +47,9 @@ def training_step(
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     optimizer.step()
+    if needs.clean_forward_after_step:
+        with torch.no_grad():
+            model(batch.x)
     totals.add(batch, terms, reduced, loss, worst_excess(batch, adversary, ctx.budget))
     objective.on_step_end(batch, terms, ctx)
     return loss.detach()

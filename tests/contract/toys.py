@@ -177,7 +177,8 @@ def stats(similarity: Tensor, count: Tensor | None = None) -> EpochStats:
     size = len(similarity)
     count = torch.full((size,), 6.0, dtype=torch.float64) if count is None else count
     accuracy = torch.full((size,), 0.5, dtype=torch.float64)
-    return EpochStats(count, accuracy, accuracy, similarity.double())
+    confusion = torch.eye(size, dtype=torch.float64)
+    return EpochStats(count, accuracy, accuracy, similarity.double(), confusion)
 
 
 def assert_same(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:

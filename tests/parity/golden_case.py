@@ -45,7 +45,7 @@ class Recorded:
     """Draws that were recorded while the official program ran, in place of a generator."""
 
     def __init__(self, normal=None, uniform=None, other=None):
-        self.values = {"normal": normal, "uniform": uniform, "other": other}
+        self.values = {"normal": normal, "uniform": uniform, "other": other}  # other: a target per sample
 
     def normal(self, like):
         return self.values["normal"].to(like)
@@ -54,6 +54,9 @@ class Recorded:
         return self.values["uniform"].to(like)
 
     def other_class(self, label, num_classes):
+        return self.values["other"]
+
+    def choice(self, weight):
         return self.values["other"]
 
 

@@ -1,0 +1,47 @@
+"""Measure a model on held-out images, class by class."""
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor, nn
+
+from fairbench.attacks.frozen import frozen
+from fairbench.data.batch import Batch
+from fairbench.objectives.classes import class_indicator
+from fairbench.objectives.contract import Context, LossTerms, ValidationStats
+
+
+def measure(
+    model: nn.Module,
+    validate: Callable[[nn.Module, Batch, Context], LossTerms],
+    batches: Iterable[tuple[Batch, Context]],
+    *,
+    num_classes: int,
+    batch_size: int,
+) -> ValidationStats:
+    """What `validate` finds over all `batches`, as class means in float64.
+
+    The model is frozen and in eval mode: parameters, BatchNorm statistics and gradients stay as they are.
+    """
+    sums: dict[str, Tensor] = {}
+    with frozen(model), torch.no_grad():
+        for batch, ctx in batches:
+            terms = validate(model, batch, ctx)
+            indicator = class_indicator(batch.y, num_classes, torch.float64)  # (B, C)
+            found = {f"term.{name}": value for name, value in terms.terms.items() if value.dim() > 0}
+            for kind, logits in (("clean", terms.logits), ("robust", terms.logits_adv)):
+                if logits is not None:
+                    found[kind] = logits.argmax(1) == batch.y
+            for name, value in {"count": torch.ones_like(batch.y), **found}.items():
+                added = value.double() @ indicator
+                sums[name] = sums[name] + added if name in sums else added
+    count = sums.pop("count")
+    means = {name: value / count for name, value in sums.items()}
+    unknown = torch.full_like(count, torch.nan)
+    return ValidationStats(
+        count=count,
+        clean_accuracy=means.pop("clean", unknown),
+        robust_accuracy=means.pop("robust", unknown),
+        terms={name.removeprefix("term."): value for name, value in means.items()},
+        batch_size=batch_size,
+    )
