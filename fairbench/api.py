@@ -5,7 +5,7 @@ from fairbench.attacks.budget import Budget
 from fairbench.attacks.draws import Draws
 from fairbench.data.batch import Batch
 from fairbench.objectives import classes, losses
-from fairbench.objectives.class_weighted import ClassWeightedTrades
+from fairbench.objectives.class_weighted import ClassWeighted
 from fairbench.objectives.contract import (
     AdversarialObjective,
     Context,
@@ -18,13 +18,13 @@ from fairbench.objectives.contract import (
     per_class,
     per_class_pair,
 )
-from fairbench.objectives.trades import trades_terms
+from fairbench.objectives.trades import convex_weights, trades_terms
 
 __all__ = [
     "AdversarialObjective",
     "Batch",
     "Budget",
-    "ClassWeightedTrades",
+    "ClassWeighted",
     "Context",
     "DataInfo",
     "Draws",
@@ -34,6 +34,7 @@ __all__ = [
     "ValidationStats",
     "attacks",
     "classes",
+    "convex_weights",
     "losses",
     "method",
     "per_class",

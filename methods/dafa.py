@@ -3,38 +3,72 @@
 Idea       After a warm-up, weights from the confusion between classes scale the cross-entropy, the
            radius and the step of each class. DAFA-Uniform (`scale_loss=False`) scales the margin only.
 Objective  mean_b w[y_b] CE(f(x_b), y_b) + beta mean_b KL(p(x_b) || p(x_adv_b)), |x_adv_b - x_b| <= w[y_b] eps
+           On PGD-AT mean_b w[y_b] CE(f(x_adv_b), y_b), x_adv raising the cross-entropy in the same ball.
 Source     Lee, Lee, Jang, Park, Bae, Yoon, ICLR 2024, arXiv 2401.12532, Alg. 1; official program
            rucy74/DAFA@c60ba83. The similarity table is that of epoch `warmup_epochs`, from the
            outputs that the loss saw.
 Deviates   Weights below 0 are clamped (`min_weight=None`: the program). Ties are left alone
            (`ties="subtract"`: the program). `weight_rule="pre_2024_09"`: the program as first released.
-Cost       As TRADES.
+           On PGD-AT the program follows each weighted step by a plain one along the same gradient, into
+           the plain ball, which nearly undoes the margins (`base="pgd-at-double-step"`).
+Cost       As TRADES or PGD-AT.
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
-from fairbench.api import ClassWeightedTrades, attacks, losses, method
+from fairbench.api import ClassWeighted, LossTerms, attacks, losses, method
 
 
 @method("dafa", tags=("trades", "reweighting", "margin"))
-class Dafa(ClassWeightedTrades):
+class Dafa(ClassWeighted):
     @dataclass(frozen=True, kw_only=True)
     class Config:
-        beta: float = 6.0  # weight of the robust term, >= 0
-        strength: float = 1.0  # lambda of the weight rule, >= 0; 0 is exactly TRADES
+        base: Literal["trades", "pgd-at", "pgd-at-double-step"] = "trades"  # what the weights go on
+        beta: float = 6.0  # weight of the robust term, >= 0; with base "trades" only
+        strength: float = 1.0  # lambda of the weight rule, >= 0; 0 is exactly the base
         warmup_epochs: int = 70  # the last epoch with weights of one
         scale_margin: bool = True  # w scales the radius
         scale_step: bool = True  # ... and then the step too
         scale_loss: bool = True  # w scales the cross-entropy
-        scale_kl: bool = False  # w scales the KL term
+        scale_kl: bool = False  # w scales the KL term; with base "trades" only
         weight_rule: Literal["paper", "pre_2024_09"] = "paper"
         ties: Literal["skip", "subtract"] = "skip"  # classes of equal confidence
         min_weight: float | None = 0.0  # smallest class weight
         max_weight: float | None = None  # largest class weight
-        bn_order: Literal["adv-clean", "clean-adv-clean"] = "adv-clean"  # train-mode forwards
+        bn_order: Literal["adv-clean", "clean-adv-clean"] = "adv-clean"  # train-mode forwards of "trades"
+
+    def budget(self, y, ctx):
+        """The class's own ball, but the plain one where the second step of a double step ends."""
+        return ctx.budget if self.config.base == "pgd-at-double-step" else super().budget(y, ctx)
 
     def perturb(self, model, batch, ctx):
-        """Untargeted KL adversary in the class's own ball; the start's noise is not scaled."""
-        aim = losses.kl_to_clean(model, batch.x)
-        return attacks.pgd(model, batch.x, aim, budget=ctx.budget, start="gaussian", rng=ctx.rng("attack"))
+        """Untargeted adversary from unscaled noise, raising the KL (TRADES) or the cross-entropy."""
+        budget, then = ctx.budget, None
+        if self.config.base == "pgd-at-double-step":
+            budget, then = super().budget(batch.y, ctx), ctx.budget
+        return attacks.pgd(
+            model,
+            batch.x,
+            self.aim(model, batch),
+            budget=budget,
+            then=then,
+            start="gaussian",
+            rng=ctx.rng("attack"),
+        )
+
+    def aim(self, model, batch):
+        """What the attack raises: a function of logits (B, C) with values (B,)."""
+        if self.config.base == "trades":
+            return losses.kl_to_clean(model, batch.x)
+        return lambda logits: losses.cross_entropy(logits, batch.y)
+
+    def loss(self, model, batch, x_adv, ctx):
+        if self.config.base == "trades":
+            return super().loss(model, batch, x_adv, ctx)
+        logits_adv = model(x_adv)
+        return LossTerms(
+            robust=losses.cross_entropy(logits_adv, batch.y),
+            weight=self.sample_weights(batch, robust=self.config.scale_loss),
+            logits_adv=logits_adv,
+        )

@@ -20,7 +20,8 @@ class Trades(AdversarialObjective):
     @dataclass(frozen=True, kw_only=True)
     class Config:
         beta: float = 6.0  # weight of the robust term, >= 0
-        bn_order: Literal["adv-clean", "clean-adv-clean"] = "adv-clean"  # train-mode forwards
+        # Train-mode forwards: ours; the TRADES program's; the TRADES-AWP program's.
+        bn_order: Literal["adv-clean", "clean-adv-clean", "adv-clean-clean"] = "adv-clean"
 
     def perturb(self, model, batch, ctx):
         """Untargeted KL adversary; the noise of the start is essential, the KL's gradient is 0 at x."""

@@ -8,8 +8,9 @@ Objective  mean_b w[y_b] CE(f(x_b), y_b) + beta mean_b KL(p(x_b) || p(x_adv_b)),
 Source     Medi, Jung, Keuper, arXiv 2507.07768, Eq. 5-10; official program Fairness-a11y/TRIX@cdeb435.
 Deviates   Class weights below 0 are clamped and ties left alone, as in `dafa`. The numeric 1e-10 that
            the program adds to probabilities is left out. `threshold="classes"` is the paper's wording
-           read as a mean over classes; the program takes the mean over the samples of the batch.
-Cost       TRADES plus one C x C table per batch.
+           read as a mean over classes; the program takes the mean over the samples of the batch. Not in
+           the program: class weights from untargeted adversaries, as DAFA's (`w_stats="untargeted"`).
+Cost       TRADES plus one C x C table per batch; `w_stats="untargeted"`: twice in epoch `warmup_epochs`.
 """
 
 from dataclasses import dataclass
@@ -17,20 +18,21 @@ from typing import Literal
 
 import torch
 
-from fairbench.api import ClassWeightedTrades, attacks, classes, losses, method
+from fairbench.api import ClassWeighted, attacks, classes, losses, method
 
 ROUNDING = 1e-12  # weights closer than this are equal: a mean of equal numbers may exceed them by rounding
 RIDGE = 1e-8  # added to the diagonal of the batch's similarity table (Eq. 6, official program)
 
 
 @method("trix", tags=("trades", "targeted", "reweighting", "margin"))
-class Trix(ClassWeightedTrades):
+class Trix(ClassWeighted):
     @dataclass(frozen=True, kw_only=True)
     class Config:
         beta: float = 6.0  # weight of the robust term, >= 0
         strength: float = 1.0  # lambda of the class weights, >= 0; 0 is exactly TRIX-Basic
         warmup_epochs: int = 70  # the last epoch with class weights of one
         mix_start_epoch: int = 1  # the first epoch with targeted adversaries
+        w_stats: Literal["mixed", "untargeted"] = "mixed"  # whose predictions the class weights are from
         threshold: Literal["samples", "classes"] = "samples"  # whose mean weight divides strong from weak
         scale_margin: bool = True  # w scales the radius
         scale_step: bool = True  # ... and then the step too
@@ -49,10 +51,29 @@ class Trix(ClassWeightedTrades):
         targeted = self.targeted(clean, batch.y, ctx)
         target = ctx.rng("target").other_class(batch.y, self.info.num_classes)
 
-        def aim(logits):
-            return torch.where(targeted, -losses.cross_entropy(logits, target), losses.kl(clean, logits))
+        def untargeted(logits):
+            return losses.kl(clean, logits)
 
-        return attacks.pgd(model, batch.x, aim, budget=ctx.budget, start="gaussian", rng=ctx.rng("attack"))
+        def mixed(logits):
+            return torch.where(targeted, -losses.cross_entropy(logits, target), untargeted(logits))
+
+        def attack(aim):
+            rng = ctx.rng("attack")  # the same noise for both
+            return attacks.pgd(model, batch.x, aim, budget=ctx.budget, start="gaussian", rng=rng)
+
+        if self.config.w_stats == "untargeted" and ctx.epoch == self.config.warmup_epochs:
+            return {"mixed": attack(mixed), "untargeted": attack(untargeted)}
+        return attack(mixed)
+
+    def loss(self, model, batch, adversary, ctx):
+        if isinstance(adversary, torch.Tensor):
+            return super().loss(model, batch, adversary, ctx)
+        terms = super().loss(model, batch, adversary["mixed"], ctx)
+        # Seen like the mixed images, in train mode, but on copies of BatchNorm's running statistics.
+        buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+        with torch.no_grad():
+            terms.logits_adv = torch.func.functional_call(model, buffers, (adversary["untargeted"],))
+        return terms
 
     def targeted(self, clean_logits, y, ctx):
         """Which samples (B,) get the targeted adversary: those of classes that look strong in this batch."""

@@ -27,20 +27,21 @@ def pgd(
     start: Start,
     rng: Draws,
     observe: Callable[[int, Tensor, Tensor], Tensor | None] | None = None,
+    then: Budget | None = None,
 ) -> Tensor:
     """Images (B, C, H, W) near `x` that raise `loss`.
 
     `loss` maps logits (B, C) to values (B,) to be raised; a targeted attack passes the negative of
     the loss it lowers. `observe(k, x_k, logits_k)` sees each iterate before step k = 0..K-1, not the
-    last one; it may return who still moves (B,) bool: a stopping rule is an observer.
+    last one; it may return who still moves (B,) bool: a stopping rule is an observer. `then` moves a
+    second time along the same gradient sign, by its step and into its ball (DAFA's program).
 
     Starts: "none"; "gaussian", x + 0.001 n, neither clipped nor projected before the first gradient;
-    "uniform" in the ball; "gaussian-clipped" and "uniform" are clipped to [0, 1], "uniform-unclipped" is not.
+    "gaussian-clipped", the same projected and clipped to [0, 1]; "uniform" in the ball and clipped to
+    [0, 1]; "uniform-unclipped".
     """
-    eps, step_size = per_image(budget.eps, x), per_image(budget.step_size, x)
-    # Clipping the bounds once equals projecting and then clipping at every step.
-    lower, upper = (x - eps).clamp(0, 1), (x + eps).clamp(0, 1)
-    x_adv = _start(x, eps, start, rng)
+    moves = [_move(x, each) for each in (budget, then) if each is not None]
+    x_adv = _start(x, budget, start, rng)
     for k in range(budget.num_steps):
         x_adv = x_adv.detach().requires_grad_()
         with torch.enable_grad():
@@ -49,18 +50,27 @@ def pgd(
             (gradient,) = torch.autograd.grad(loss(logits).sum(), x_adv)
         x_adv = x_adv.detach()
         moving = None if observe is None else observe(k, x_adv, logits.detach())
-        stepped = torch.clamp(x_adv + step_size * gradient.sign(), lower, upper)
+        sign, stepped = gradient.sign(), x_adv
+        for step_size, lower, upper in moves:
+            stepped = torch.clamp(stepped + step_size * sign, lower, upper)
         x_adv = stepped if moving is None else torch.where(moving.view(-1, 1, 1, 1), stepped, x_adv)
     return x_adv.detach()
 
 
-def _start(x: Tensor, eps: float | Tensor, start: Start, rng: Draws) -> Tensor:
+def _move(x: Tensor, budget: Budget) -> tuple[float | Tensor, Tensor, Tensor]:
+    """(step size, lowest, highest image): clipping the bounds equals projecting and then clipping."""
+    eps = per_image(budget.eps, x)
+    return per_image(budget.step_size, x), (x - eps).clamp(0, 1), (x + eps).clamp(0, 1)
+
+
+def _start(x: Tensor, budget: Budget, start: Start, rng: Draws) -> Tensor:
     if start == "gaussian":
         return x + GAUSSIAN_SCALE * rng.normal(x)
     if start == "gaussian-clipped":
-        return (x + GAUSSIAN_SCALE * rng.normal(x)).clamp(0, 1)
+        _, lower, upper = _move(x, budget)
+        return torch.clamp(x + GAUSSIAN_SCALE * rng.normal(x), lower, upper)
     if start == "uniform":
-        return (x + (2 * rng.uniform(x) - 1) * eps).clamp(0, 1)
+        return (x + (2 * rng.uniform(x) - 1) * per_image(budget.eps, x)).clamp(0, 1)
     if start == "uniform-unclipped":
-        return x + (2 * rng.uniform(x) - 1) * eps
+        return x + (2 * rng.uniform(x) - 1) * per_image(budget.eps, x)
     return x

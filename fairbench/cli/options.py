@@ -65,6 +65,16 @@ def selection_options(command: Command) -> Command:
             ),
             click.option("--batch-size", type=click.IntRange(min=2), help="Images per step."),
             click.option(
+                "--averaging",
+                metavar="KIND",
+                help="Average the weights of every method: ema, fawa, swa, or none.",
+            ),
+            click.option(
+                "--awp",
+                metavar="GAMMA",
+                help="Perturb the weights of every method adversarially: 0.005, or none.",
+            ),
+            click.option(
                 "--set",
                 "overrides",
                 multiple=True,
@@ -82,12 +92,16 @@ def select(registry: "Registry", data_root: Path, chosen: dict[str, Any]) -> tup
     """The cells that the selection options choose, and notes on what was added."""
     from fairbench.plan.cells import resolve
     from fairbench.plan.selection import Selection, parse_names, parse_overrides, parse_seeds
+    from fairbench.registry import read_scalar
 
     suite = registry.get("suite", chosen["suite"], asked_by=f"--suite {chosen['suite']}")
     overrides = parse_overrides(chosen["overrides"], registry)
     for option, name in (("epochs", "epochs"), ("batch_size", "batch_size")):
         if chosen[option] is not None:
             overrides.setdefault("protocol", {})[name] = chosen[option]
+    for option in ("averaging", "awp"):
+        if chosen[option] is not None:
+            overrides.setdefault("house", {})[option] = read_scalar(chosen[option])
     selection = Selection(
         suite=suite.name,
         methods=parse_names("method", chosen["methods"], registry, option="--methods"),

@@ -32,7 +32,7 @@ def status_command(results: Path, as_json: bool) -> None:
                 "seed": record.seed,
                 "state": state,
                 "epoch": epochs[-1]["epoch"] if epochs else 0,
-                "epochs": record.identity("protocol").get("epochs"),
+                "epochs": record.num_epochs,
                 "reason": record.reason,
             }
         )

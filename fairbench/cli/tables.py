@@ -101,6 +101,7 @@ def print_tables(
     records, problems = scan(results)
     for problem in problems:
         click.echo(f"warning: {problem}", err=True)
+    records = [record for record in records if not record.preparation]
     if cells is not None:
         ids = {cell.id for cell in cells}
         records = [record for record in records if record.id in ids]

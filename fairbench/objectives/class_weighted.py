@@ -1,4 +1,4 @@
-"""The family of DAFA: TRADES with one weight per class, set once after a warm-up."""
+"""The family of DAFA: a base objective with one weight per class, set once after a warm-up."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -19,13 +19,13 @@ from fairbench.objectives.contract import (
 from fairbench.objectives.trades import trades_terms
 
 
-class ClassWeightedTrades(AdversarialObjective):
-    """TRADES whose class weights w scale radius, step, cross-entropy and KL, each on its own switch.
+class ClassWeighted(AdversarialObjective):
+    """TRADES, or the `loss` of a subclass, whose class weights w scale radius, step and loss terms.
 
     w is one until the end of epoch `warmup_epochs`; then it follows from the adversarial
     predictions of that epoch (`distance_aware_weights`) and stays. A subclass brings `perturb` and a
-    `Config` with: beta, strength, warmup_epochs, scale_margin, scale_step, scale_loss, scale_kl,
-    weight_rule, ties, min_weight, max_weight, bn_order.
+    `Config` with: strength, warmup_epochs, scale_margin, scale_step, scale_loss, scale_kl, weight_rule,
+    ties, min_weight, max_weight, and for the loss of TRADES beta, bn_order.
     """
 
     @dataclass
@@ -35,21 +35,24 @@ class ClassWeightedTrades(AdversarialObjective):
     needs = Needs(epoch_stats=frozenset({"robust_probability"}))
 
     def budget(self, y: Tensor, ctx: Context) -> Budget:
+        """The class's own ball: radius and step times w, each if its switch is on."""
         if not self.config.scale_margin:
             return ctx.budget
         return ctx.budget.scale(self.state.weight[y], step=self.config.scale_step)
 
     def loss(self, model: nn.Module, batch: Batch, adversary: Any, ctx: Context) -> LossTerms:
-        weight = self.state.weight[batch.y]
-        scaled = {"clean": self.config.scale_loss, "robust": self.config.scale_kl}
         return trades_terms(
             model,
             batch,
             adversary,
             beta=self.config.beta,
             bn_order=self.config.bn_order,
-            weight={term: weight for term, on in scaled.items() if on},
+            weight=self.sample_weights(batch, clean=self.config.scale_loss, robust=self.config.scale_kl),
         )
+
+    def sample_weights(self, batch: Batch, **scaled: bool) -> dict[str, Tensor]:
+        """The class weight of each sample (B,) for every loss term that is to be `scaled`."""
+        return {term: self.state.weight[batch.y] for term, on in scaled.items() if on}
 
     def on_epoch_end(self, stats: EpochStats, ctx: Context) -> None:
         config = self.config

@@ -40,3 +40,20 @@ def distance_aware_weights(
     gain = ((mine < other) * similarity * other).sum(1)
     moved = similarity.T * mine if rule == "paper" else similarity * other
     return 1 + strength * (gain - (not_harder * moved).sum(1))
+
+
+def hits_per_equal_share(accuracy: Tensor, count: Tensor) -> Tensor:
+    """Hits of each class divided by N / C, as if all classes had the same size: (C,), 0 for absent classes.
+
+    The class accuracy in the programs of CFA and FAIR-TAT; it can exceed 1.
+    """
+    return accuracy.nan_to_num(0.0) * count * (len(count) / count.sum())
+
+
+def error_share(confusion: Tensor, side: Literal["predicted", "true"]) -> Tensor:
+    """Share of all errors that land in each class, or are made on it: (C,), sum 1; zeros without an error.
+
+    `confusion` (C, C) counts samples of class i predicted as j. FAIR-TAT's CFPS ("predicted"), CFNS ("true").
+    """
+    errors = (confusion - confusion.diagonal().diag()).sum(0 if side == "predicted" else 1)
+    return errors / errors.sum().clamp(min=1)

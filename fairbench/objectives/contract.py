@@ -87,7 +87,9 @@ class EpochStats:
     clean_accuracy: Tensor  # (C,)
     robust_accuracy: Tensor  # (C,)
     robust_probability: Tensor  # (C, C) float64: mean softmax(logits_adv) of class i; only when asked for
-    robust_confusion: Tensor  # (C, C) float64: samples of class i predicted j under attack; only when asked for
+    robust_confusion: (
+        Tensor  # (C, C) float64: samples of class i predicted j under attack; only when asked for
+    )
 
     def of_every_class(self, name: str) -> Tensor:
         """The statistic `name`. Raises EmptyClassError when a class had no sample in the epoch."""
@@ -110,6 +112,12 @@ class ValidationStats:
     robust_accuracy: Tensor  # (C,), NaN without `logits_adv`
     terms: Mapping[str, Tensor]  # (C,) class mean of each per-sample term, unweighted
     batch_size: int  # images per validation batch; the last may be smaller
+
+    def check_every_class(self) -> None:
+        """Raise EmptyClassError when a class has no held-out image."""
+        absent = (self.count == 0).nonzero().flatten().tolist()
+        if absent:
+            raise EmptyClassError(f"no image of class {absent[0]} is held out for validation.")
 
 
 class LossTerms:
@@ -242,7 +250,7 @@ class AdversarialObjective:
     def state_dict(self) -> dict[str, Tensor]:
         """The state as tensors; numbers become 0-dimensional."""
         values = {f.name: getattr(self.state, f.name) for f in dataclasses.fields(self.state)}
-        return {name: v if isinstance(v, Tensor) else torch.tensor(v) for name, v in values.items()}
+        return {name: v if isinstance(v, Tensor) else _number(v) for name, v in values.items()}
 
     def load_state_dict(self, saved: Mapping[str, Tensor]) -> None:
         """Put a saved state back. Raises ContractError when its fields are not the declared ones."""
@@ -254,6 +262,11 @@ class AdversarialObjective:
         for name, value in saved.items():
             now = getattr(self.state, name)
             setattr(self.state, name, value.to(now.device) if isinstance(now, Tensor) else value.item())
+
+
+def _number(value: float) -> Tensor:
+    exact = torch.float64 if isinstance(value, float) else None  # a float would be rounded to float32
+    return torch.tensor(value, dtype=exact)
 
 
 def _initial_state(state: type, num_classes: int, device: torch.device) -> Any:

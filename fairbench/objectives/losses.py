@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fairbench.objectives.classes import class_indicator
+
 
 def log_probabilities(logits: Tensor) -> Tensor:
     """log softmax (B, C); half precision is widened to float32 first."""
@@ -22,6 +24,38 @@ def kl(logits_p: Tensor, logits_q: Tensor) -> Tensor:
     log_p, log_q = log_probabilities(logits_p), log_probabilities(logits_q)
     # p log p with p = exp(log p): where p underflows to 0 the term is exactly 0.
     return (log_p.exp() * (log_p - log_q)).sum(1)
+
+
+def kl_to_uniform(logits: Tensor) -> Tensor:
+    """KL(p || U) = log C - H(p) for each sample: (B,), in 0..log C."""
+    return kl(logits, torch.zeros_like(logits))
+
+
+def runner_up(logits: Tensor, label: Tensor) -> Tensor:
+    """The most probable class other than the label: (B,)."""
+    is_label = class_indicator(label, logits.shape[1], torch.bool)
+    return logits.detach().masked_fill(is_label, -torch.inf).argmax(1)
+
+
+def mart_margin(logits_adv: Tensor, label: Tensor) -> Tensor:
+    """MART's boosted cross-entropy (ICLR 2020): -log p_y - log(1 - p_k), k the runner-up: (B,)."""
+    probability = log_probabilities(logits_adv).exp()
+    wrong = probability.gather(1, runner_up(logits_adv, label)[:, None]).squeeze(1)
+    # 1.0001 and 1e-12 are the program's; the first bounds the gradient where p_k nears 1.
+    return cross_entropy(logits_adv, label) - torch.log(1.0001 - wrong + 1e-12)
+
+
+def mart_consistency(logits: Tensor, logits_adv: Tensor, label: Tensor, *, stable_log: bool = True) -> Tensor:
+    """MART's (1 - p_y(x)) KL(p(x) || p(x_adv)) for each sample: (B,). Gradient flows into all three.
+
+    With `stable_log` false the KL has log(p(x_adv) + 1e-12), as the program.
+    """
+    log_p, log_q = log_probabilities(logits), log_probabilities(logits_adv)
+    if not stable_log:
+        log_q = torch.log(log_q.exp() + 1e-12)
+    divergence = (log_p.exp() * (log_p - log_q)).sum(1)
+    label_probability = log_p.exp().gather(1, label[:, None]).squeeze(1)
+    return (1.0000001 - label_probability) * divergence  # the program's constant
 
 
 def kl_to_clean(model: nn.Module, x: Tensor) -> Callable[[Tensor], Tensor]:

@@ -14,8 +14,10 @@ from fairbench.core.identity import digest, digest_bytes
 from fairbench.data.manifest import read_manifest
 from fairbench.plan.selection import Selection
 from fairbench.registry import MethodEntry, PluginSource, Protocol, Registry
+from fairbench.registry.components import FineTune, HoldOut, is_block, resolve_components
 from fairbench.registry.faults import explain
 from fairbench.registry.plugin import parse_target
+from fairbench.registry.protocol import Selection as Selected
 
 SCHEMA = 1
 NUMERICS = 1  # raised when a change of the house's own code changes results: old ones are then stale
@@ -27,7 +29,8 @@ class Cell:
     """One trainable unit. `identity` holds what can change the weights, and nothing else.
 
     `evaluation` lists the attacks on them; each has an id of its own, so a new attack never
-    retrains. `locations` says where files are and is not part of any id.
+    retrains. `locations` says where files are and is not part of any id. `start` is the cell whose weights
+    this one starts from. A `preparation` is no row of a table: it only supplies such a start.
     """
 
     method: str
@@ -39,6 +42,8 @@ class Cell:
     identity: dict[str, Any]
     evaluation: tuple[dict[str, Any], ...]
     locations: dict[str, str]
+    start: "Cell | None" = None
+    preparation: bool = False
 
     @cached_property
     def id(self) -> str:
@@ -74,30 +79,38 @@ class Cell:
             "identity": self.identity,
             "evaluation": list(self.evaluation),
             "locations": self.locations,
+            "start": None if self.start is None else self.start.to_json(),
+            "preparation": self.preparation,
         }
 
 
 def read_cell(folder: Path) -> Cell:
     """The cell of a run folder. Raises RecordError when its file is damaged or its id does not fit."""
-    data = read_json(folder / "cell.json")
+    return cell_from(read_json(folder / "cell.json"), folder.name)
+
+
+def cell_from(data: Mapping[str, Any], origin: str) -> Cell:
+    """The cell that `Cell.to_json` wrote. Raises RecordError that names `origin`."""
     try:
         if data["schema"] != SCHEMA:
             raise RecordError(
-                f"{folder.name}: cell.json has schema {data['schema']}, this version reads {SCHEMA}."
+                f"{origin}: cell.json has schema {data['schema']}, this version reads {SCHEMA}."
             )
         cell = Cell(
             **{name: data[name] for name in ("method", "dataset", "model", "protocol", "seed", "overrides")},
             identity=data["identity"],
             evaluation=tuple(data["evaluation"]),
             locations=data["locations"],
+            start=cell_from(data["start"], origin) if data.get("start") else None,
+            preparation=bool(data.get("preparation")),
         )
     except (KeyError, TypeError) as error:
         raise RecordError(
-            f"{folder.name}: cell.json lacks {error}.", hint="move the folder away and run again"
+            f"{origin}: cell.json lacks {error}.", hint="move the folder away and run again"
         ) from error
     if cell.id != data["id"]:
         raise RecordError(
-            f"{folder.name}: cell.json was changed by hand: its id does not fit its content.",
+            f"{origin}: cell.json was changed by hand: its id does not fit its content.",
             hint="move the folder away and run again; change settings with --set",
         )
     return cell
@@ -138,83 +151,168 @@ def resolve(selection: Selection, registry: Registry, data_root: Path) -> tuple[
         methods = (BASELINE, *methods)
         notes.append(f"{BASELINE} was added: the fairness score rho compares with it")
     protocol_name = selection.protocol or suite.protocol
+    resolver = Resolver(selection, registry, data_root)
     cells = [
-        resolve_cell(registry, data_root, selection, method, dataset, model, protocol_name, seed)
+        resolver.cell(method, Place(dataset, model, protocol_name, seed))
         for dataset in selection.datasets or tuple(suite.datasets)
         for model in selection.models or tuple(suite.models)
         for seed in selection.seeds or tuple(suite.seeds)
         for method in methods
     ]
-    return cells, notes
+    asked = {cell.id for cell in cells}
+    starts = {cell.start.id: cell.start for cell in cells if cell.start and cell.start.id not in asked}
+    users = {cell.method: cell.start.method for cell in cells if cell.start and cell.start.id in starts}
+    notes += [f"{method} starts from {start}, which is trained first" for method, start in users.items()]
+    # A start that is a row of the table as well comes before those that need it.
+    needed = {cell.start.id for cell in cells if cell.start}
+    return [*starts.values(), *sorted(cells, key=lambda cell: cell.id not in needed)], notes
 
 
-def resolve_cell(
-    registry: Registry,
-    data_root: Path,
-    selection: Selection,
-    method: str,
-    dataset: str,
-    model: str,
-    protocol_name: str,
-    seed: int,
-) -> Cell:
-    """One cell with every setting written out."""
-    protocol = resolve_protocol(registry, method, protocol_name, selection.overrides.get("protocol", {}))
-    images = registry.get("dataset", dataset)
-    overrides = selection.overrides.get(f"methods.{method}", {})
-    config = {**scaled_epochs(registry.method_config(method, dataset), protocol), **overrides}
-    plugin = registry.plugin(method)
-    if plugin.options is None:
-        raise PluginError(
-            f"method {method!r}: its Config cannot be read without running {plugin.path.name}.",
-            hint="write its options as plain fields with literal defaults in the class's own Config",
+@dataclass(frozen=True)
+class Place:
+    """Where a method is run: everything of a cell but its method."""
+
+    dataset: str
+    model: str
+    protocol: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Resolver:
+    """Makes cells with every setting written out."""
+
+    selection: Selection
+    registry: Registry
+    data_root: Path
+
+    def cell(self, method: str, place: Place) -> Cell:
+        """The cell of `method`. Raises ConfigError or PluginError for settings that cannot be."""
+        overrides = self.selection.overrides.get("protocol", {})
+        return self._cell(method, place, resolve_protocol(self.registry, method, place.protocol, overrides))
+
+    def _cell(
+        self, method: str, place: Place, protocol: Protocol, hold_out: dict[str, Any] | None = None
+    ) -> Cell:
+        """With `hold_out`, the start of another cell, which leaves out that cell's held-out images."""
+        overrides = self._overrides(method)
+        blocks = self._blocks(method, place, protocol, overrides)
+        if hold_out is not None:
+            blocks["hold_out"] = hold_out
+            overrides = {**overrides, "hold_out": hold_out["share"]}
+        start = None
+        if "fine_tune" in blocks:
+            start = self._start(method, place, protocol, blocks)
+        identity = self._identity(method, place, protocol, overrides)
+        identity |= blocks
+        if start is not None:
+            identity["start"] = start.entry  # without the seed, which both have in common
+        attacks = self.selection.attacks or tuple(protocol.evaluation)
+        evaluation = []
+        for attack in attacks if hold_out is None else ():
+            settings = self.registry.get("attack", attack).model_dump(mode="json", exclude={"source"})
+            evaluation.append({"name": attack, "id": evaluation_id(identity, attack, settings), **settings})
+        plugin = self.registry.plugin(method)
+        changes = self.selection.overrides.get("protocol", {})
+        return Cell(
+            method=method,
+            dataset=place.dataset,
+            model=place.model,
+            protocol=place.protocol,
+            seed=place.seed,
+            overrides=dict(overrides) | {f"protocol.{key}": value for key, value in changes.items()},
+            identity=identity,
+            evaluation=tuple(evaluation),
+            locations={
+                "data_root": str(self.data_root.resolve()),
+                "plugin": str(plugin.path),
+                "target": import_target(self.registry.get("method", method), plugin),
+                "model": self.registry.get("model", place.model).target,
+            },
+            start=start,
+            preparation=hold_out is not None,
         )
-    network = registry.get("model", model).target
-    manifest = None if images.reader == "digits" else read_manifest(data_root, dataset)
-    facts = manifest or images
-    attacks = selection.attacks or tuple(protocol.evaluation)
-    identity: dict[str, Any] = {
-        "numerics": NUMERICS,
-        "method": {
-            "name": method,
-            "class": plugin.class_name,
-            "config": config,
-            "fingerprint": plugin.fingerprint,
-        },
-        "dataset": {
-            "name": dataset,
-            "digest": facts.digest,
-            "num_classes": facts.num_classes,
-            "image_shape": list(facts.image_shape),
-            "flip": images.flip,
-            "reader": images.reader,
-        },
-        "model": {"name": model, **model_identity(network)},
-        "protocol": protocol.model_dump(mode="json", exclude={"evaluation", "source"}),
-        "seed": seed,
-    }
-    evaluation = []
-    for attack in attacks:
-        settings = registry.get("attack", attack).model_dump(mode="json", exclude={"source"})
-        evaluation.append({"name": attack, "id": evaluation_id(identity, attack, settings), **settings})
-    shown = dict(overrides) | {
-        f"protocol.{key}": value for key, value in selection.overrides.get("protocol", {}).items()
-    }
-    return Cell(
-        method=method,
-        dataset=dataset,
-        model=model,
-        protocol=protocol_name,
-        seed=seed,
-        overrides=shown,
-        identity=identity,
-        evaluation=tuple(evaluation),
-        locations={
-            "data_root": str(data_root.resolve()),
-            "plugin": str(plugin.path),
-            "target": import_target(registry.get("method", method), plugin),
-            "model": network,
-        },
+
+    def _overrides(self, method: str) -> dict[str, Any]:
+        chosen = self.selection.overrides
+        return {**chosen.get("house", {}), **chosen.get(f"methods.{method}", {})}
+
+    def _blocks(
+        self, method: str, place: Place, protocol: Protocol, overrides: dict[str, Any]
+    ) -> dict[str, dict[str, Any]]:
+        return resolve_components(
+            self.registry.method_components(method, place.dataset),
+            {path: value for path, value in overrides.items() if is_block(path)},
+            f"methods.{method}",
+            lambda block: scaled_epochs(block, protocol),
+        )
+
+    def _start(
+        self, method: str, place: Place, protocol: Protocol, blocks: dict[str, dict[str, Any]]
+    ) -> Cell:
+        """The cell whose weights `method` starts from, under the same protocol."""
+        tune = blocks["fine_tune"]
+        self.registry.get("method", tune["start"], asked_by=f"methods.{method}.fine_tune.start")
+        if "fine_tune" in self._blocks(tune["start"], place, protocol, self._overrides(tune["start"])):
+            raise ConfigError(
+                f"method {method!r} starts from {tune['start']!r}, which itself starts from another method.",
+                hint=f"choose one that trains from scratch: --set methods.{method}.fine_tune.start=trades",
+            )
+        hold_out = blocks.get("hold_out", HoldOut().model_dump(mode="json")) if tune["hold_out"] else None
+        return self._cell(tune["start"], place, protocol, hold_out)
+
+    def _identity(
+        self, method: str, place: Place, protocol: Protocol, overrides: dict[str, Any]
+    ) -> dict[str, Any]:
+        plugin = self.registry.plugin(method)
+        if plugin.options is None:
+            raise PluginError(
+                f"method {method!r}: its Config cannot be read without running {plugin.path.name}.",
+                hint="write its options as plain fields with literal defaults in the class's own Config",
+            )
+        config = scaled_epochs(self.registry.method_config(method, place.dataset), protocol)
+        images = self.registry.get("dataset", place.dataset)
+        manifest = None if images.reader == "digits" else read_manifest(self.data_root, place.dataset)
+        facts = manifest or images
+        return {
+            "numerics": NUMERICS,
+            "method": {
+                "name": method,
+                "class": plugin.class_name,
+                "config": {**config, **{key: v for key, v in overrides.items() if not is_block(key)}},
+                "fingerprint": plugin.fingerprint,
+            },
+            "dataset": {
+                "name": place.dataset,
+                "digest": facts.digest,
+                "num_classes": facts.num_classes,
+                "image_shape": list(facts.image_shape),
+                "flip": images.flip,
+                "reader": images.reader,
+            },
+            "model": {
+                "name": place.model,
+                **model_identity(self.registry.get("model", place.model).target),
+            },
+            "protocol": protocol.model_dump(mode="json", exclude={"evaluation", "source"}),
+            "seed": place.seed,
+        }
+
+
+def training_protocol(cell: Cell) -> Protocol:
+    """The schedule that a cell trains: its protocol's, or the shorter one of a fine-tuning."""
+    protocol = Protocol.model_validate({**cell.identity["protocol"], "evaluation": []})
+    if "fine_tune" not in cell.identity:
+        return protocol
+    tune = FineTune.model_validate(cell.identity["fine_tune"])
+    rate = {"lr": tune.lr, "nesterov": tune.nesterov}
+    return protocol.model_copy(
+        update={
+            "epochs": tune.epochs,
+            "milestones": tune.milestones,
+            "optimizer": protocol.optimizer.model_copy(update=rate),
+            "selection": Selected(last=min(protocol.selection.last, tune.epochs)),
+        }
     )
 
 
@@ -260,7 +358,7 @@ def set_path(data: dict[str, Any], path: str, value: Any) -> None:
 
 
 def scaled_epochs(config: dict[str, Any], protocol: Protocol) -> dict[str, Any]:
-    """A method's options with its epochs in proportion to the length of the run.
+    """A method's options, or a block of the house, with its epochs in proportion to the length of the run.
 
     Options whose name ends in `_epochs` or `_epoch` are given for the protocol's published length
     (DAFA's warm-up: 70 of 150); a shorter run scales them like the milestones of the learning rate.
@@ -271,9 +369,11 @@ def scaled_epochs(config: dict[str, Any], protocol: Protocol) -> dict[str, Any]:
     share = protocol.epochs / protocol.published_epochs
 
     def scaled(name: str, value: Any) -> Any:
+        if name == "milestones":
+            return {max(1, round(int(epoch) * share)): factor for epoch, factor in value.items()}
         if isinstance(value, bool) or not isinstance(value, int):
             return value
-        if name.endswith("_epochs"):  # a duration
+        if name.endswith("_epochs") or name == "epochs":  # a duration
             return max(1, round(value * share))
         if name.endswith("_epoch"):  # a position, counted from 1: the first epoch stays the first
             return 1 + round((value - 1) * share)

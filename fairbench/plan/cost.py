@@ -9,7 +9,7 @@ from typing import Any
 from fairbench.core.errors import RecordError
 from fairbench.core.files import read_json
 from fairbench.data.manifest import read_manifest
-from fairbench.plan.cells import Cell
+from fairbench.plan.cells import Cell, training_protocol
 from fairbench.records.curves import read_epochs
 from fairbench.registry import Registry
 
@@ -43,7 +43,7 @@ def measured_epochs(folders: Iterable[Path]) -> dict[str, float]:
 def estimate(cell: Cell, registry: Registry, measured: dict[str, float], *, cuda: bool) -> Estimate:
     """The time of one cell on one device."""
     protocol: dict[str, Any] = cell.identity["protocol"]
-    epochs = int(protocol["epochs"])
+    epochs = training_protocol(cell).epochs
     images = registry.get("dataset", cell.dataset)
     train = _size(cell, registry, "train")
     passes = protocol["budget"]["num_steps"] * (1 + BACKWARD) + 1 + UPDATE

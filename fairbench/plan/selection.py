@@ -23,7 +23,7 @@ class Selection:
     seeds: tuple[int, ...] = ()
     protocol: str | None = None
     overrides: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """By section: `protocol` and `methods.<name>`, each option name to value."""
+    """By section: `protocol`, `methods.<name>`, and `house` for all methods; each option name to value."""
 
 
 def parse_names(kind: str, text: str | None, registry: Registry, *, option: str) -> tuple[str, ...]:
@@ -74,10 +74,11 @@ def parse_overrides(items: Sequence[str], registry: Registry) -> dict[str, dict[
                 hint="write methods.trix.strength=1.5 or protocol.epochs=30",
             )
         value = read_scalar(text.strip())
-        if parts[0] == "methods" and len(parts) == 3:
+        if parts[0] == "methods" and len(parts) >= 3:
             registry.get("method", parts[1], asked_by=f"--set {item}")
-            value = registry.check_override(parts[1], parts[2], value)
-            overrides.setdefault(f"methods.{parts[1]}", {})[parts[2]] = value
+            option = ".".join(parts[2:])
+            value = registry.check_override(parts[1], option, value)
+            overrides.setdefault(f"methods.{parts[1]}", {})[option] = value
         elif parts[0] == "protocol" and parts[1] in ("name", "version", "source"):
             raise ConfigError(f"--set {item!r}: a protocol's {parts[1]} says what it is and cannot be set.")
         elif parts[0] == "protocol":

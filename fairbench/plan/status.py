@@ -78,7 +78,8 @@ def stale_reason(cell: Cell, folder: Path) -> str:
         other = read_json(folder / "cell.json")
         if other["overrides"] != cell.overrides:
             return ""
-        parts = [part for part, value in cell.identity.items() if other["identity"].get(part) != value]
+        names = dict.fromkeys([*cell.identity, *other["identity"]])
+        parts = [part for part in names if other["identity"].get(part) != cell.identity.get(part)]
     except (RecordError, KeyError, TypeError):
         return ""
     return f"{' and '.join(parts)} changed since" if parts else ""

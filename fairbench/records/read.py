@@ -84,8 +84,19 @@ class Record:
     def overrides(self) -> dict[str, Any]:
         return dict(self.cell.get("overrides") or {})
 
+    @property
+    def preparation(self) -> bool:
+        """Whether the run only supplies the weights that others start from: no row of a table."""
+        return bool(self.cell.get("preparation"))
+
+    @property
+    def num_epochs(self) -> int | None:
+        """The epochs of its schedule."""
+        epochs = self.identity("fine_tune").get("epochs", self.identity("protocol").get("epochs"))
+        return epochs if isinstance(epochs, int) else None
+
     def identity(self, part: str) -> dict[str, Any]:
-        """What the id was hashed from, of "method", "dataset", "model" or "protocol"; {} when absent."""
+        """What the id was hashed from, such as "method" or "protocol"; {} when absent."""
         value = (self.cell.get("identity") or {}).get(part)
         return dict(value) if isinstance(value, dict) else {}
 

@@ -37,8 +37,15 @@ def _check_pixel_units(value: float, info: ValidationInfo) -> float:
     return value
 
 
+def _keys_back_from_json(milestones: Any) -> Any:
+    if not isinstance(milestones, dict):
+        return milestones
+    return {int(key) if str(key).isdecimal() else key: factor for key, factor in milestones.items()}
+
+
 Number = Annotated[float, BeforeValidator(parse_fraction)]
 PixelNumber = Annotated[Number, AfterValidator(_check_pixel_units)]
+Milestones = Annotated[dict[int, Annotated[Number, Field(gt=0)]], BeforeValidator(_keys_back_from_json)]
 Texts = Annotated[tuple[str, ...], Field(strict=False)]
 Target = Annotated[str, Field(pattern=r"^[^:\s]([^:]*[^:\s])?(:[A-Za-z_][A-Za-z0-9_]*)?$")]
 

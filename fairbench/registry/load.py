@@ -203,6 +203,8 @@ def _check_references(registry: Registry, declarations: Declarations, methods: l
             continue
         for dataset in declared.value.get("datasets", {}):
             check(declared, ("datasets", dataset), "dataset", dataset)
+        if entry.fine_tune is not None and "fine_tune" in declared.value:
+            check(declared, ("fine_tune", "start"), "method", entry.fine_tune.start)
         own = (declared.value.get("official") or {}).get("protocol")
         if own is None or not check(declared, ("official", "protocol"), "protocol", own):
             continue

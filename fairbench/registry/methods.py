@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fairbench.core.errors import PluginError
+from fairbench.registry.components import COMPONENTS, component_faults, without_blocks
 from fairbench.registry.declare import Declarations, Declared
 from fairbench.registry.faults import Fault, KeyPath, unknown_key
 from fairbench.registry.fields import NAME
@@ -183,10 +184,22 @@ class MethodResolver:
         who = entry.title or entry.name
         config = self._typed(declared, ("config",), entry.config, plugin, who)
         datasets = {
-            dataset: self._typed(declared, ("datasets", dataset), values, plugin, who)
+            dataset: self._blocks(declared, entry, dataset)
+            | self._typed(declared, ("datasets", dataset), without_blocks(values), plugin, who)
             for dataset, values in entry.datasets.items()
         }
         return entry.model_copy(update={"config": config, "datasets": datasets})
+
+    def _blocks(self, declared: Declared, entry: MethodEntry, dataset: str) -> dict[str, Any]:
+        """The data set's values for the house's blocks, checked on top of the entry's own."""
+        values = entry.datasets[dataset]
+        blocks = {name: values[name] for name in COMPONENTS if name in values}
+        for name, block in blocks.items():
+            inherited: Any = getattr(entry, name)
+            own = {} if inherited is None else inherited.model_dump(exclude_none=True)
+            for where, message in component_faults(name, {**own, **block}):
+                self.declarations.faults.append(declared.fault(("datasets", dataset, name, *where), message))
+        return blocks
 
     def _typed(
         self, declared: Declared, path: KeyPath, values: dict[str, Any], plugin: PluginSource, who: str
@@ -209,8 +222,9 @@ class MethodResolver:
 def inherit(child: MethodEntry, parent: MethodEntry) -> MethodEntry:
     """`child` with what it leaves open taken from `parent`. What the child sets beats the parent everywhere,
     its `config` the parent's per-dataset values too."""
+    replaced = {*child.config, *(name for name in COMPONENTS if name in child.model_fields_set)}
     datasets = {
-        name: {key: value for key, value in values.items() if key not in child.config}
+        name: {key: value for key, value in values.items() if key not in replaced}
         for name, values in parent.datasets.items()
     }
     for name, values in child.datasets.items():
@@ -219,6 +233,10 @@ def inherit(child: MethodEntry, parent: MethodEntry) -> MethodEntry:
         update={
             "config": {**parent.config, **child.config},
             "datasets": {name: values for name, values in datasets.items() if values},
+            **{
+                name: getattr(child if name in child.model_fields_set else parent, name)
+                for name in COMPONENTS
+            },
             "paper": child.paper or parent.paper,
             "official": child.official or parent.official,
             "cost": child.cost if "cost" in child.model_fields_set else parent.cost,

@@ -28,7 +28,7 @@ class Option:
 
         Raises ValueError that says what was expected.
         """
-        allowed = _allowed(self.annotation)
+        allowed = self.allowed
         if allowed is None or any(
             value == choice and type(value) is type(choice) for choice in allowed.choices
         ):
@@ -42,9 +42,16 @@ class Option:
                 return value
         raise ValueError(f"expected {allowed}, got {show(value)}")
 
+    @property
+    def allowed(self) -> "Allowed | None":
+        """The values that the annotation allows; None when it does not say."""
+        return _allowed(self.annotation)
+
 
 @dataclass(frozen=True)
-class _Allowed:
+class Allowed:
+    """Types by name ("int", "float", "bool", "str") and single values."""
+
     types: frozenset[str]
     choices: tuple[Any, ...]
 
@@ -122,7 +129,7 @@ def _comment_after(node: ast.stmt, lines: list[str]) -> str:
     return rest.removeprefix("#").strip() if rest.startswith("#") else ""
 
 
-def _allowed(annotation: str) -> _Allowed | None:
+def _allowed(annotation: str) -> Allowed | None:
     """The values that a field annotated so takes; None when the annotation does not say."""
     try:
         members = list(_members(ast.parse(annotation, mode="eval").body))
@@ -130,7 +137,7 @@ def _allowed(annotation: str) -> _Allowed | None:
         return None
     types = frozenset(value for kind, value in members if kind == "type")
     choices = tuple(value for kind, value in members if kind == "choice")
-    return _Allowed(types, choices) if types <= {"int", "float", "bool", "str"} else None
+    return Allowed(types, choices) if types <= {"int", "float", "bool", "str"} else None
 
 
 def _members(node: ast.expr) -> Iterable[tuple[str, Any]]:

@@ -1,11 +1,11 @@
 """Protocols: how everything is trained, selected and evaluated."""
 
-from typing import Annotated, Any, Literal
+from typing import Literal
 
 from pydantic import Field, PrivateAttr, ValidationInfo, field_validator
 
 from fairbench.core.errors import ConfigError
-from fairbench.registry.fields import Entry, Model, Number, PixelNumber, Texts, distinct, wrong
+from fairbench.registry.fields import Entry, Milestones, Model, Number, PixelNumber, Texts, distinct, wrong
 
 
 class Threat(Model):
@@ -71,7 +71,7 @@ class Protocol(Entry):
     epochs: int = Field(ge=1)
     batch_size: int = Field(default=128, ge=2)
     optimizer: Optimizer
-    milestones: dict[int, Annotated[Number, Field(gt=0)]] = Field(
+    milestones: Milestones = Field(
         {}, description="from this epoch on: lr times the factor; factors do not multiply up"
     )
     augmentation: Augmentation = Augmentation()
@@ -80,13 +80,6 @@ class Protocol(Entry):
     subset: Subset | None = None
 
     _published: "Protocol | None" = PrivateAttr(None)
-
-    @field_validator("milestones", mode="before")
-    @classmethod
-    def _keys_back_from_json(cls, milestones: Any) -> Any:
-        if not isinstance(milestones, dict):
-            return milestones
-        return {int(key) if str(key).isdecimal() else key: factor for key, factor in milestones.items()}
 
     @field_validator("milestones")
     @classmethod

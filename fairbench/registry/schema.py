@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from fairbench.registry.components import Averaging, FineTune, HoldOut, WeightPerturbation
 from fairbench.registry.fields import Entry, Model, Number, PixelNumber, Target, Texts, distinct, wrong
 from fairbench.registry.protocol import AnyProtocol as AnyProtocol
 from fairbench.registry.protocol import PerMethodProtocol as PerMethodProtocol
@@ -49,8 +50,12 @@ class MethodEntry(Entry):
     title: str | None = Field(default=None, description="as tables print it")
     config: dict[str, Any] = Field(default={}, description="overrides of the plugin's defaults")
     datasets: dict[str, dict[str, Any]] = Field(
-        default={}, description="published values per data set, on top of config"
+        default={}, description="published values per data set, on top of config and of the blocks below"
     )
+    hold_out: HoldOut | None = None
+    averaging: Averaging | None = None
+    awp: WeightPerturbation | None = None
+    fine_tune: FineTune | None = None
     paper: Paper | None = None
     official: Official | None = None
     cost: Number = Field(default=1.0, gt=0, description="time per step in units of TRADES")

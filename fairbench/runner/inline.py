@@ -2,31 +2,16 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fairbench.core.errors import ClaimedError, EnvironmentFault, FairbenchError, ResultsError
-from fairbench.core.files import make_folder, read_json, write_json
-from fairbench.plan.cells import Cell, read_cell
-from fairbench.plan.status import RUNS, CellStatus, folder_state
+from fairbench.core.files import read_json
+from fairbench.plan.cells import Cell
+from fairbench.plan.status import CellStatus, folder_state
+from fairbench.runner.folders import prepare_folder
 
 if TYPE_CHECKING:
     from fairbench.runner.worker import Listener
-
-
-def prepare_folder(cell: Cell, results: Path) -> Path:
-    """The cell's run folder, with `cell.json` in it; attacks asked for earlier stay asked for."""
-    folder = make_folder(results / RUNS / cell.folder_name)
-    path = folder / "cell.json"
-    data: dict[str, Any] = cell.to_json()
-    if path.exists():
-        before = read_cell(folder)
-        known = {item["id"] for item in before.evaluation}
-        added = [item for item in cell.evaluation if item["id"] not in known]
-        data["evaluation"] = [*before.evaluation, *added]
-        if data == before.to_json():
-            return folder
-    write_json(path, data)
-    return folder
 
 
 def execute(
@@ -41,10 +26,13 @@ def execute(
     """Work through the cells that are not finished; the state of each by id.
 
     `started(cell)` and `ended(cell, state, reason)` are told of each. A failed cell leaves the
-    others alone; a cell that another process works on is "running" and left to it.
+    others alone; a cell that another process works on is "running" and left to it. Raises ConfigError, before
+    anything runs, when a method refuses its options.
     """
-    from fairbench.runner.worker import run_cell
+    from fairbench.runner.worker import check_options, run_cell
 
+    for item in planned:
+        check_options(item.cell)
     states = {}
     for item in planned:
         cell = item.cell

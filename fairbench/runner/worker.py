@@ -3,11 +3,11 @@
 The folder is the truth: `run_cell` starts it, resumes it or, when it is finished, does nothing.
 """
 
-import inspect
 import logging
 import shutil
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from typing import Protocol as Interface
@@ -27,8 +27,8 @@ from fairbench.core.errors import (
 )
 from fairbench.core.files import make_folder, read_json, write_atomic, write_json
 from fairbench.core.identity import digest_bytes
-from fairbench.core.imports import load_object
 from fairbench.core.seeds import derive_seed
+from fairbench.data.holdout import training_mask
 from fairbench.data.images import ImageSet, load_images
 from fairbench.data.manifest import Manifest, data_root, read_manifest
 from fairbench.data.stream import Augmentation
@@ -36,13 +36,16 @@ from fairbench.evaluation.evaluate import evaluate
 from fairbench.models.build import build_model
 from fairbench.models.checkpoints import load_weights, read_tensors
 from fairbench.objectives.contract import AdversarialObjective, DataInfo, build_config
-from fairbench.plan.cells import Cell, read_cell
+from fairbench.objectives.load import load_plugin
+from fairbench.plan.cells import Cell, read_cell, training_protocol
 from fairbench.plan.status import FINISHED, folder_state
 from fairbench.records.curves import read_epochs
 from fairbench.records.outcomes import read_outcomes, write_outcomes
 from fairbench.registry import Protocol, describe, locate
+from fairbench.registry.components import Averaging, HoldOut, WeightPerturbation
 from fairbench.registry.schema import ATTACK_KINDS
 from fairbench.runner.device import choose_device, choose_threads, describe_device
+from fairbench.runner.folders import prepare_folder
 from fairbench.runner.provenance import now, write_provenance
 from fairbench.training.trainer import Listener as TrainingListener
 from fairbench.training.trainer import Trainer
@@ -121,22 +124,27 @@ def _work(cell: Cell, folder: Path, held: Claim, listener: Listener, device: tor
     checkpoints = make_folder(folder / "checkpoints")
     for left_over in checkpoints.glob(".*.tmp"):  # of a process that was killed while it wrote
         left_over.unlink()
-    protocol = Protocol.model_validate({**cell.identity["protocol"], "evaluation": []})
+    protocol = training_protocol(cell)
     train, manifest = _images(cell, protocol, "train", device)
     test, _ = _images(cell, protocol, "test", device)
     shape = tuple(cell.identity["dataset"]["image_shape"])
     model = build_model(cell.locations["model"], train.num_classes, shape, derive_seed(cell.seed, "init")).to(
         device
     )
+    objective = build_objective(cell, train, device)
+    awp, averaging = cell.identity.get("awp"), cell.identity.get("averaging")
     trainer = Trainer(
         model=model,
-        objective=build_objective(cell, train, device),
+        objective=objective,
         images=train,
         protocol=protocol,
         augmentation=_augmentation(cell, protocol),
         seed=cell.seed,
         folder=folder,
         listener=listener,
+        keep=kept_images(cell, train, objective),
+        awp=None if awp is None else WeightPerturbation.model_validate(awp),
+        averaging=None if averaging is None else Averaging.model_validate(averaging),
         before_write=held.check,
     )
     epochs = range(protocol.epochs - protocol.selection.last + 1, protocol.epochs + 1)
@@ -145,6 +153,8 @@ def _work(cell: Cell, folder: Path, held: Claim, listener: Listener, device: tor
     )
     if not trained:
         shutil.rmtree(folder / "outcomes", ignore_errors=True)  # of weights that are gone
+        if cell.start is not None and not trainer.state_path.exists():
+            load_start(cell.start, model, folder, listener, device)
         trainer.run()
     trained_in = sum(row["seconds"] for row in read_epochs(folder))
     began = time.perf_counter()
@@ -256,6 +266,41 @@ def _images(
     return images, manifest
 
 
+def kept_images(cell: Cell, train: ImageSet, objective: AdversarialObjective) -> torch.Tensor | None:
+    """Which images (N,) are trained on; None when the cell holds none out."""
+    averaging = cell.identity.get("averaging", {})
+    block = cell.identity.get("hold_out")
+    if block is None and objective.resolved_needs().validation is None and averaging.get("kind") != "fawa":
+        return None
+    chosen = HoldOut.model_validate(block or {})
+    return training_mask(
+        train.labels,
+        train.num_classes,
+        share=chosen.share,
+        min_per_class=chosen.min_per_class,
+        pick=chosen.pick,
+        seed=cell.seed,
+    )
+
+
+def load_start(
+    start: Cell, model: torch.nn.Module, folder: Path, listener: Listener, device: torch.device
+) -> None:
+    """Load the weights that the start's cell ended with; train it first where that was not done.
+
+    Raises ContractError when the start did not end well.
+    """
+    beside = prepare_folder(start, folder.parent.parent)
+    state = run_cell(beside, listener, device.type)
+    if state != "done":
+        raise ContractError(
+            f"its start, {start.method}, ended as {state}.", hint=f"see {beside / 'record.json'}"
+        )
+    path = beside / "checkpoints" / f"epoch-{training_protocol(start).epochs:04d}.safetensors"
+    weights, _ = read_tensors(path, device)
+    load_weights(model, weights, str(path))
+
+
 def build_objective(cell: Cell, train: ImageSet, device: torch.device) -> AdversarialObjective:
     """The cell's method, configured. Raises PluginError or ContractError when it cannot be had."""
     check_fingerprint(cell)
@@ -263,6 +308,16 @@ def build_objective(cell: Cell, train: ImageSet, device: torch.device) -> Advers
     counts = torch.bincount(train.labels.cpu(), minlength=train.num_classes).tolist()
     info = DataInfo(num_classes=train.num_classes, class_count=tuple(counts), image_shape=train.image_shape)
     return cls(build_config(cls, cell.identity["method"]["config"]), info, device)
+
+
+def check_options(cell: Cell) -> None:
+    """Raise ConfigError when the method refuses its options; a plugin that cannot be loaded is let pass.
+
+    So a mistake on the command line stops it before anything runs; the record of the cell says the rest.
+    """
+    with suppress(PluginError, ContractError):
+        cls = load_plugin(cell.locations["target"], cell.method)
+        build_config(cls, cell.identity["method"]["config"])
 
 
 def check_fingerprint(cell: Cell) -> None:
@@ -281,22 +336,6 @@ def plugin_file(cell: Cell) -> Path:
     return path if path.exists() else locate(cell.locations["target"])
 
 
-def load_plugin(target: str, name: str) -> type[AdversarialObjective]:
-    """Import `module:Class` or `file.py:Class`. Raises PluginError with the reason when that fails."""
-    try:
-        found = load_object(target)
-    except Exception as error:  # a plugin's import may raise anything
-        raise PluginError(
-            f"method {name!r} ({target}) cannot be loaded: {type(error).__name__}: {error}."
-        ) from error
-    if not (inspect.isclass(found) and issubclass(found, AdversarialObjective) and "name" in vars(found)):
-        raise ContractError(
-            f"method {name!r} ({target}) is not a method.",
-            hint="subclass fairbench.api.AdversarialObjective and decorate the class with @method(NAME)",
-        )
-    return found
-
-
 def _augmentation(cell: Cell, protocol: Protocol) -> Augmentation:
     chosen = protocol.augmentation
     return Augmentation(
@@ -311,7 +350,7 @@ def _warnings(cell: Cell, manifest: Manifest | None) -> list[str]:
     found = []
     if manifest is not None and not manifest.official:
         found.append(f"{cell.dataset} is not the official data set")
-    epochs = cell.identity["protocol"]["epochs"]
+    epochs = training_protocol(cell).epochs
     for option, value in cell.identity["method"]["config"].items():
         if option.endswith("_epochs") and isinstance(value, int) and value >= epochs:
             found.append(

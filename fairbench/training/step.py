@@ -10,7 +10,9 @@ from fairbench.attacks.frozen import frozen
 from fairbench.core.errors import ContractError
 from fairbench.data.batch import Batch
 from fairbench.objectives.contract import AdversarialObjective, Adversary, Context, LossTerms
+from fairbench.registry.components import WeightPerturbation
 from fairbench.training.statistics import EpochTotals
+from fairbench.training.weight_perturbation import ascent_direction, perturbed
 
 
 def training_step(
@@ -22,11 +24,13 @@ def training_step(
     totals: EpochTotals,
     *,
     check: bool = False,
+    awp: WeightPerturbation | None = None,
 ) -> Tensor:
     """Train on one batch and count it in `totals`; returns the loss, a scalar on the device.
 
-    With `check` the contract is verified at once, with a precise message, at the cost of host
-    syncs. Without it only the largest budget excess is kept, for the end of the epoch.
+    With `awp` loss and gradient are taken at adversarially perturbed weights. With `check` the contract
+    is verified at once, with a precise message, at the cost of host syncs; without it only the largest
+    budget excess is kept, for the end of the epoch.
     """
     needs = objective.resolved_needs()
     batch_norm = needs.attack_bn
@@ -39,14 +43,16 @@ def training_step(
             if batch_norm == "eval":
                 check_untouched(objective, model, before)
     model.train()
-    terms = objective.loss(model, batch, adversary, ctx)
-    if check:
-        check_terms(objective, batch, terms)
-    reduced = terms.reduced()
-    loss = torch.stack(list(reduced.values())).sum()
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    optimizer.step()
+    direction = {} if awp is None else ascent_direction(model, objective, batch, adversary, ctx, awp.inner)
+    with perturbed(model, direction, 0.0 if awp is None else awp.gamma):
+        terms = objective.loss(model, batch, adversary, ctx)
+        if check:
+            check_terms(objective, batch, terms)
+        reduced = terms.reduced()
+        loss = torch.stack(list(reduced.values())).sum()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
     if needs.clean_forward_after_step:
         with torch.no_grad():
             model(batch.x)
@@ -141,7 +147,9 @@ def check_terms(objective: AdversarialObjective, batch: Batch, terms: LossTerms)
             )
     if not any(value.requires_grad for value in terms.terms.values()):
         raise ContractError(f"method {objective.name!r}: no loss term carries a gradient to the model.")
-    if terms.logits_adv is None and "robust_probability" in objective.resolved_needs().epoch_stats:
+    if terms.logits_adv is None and {"robust_probability", "robust_confusion"} & set(
+        objective.resolved_needs().epoch_stats
+    ):
         raise ContractError(
             f"method {objective.name!r} needs robust statistics, but loss() returned no logits_adv.",
             hint="return LossTerms(..., logits_adv=logits_adv)",

@@ -4,7 +4,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,18 +17,23 @@ from fairbench.attacks.budget import Budget
 from fairbench.attacks.draws import Draws
 from fairbench.core.errors import DivergedError
 from fairbench.core.seeds import derive_seed
-from fairbench.data.images import ImageSet
+from fairbench.data.batch import Batch
+from fairbench.data.images import ImageSet, to_unit
 from fairbench.data.stream import Augmentation, EpochStream
 from fairbench.models.checkpoints import load_weights, read_tensors, write_tensors
-from fairbench.objectives.contract import AdversarialObjective, Context
+from fairbench.objectives.contract import AdversarialObjective, Context, LossTerms, ValidationStats
 from fairbench.records.curves import append_epoch, keep_epochs, read_epochs
+from fairbench.registry.components import Averaging, WeightPerturbation
 from fairbench.registry.schema import Protocol
+from fairbench.training.averaging import WeightAverage, robust_validation
 from fairbench.training.schedule import learning_rate
 from fairbench.training.statistics import EpochTotals
 from fairbench.training.step import check_epoch, training_step
+from fairbench.training.validation import measure
 
 logger = logging.getLogger(__name__)
 
+Validate = Callable[[nn.Module, Batch, Context], LossTerms]
 REPORT_SECONDS = 2.0  # reading the loss asks the device for a value, so it is read seldom
 
 
@@ -46,6 +51,10 @@ class Listener(Interface):
 class Trainer:
     """Trains `model` on `images` as `protocol` says and leaves checkpoints and curves in `folder`.
 
+    `keep` (N,) bool: the images to train on; the others are held out, for methods and averages that measure
+    them. `awp` and `averaging`: what the house adds. Weights to be evaluated are those of the average once it
+    has started; the trained ones are kept beside them.
+
     `before_write` is called before anything is written, and may raise to stop a worker that lost
     its claim on the folder.
     """
@@ -58,6 +67,9 @@ class Trainer:
     seed: int
     folder: Path
     listener: Listener
+    keep: Tensor | None = None
+    awp: WeightPerturbation | None = None
+    averaging: Averaging | None = None
     dtype: torch.dtype = torch.float32
     before_write: Callable[[], None] = lambda: None
     logged: dict[str, list[float] | float] = field(default_factory=dict, init=False)
@@ -72,6 +84,7 @@ class Trainer:
             weight_decay=settings.weight_decay,
             nesterov=settings.nesterov,
         )
+        self.average = None if self.averaging is None else WeightAverage(self.averaging, self.model)
         self.budget = Budget(
             eps=float(self.protocol.threat.eps),
             step_size=float(self.protocol.budget.step_size),
@@ -92,11 +105,19 @@ class Trainer:
             self.listener.epoch(row)
 
     def warnings(self) -> list[str]:
-        """What the method warned of in any epoch, each once."""
-        return list(dict.fromkeys(text for row in read_epochs(self.folder) for text in row["warnings"]))
+        """What the method warned of in any epoch, each once; and an average that holds nothing."""
+        rows = read_epochs(self.folder)
+        found = list(dict.fromkeys(text for row in rows for text in row["warnings"]))
+        if self.averaging is not None and not any(row["average"]["accepted"] for row in rows):
+            threshold = self.averaging.threshold
+            why = "" if threshold is None else f": no worst validation class reached {threshold:g}"
+            found.append(f"{self.averaging.kind} never started{why}; the trained weights were evaluated")
+        return found
 
-    def weights_path(self, epoch: int) -> Path:
-        return self.folder / "checkpoints" / f"epoch-{epoch:04d}.safetensors"
+    def weights_path(self, epoch: int, *, raw: bool = False) -> Path:
+        """The weights to evaluate of an epoch; with `raw` the trained ones behind an average."""
+        kind = ".raw" if raw else ""
+        return self.folder / "checkpoints" / f"epoch-{epoch:04d}{kind}.safetensors"
 
     @property
     def state_path(self) -> Path:
@@ -114,10 +135,14 @@ class Trainer:
             batch_size=self.protocol.batch_size,
             augmentation=self.augmentation,
             dtype=self.dtype,
+            keep=self.keep,
         )
-        device = self.images.images.device
-        totals = EpochTotals(self.images.num_classes, self.objective.resolved_needs().epoch_stats, device)
         self.logged, self.warned = {}, []
+        needs = self.objective.resolved_needs()
+        if needs.validation == "start":
+            self._validate(epoch)
+        device = self.images.images.device
+        totals = EpochTotals(self.images.num_classes, needs.epoch_stats, device)
         self.objective.on_epoch_start(self._context(epoch, 0, len(stream)))
         read = began
         for step in range(len(stream)):
@@ -129,7 +154,10 @@ class Trainer:
                 self._context(epoch, step, len(stream)),
                 totals,
                 check=step == 0,  # a plugin that breaks the contract is stopped at once
+                awp=self.awp if self.awp is not None and epoch >= self.awp.start_epoch else None,
             )
+            if self.average is not None:
+                self.average.after_step(self.model, epoch)
             loss = None
             if time.perf_counter() - read > REPORT_SECONDS:
                 loss, read = totals.mean_loss(), time.perf_counter()
@@ -140,6 +168,11 @@ class Trainer:
         check_epoch(self.objective, totals, epoch)
         stats = totals.stats()
         self.objective.on_epoch_end(stats, self._context(epoch, len(stream), len(stream)))
+        if needs.validation == "end":
+            self._validate(epoch)
+        averaged = {}
+        if self.average is not None:
+            averaged = self.average.after_epoch(self.model, epoch, lambda: self._worst_robust(epoch))
         return {
             "epoch": epoch,
             "lr": rate,
@@ -148,14 +181,56 @@ class Trainer:
             "train_clean_accuracy": numbers(stats.clean_accuracy),
             "train_robust_accuracy": numbers(stats.robust_accuracy),
             "logged": self.logged,
+            **({"average": averaged} if averaged else {}),
             "warnings": list(dict.fromkeys(self.warned)),
             "stream": stream.digest,
             "seconds": time.perf_counter() - began,
         }
 
-    def _context(self, epoch: int, step: int, num_steps: int) -> Context:
+    def _validate(self, epoch: int) -> None:
+        """Tell the objective how the held-out images fare."""
+        stats = self._measure(epoch, "validation", self.objective.validate)
+        self.objective.on_validation(stats, self._context(epoch, 0, 0))
+
+    def _worst_robust(self, epoch: int) -> float:
+        """Robust accuracy of the worst class of the held-out images."""
+        return float(self._measure(epoch, "averaging", robust_validation).robust_accuracy.min())
+
+    def _measure(self, epoch: int, purpose: str, validate: Validate) -> ValidationStats:
+        held = (
+            []
+            if self.keep is None
+            else torch.split((~self.keep).nonzero().flatten(), self.protocol.batch_size)
+        )
+        return measure(
+            self.model,
+            validate,
+            (
+                (self._plain_batch(index), self._context(epoch, i, len(held), purpose))
+                for i, index in enumerate(held)
+            ),
+            num_classes=self.images.num_classes,
+            batch_size=self.protocol.batch_size,
+        )
+
+    def _plain_batch(self, index: Tensor) -> Batch:
+        """Training images as they are, without augmentation."""
+        index = index.to(self.images.device)
+        return Batch(to_unit(self.images.images[index], self.dtype), self.images.labels[index], index)
+
+    def _clean_batches(self) -> Iterator[Tensor]:
+        """All images that are trained on, without augmentation."""
+        count = len(self.images)
+        kept = torch.arange(count) if self.keep is None else self.keep.nonzero().flatten()
+        for index in torch.split(kept, self.protocol.batch_size):
+            yield self._plain_batch(index).x
+
+    def _context(self, epoch: int, step: int, num_steps: int, measured_for: str = "") -> Context:
+        """Where training stands; draws for measuring are apart from those for training."""
+
         def rng(purpose: str) -> Draws:
-            return Draws(derive_seed(self.seed, purpose, epoch, step), self.images.images.device)
+            name = f"{measured_for}.{purpose}" if measured_for else purpose
+            return Draws(derive_seed(self.seed, name, epoch, step), self.images.images.device)
 
         def log(name: str, value: Tensor | float) -> None:
             self.logged[name] = numbers(value)
@@ -178,7 +253,11 @@ class Trainer:
         """Weights if they will be evaluated, then the curve, then the full state: what comes last counts."""
         self.before_write()
         if epoch > self.protocol.epochs - self.protocol.selection.last:
-            write_tensors(self.weights_path(epoch), self.model.state_dict(), {"epoch": epoch})
+            weights: Mapping[str, Tensor] = self.model.state_dict()
+            if self.average is not None and self.average.started:
+                write_tensors(self.weights_path(epoch, raw=True), weights, {"epoch": epoch})
+                weights = self.average.weights(self._clean_batches)
+            write_tensors(self.weights_path(epoch), weights, {"epoch": epoch})
         append_epoch(self.folder, row)
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         for name, parameter in self.model.named_parameters():
@@ -186,6 +265,8 @@ class Trainer:
             if momentum is not None:
                 tensors[f"momentum.{name}"] = momentum
         tensors |= {f"objective.{name}": value for name, value in self.objective.state_dict().items()}
+        if self.average is not None:
+            tensors |= {f"average.{name}": value for name, value in self.average.state_dict().items()}
         write_tensors(self.state_path, tensors, {"epoch": epoch})
 
     def _resume(self) -> int:
@@ -196,6 +277,8 @@ class Trainer:
             epoch = int(about["epoch"])
             load_weights(self.model, under("model.", tensors), str(self.state_path))
             self.objective.load_state_dict(under("objective.", tensors))
+            if self.average is not None:
+                self.average.load_state_dict(under("average.", tensors))
             momentum = under("momentum.", tensors)
             for name, parameter in self.model.named_parameters():
                 if name in momentum:

@@ -11,7 +11,7 @@ from toys import BUDGET, batch, context, network, one_step
 from fairbench.api import (
     AdversarialObjective,
     Budget,
-    ClassWeightedTrades,
+    ClassWeighted,
     LossTerms,
     Needs,
     losses,
@@ -306,4 +306,4 @@ def test_saved_state_with_other_fields_is_refused(change):
 
 def test_the_default_budget_is_the_protocols():
     assert toys.configured(Plain).budget(torch.arange(4), context()) is BUDGET
-    assert issubclass(toys.plugin("dafa"), ClassWeightedTrades)
+    assert issubclass(toys.plugin("dafa"), ClassWeighted)

@@ -1,6 +1,6 @@
 """Laws of whole training steps: relabelling, edge cases, resume, options, and no waiting for the device."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ EVERY_METHOD = pytest.mark.parametrize("name", METHODS)
 # Relabelling
 
 
-@pytest.mark.parametrize("name", ["trades", "dafa", "dafa-uniform", "pgd-at"])
+@pytest.mark.parametrize("name", ["trades", "dafa", "dafa-uniform", "dafa-pgd", "pgd-at", "mart", "bat"])
 def test_a_step_on_relabelled_classes_is_the_relabelled_step(name):
     permutation = torch.tensor([2, 0, 3, 1])  # class c is called permutation[c]
     weight = torch.tensor([0.5, 1.5, 0.8, 1.2], dtype=torch.float64)
@@ -178,7 +178,7 @@ def test_a_negative_weight_pins_pixels_at_the_size_of_the_radius():
 # Every option does something
 
 CHANGED = {
-    "beta": 5.0,
+    "beta": 4.0,
     "strength": 0.5,
     "warmup_epochs": 2,
     "mix_start_epoch": 3,
@@ -194,30 +194,77 @@ CHANGED = {
     "bn_order": "clean-adv-clean",
     "start": "gaussian",
     "attack_bn": "train",
+    "base": "pgd-at",
+    "w_stats": "untargeted",
+    "stable_log": False,
+    "tau": 0,
+    "gamma": 0.5,
+    "shared_trajectory": True,
+    "rate": 0.1,
+    "margin_rate": 0.1,
+    "limit": 0.005,
+    "halve_every_epochs": 2,
+    "remargin": False,
+    "margin_floor": 0.0,
+    "min_margin": 0.99,
+    "max_margin": 1.01,
+    "step": "per-sample",
+    "validation_steps": 1,
+    "eta": 0.2,
+    "cost_norm": "program",
+    "normalise": "mean",
+    "margin_base": 0.8,
+    "factor_base": 0.8,
+    "scale_factor": False,
+    "begin_epoch": 3,
+    "accuracy": "program",
+    "log_forwards": True,
+    "radius": "cfps",
+    "prior": "uniform",
+    "collisions": "program",
+    "wat.bn_order": "clean-adv",  # METHOD.OPTION comes before OPTION
+    "cfa.max_margin": 0.6,
+    "cfa.normalise": False,
+    "cfa.tau": 1,
+    "fairtat.normalise": False,
 }
 # Classes 0 and 1 tie and are mixed up; class 3 is so easy that its weight is negative.
 TABLE = torch.tensor([[0.4, 0.1, 0.0, 0.5], [0.1, 0.4, 0.0, 0.5], [0, 0, 0.3, 0.7], [0, 0, 0, 1.0]])
+COUNT = torch.tensor([5.0, 8.0, 6.0, 5.0], dtype=torch.float64)
+STATISTICS = replace(
+    toys.stats(TABLE, COUNT),
+    robust_accuracy=TABLE.diagonal().double(),
+    robust_confusion=TABLE * COUNT[:, None],
+)
 
 
 def trace(name, **options):
     """All numbers of two epochs of one step, with given class statistics between them."""
     method, model = objective(name, **{**WARM.get(name, {}), **options}), network()
     labels = torch.tensor([0, 1, 1, 1, 1, 1, 2, 3])
-    found = []
+    found, validation = [], method.resolved_needs().validation
     for epoch in (1, 2):
-        found.append(one_step(method, model, batch(seed=epoch, labels=labels), context(epoch)))
-        found += toys.copied(model.state_dict()).values()
-        method.on_epoch_end(toys.stats(TABLE), context(epoch))
+        if validation == "start":
+            found += toys.held_out(method, model, epoch)
+        given, totals = batch(seed=epoch, labels=labels), toys.totals(method)
+        found.append(training_step(model, method, toys.sgd(model), given, context(epoch), totals, check=True))
+        found += [*toys.copied(model.state_dict()).values(), totals.stats().robust_probability]
+        method.on_epoch_end(STATISTICS, context(epoch))
+        if validation == "end":
+            found += toys.held_out(method, model, epoch)
     return found
 
 
-WARM = {"dafa": {"warmup_epochs": 1}, "trix": {"warmup_epochs": 1}}
+WARM = {"dafa": {"warmup_epochs": 1}, "trix": {"warmup_epochs": 1}, "cfa": {"begin_epoch": 2}}
+BESIDE = {"cfa.tau": {"base": "fat"}}  # what an option needs to matter
 OPTIONS = [(name, field.name) for name in PLUGINS for field in fields(toys.plugin(name).Config)]
 
 
 @pytest.mark.parametrize(("name", "option"), OPTIONS)
 def test_every_option_of_every_method_changes_something(name, option):
-    pairs = zip(trace(name), trace(name, **{option: CHANGED[option]}), strict=True)
+    value = CHANGED[f"{name}.{option}" if f"{name}.{option}" in CHANGED else option]
+    beside = BESIDE.get(f"{name}.{option}", {})
+    pairs = zip(trace(name, **beside), trace(name, **beside, **{option: value}), strict=True)
     assert not all(torch.equal(one, other) for one, other in pairs)
 
 
@@ -302,6 +349,10 @@ def dispatched(name, num_classes, **options):
 @EVERY_METHOD
 def test_a_training_step_never_waits_for_the_device(name):
     assert dispatched(name, 4).waiting == []
+
+
+def test_trix_does_not_wait_for_its_untargeted_statistics_either():
+    assert dispatched("trix", 4, w_stats="untargeted", warmup_epochs=1).waiting == []
 
 
 def test_the_watch_sees_what_waits():

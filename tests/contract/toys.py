@@ -1,33 +1,39 @@
-"""Toy network, images and training for contract tests: everything is made in code and takes milliseconds."""
+"""The toys of `fairbench.testing`, and the registered methods on them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pytest
 import torch
-from torch import Tensor, nn
 
-from fairbench.attacks.budget import Budget
-from fairbench.attacks.draws import Draws
-from fairbench.core.seeds import derive_seed
 from fairbench.data.batch import Batch
-from fairbench.data.images import ImageSet
-from fairbench.objectives.contract import (
-    AdversarialObjective,
-    Context,
-    DataInfo,
-    EpochStats,
-    LossTerms,
-    build_config,
-)
+from fairbench.objectives.contract import AdversarialObjective, Context, LossTerms, ValidationStats
+from fairbench.objectives.load import load_plugin
 from fairbench.plan.cells import import_target
 from fairbench.registry import load_registry
-from fairbench.runner.worker import load_plugin
-from fairbench.training.statistics import EpochTotals
-from fairbench.training.step import training_step
+from fairbench.testing.toys import (  # the names that tests know
+    BUDGET as BUDGET,
+    CPU as CPU,
+    SHAPE as SHAPE,
+    Network as Network,
+    adversary as adversary,
+    assert_same as assert_same,
+    batch as batch,
+    configured as configured,
+    context as context,
+    copied as copied,
+    images as images,
+    loss_of as loss_of,
+    network as network,
+    one_step as one_step,
+    settled as settled,
+    sgd as sgd,
+    stats as stats,
+    totals as totals,
+    weigh as weigh,
+)
+from fairbench.testing.training import train as train
+from fairbench.training.validation import measure
 
-CPU = torch.device("cpu")
-SHAPE = (3, 8, 8)
-BUDGET = Budget(eps=0.1, step_size=0.04, num_steps=3)
 REGISTRY = load_registry()
 METHODS = tuple(REGISTRY.names("method"))
 PLUGINS = tuple(name for name in METHODS if REGISTRY.get("method", name).extends is None)
@@ -41,72 +47,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-class Network(nn.Module):
-    """Two convolutions with BatchNorm. Ends as 4x4 maps, so a batch of one image is enough to train."""
-
-    def __init__(self, num_classes: int) -> None:
-        super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(3, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6)
-        self.conv2, self.bn2 = nn.Conv2d(6, 8, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(8)
-        self.fc = nn.Linear(8, num_classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = torch.relu(self.bn1(self.conv1(x)))
-        return self.fc(torch.relu(self.bn2(self.conv2(x))).mean((2, 3)))
-
-
-def network(num_classes: int = 4, seed: int = 0, spread: float = 4.0) -> Network:
-    """A network in train mode; `spread` makes its untrained predictions differ between images."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = Network(num_classes)
-    with torch.no_grad():
-        model.fc.weight *= spread
-    return model
-
-
-def batch(size: int = 12, num_classes: int = 4, seed: int = 0, labels: Tensor | None = None) -> Batch:
-    """Images whose brightness follows the class; all classes, unless there are more of them than images."""
-    draws = Draws(derive_seed(seed, "toy"), CPU)
-    y = torch.arange(size) % num_classes if labels is None else labels
-    x = draws.uniform(torch.empty(len(y), *SHAPE))
-    x = 0.7 * x + 0.3 * (y / max(num_classes - 1, 1)).view(-1, 1, 1, 1)
-    return Batch(x=x, y=y, index=torch.arange(len(y)))
-
-
-def images(size: int = 24, num_classes: int = 4, seed: int = 0) -> ImageSet:
-    found = batch(size, num_classes, seed)
-    pixels = (found.x * 255).round().to(torch.uint8)
-    return ImageSet(pixels, found.y, num_classes, tuple(map(str, range(num_classes))))
-
-
-def context(
-    epoch: int = 1,
-    step: int = 0,
-    seed: int = 0,
-    budget: Budget = BUDGET,
-    logged: dict | None = None,
-    device: torch.device = CPU,
-) -> Context:
-    logged = {} if logged is None else logged
-    return Context(
-        epoch=epoch,
-        num_epochs=3,
-        step=step,
-        num_steps=3,
-        budget=budget,
-        rng=lambda purpose: Draws(derive_seed(seed, purpose, epoch, step), device),
-        log=logged.__setitem__,
-    )
-
-
-def configured(
-    cls: type[AdversarialObjective], num_classes: int = 4, device: torch.device = CPU, **options: object
-) -> AdversarialObjective:
-    info = DataInfo(num_classes, (6,) * num_classes, SHAPE)
-    return cls(build_config(cls, options), info, device)
-
-
 def plugin(name: str) -> type[AdversarialObjective]:
     """The class behind a registered method, found as the house finds it."""
     return load_plugin(import_target(REGISTRY.get("method", name), REGISTRY.plugin(name)), name)
@@ -117,86 +57,32 @@ def objective(name: str, num_classes: int = 4, **options: object) -> Adversarial
     return configured(plugin(name), num_classes, **{**REGISTRY.method_config(name), **options})
 
 
-def weigh(method: AdversarialObjective, *weight: float) -> AdversarialObjective:
-    """The method with these class weights, where it has any."""
-    if hasattr(method.state, "weight"):
-        method.state.weight = torch.tensor(weight, dtype=torch.float64)
-    return method
+def held_out(method: AdversarialObjective, model: torch.nn.Module, epoch: int) -> list[torch.Tensor]:
+    """All numbers of `validate` on a batch; `on_validation` is told of made-up class means instead."""
+    ctx, found = context(epoch), []
+
+    def validate(model: torch.nn.Module, given: Batch, ctx: Context) -> LossTerms:
+        terms = method.validate(model, given, ctx)
+        logits = [value for value in (terms.logits, terms.logits_adv) if value is not None]
+        found.extend([*terms.terms.values(), *logits])
+        return terms
+
+    measured = measure(model, validate, [(batch(seed=100 + epoch), ctx)], num_classes=4, batch_size=12)
+    method.on_validation(validation_stats(epoch, measured.terms), ctx)
+    return found
 
 
-def sgd(model: nn.Module, lr: float = 0.05) -> torch.optim.SGD:
-    return torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, weight_decay=5e-4, nesterov=True)
+def validation_stats(epoch: int = 1, terms: Iterable[str] = ()) -> ValidationStats:
+    """Unequal classes of which one is clearly the worst under attack, from the second epoch on."""
+    return ValidationStats(
+        count=torch.tensor([5.0, 6.0, 5.0, 4.0], dtype=torch.float64),
+        clean_accuracy=torch.tensor([0.9, 0.8, 0.6, 0.9], dtype=torch.float64),
+        robust_accuracy=torch.tensor([0.6, 0.5, 0.3 if epoch == 1 else 0.0, 0.6], dtype=torch.float64),
+        terms={name: torch.arange(1, 5, dtype=torch.float64) for name in terms},
+        batch_size=8,
+    )
 
 
-def totals(method: AdversarialObjective) -> EpochTotals:
-    return EpochTotals(method.info.num_classes, method.resolved_needs().epoch_stats, CPU)
-
-
-def one_step(
-    method: AdversarialObjective,
-    model: nn.Module,
-    given: Batch | None = None,
-    ctx: Context | None = None,
-    *,
-    lr: float = 0.05,
-    check: bool = True,
-) -> Tensor:
-    """The loss of one training step of the house."""
-    given = batch(num_classes=method.info.num_classes) if given is None else given
-    found = totals(method)
-    return training_step(model, method, sgd(model, lr), given, ctx or context(), found, check=check)
-
-
-def train(method: AdversarialObjective, epochs: int = 3, steps: int = 2) -> dict[str, Tensor]:
-    """Losses, weights and BatchNorm statistics after training; the draws depend on epoch and step alone."""
-    model = network(method.info.num_classes)
-    optimizer, losses = sgd(model), []
-    for epoch in range(1, epochs + 1):
-        found = totals(method)
-        for step in range(steps):
-            given = batch(seed=10 * epoch + step, num_classes=method.info.num_classes)
-            losses.append(training_step(model, method, optimizer, given, context(epoch, step), found))
-        method.on_epoch_end(found.stats(), context(epoch))
-    return {"losses": torch.stack(losses), **model.state_dict()}
-
-
-def adversary(method: AdversarialObjective, model: nn.Module, given: Batch, ctx: Context) -> Tensor:
-    """What `perturb` gives with the model in eval mode."""
-    model.eval()
-    x_adv = method.perturb(model, given, ctx)
-    model.train()
-    return x_adv
-
-
-def loss_of(method: AdversarialObjective, model: nn.Module, given: Batch, x_adv: Tensor) -> LossTerms:
-    return method.loss(model, given, x_adv, context())
-
-
-def stats(similarity: Tensor, count: Tensor | None = None) -> EpochStats:
-    """The statistics of an epoch with this table of mean robust probabilities."""
-    size = len(similarity)
-    count = torch.full((size,), 6.0, dtype=torch.float64) if count is None else count
-    accuracy = torch.full((size,), 0.5, dtype=torch.float64)
-    confusion = torch.eye(size, dtype=torch.float64)
-    return EpochStats(count, accuracy, accuracy, similarity.double(), confusion)
-
-
-def assert_same(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
-    """Equal bit for bit."""
-    assert first.keys() == second.keys()
-    different = [name for name in first if not torch.equal(first[name], second[name])]
-    assert not different
-
-
-def copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in tensors.items()}
-
-
-def settled(num_classes: int = 4) -> Network:
-    """A network whose predictions in eval mode vary: BatchNorm has seen images, outputs are centred."""
-    model, given = network(num_classes), batch(64, num_classes)
-    with torch.no_grad():
-        for _ in range(30):
-            model(given.x)
-        model.fc.bias -= model.eval()(given.x).mean(0)
-    return model.train()
+def stacked(adversary: torch.Tensor | dict[str, torch.Tensor]) -> torch.Tensor:
+    """What `perturb` returned as one tensor (..., B, C, H, W): several kinds of image come first."""
+    return adversary if isinstance(adversary, torch.Tensor) else torch.stack(list(adversary.values()))

@@ -216,3 +216,9 @@ def test_a_radius_outside_of_the_pixels_is_refused(bench, weights, eps, said):
     _, error = bench.call(*bench.arguments("evaluate", str(path), *options), code=2)
     assert said in error
     assert "--eps" in error
+
+
+def test_an_option_that_the_method_refuses_stops_before_anything_runs(bench):
+    _, error = bench.run("--methods", "frl", "--set", "methods.frl.limit=2", code=2)
+    assert "ConfigError: method 'frl' refuses its options: limit=2" in error
+    assert not list((bench.results / "runs").iterdir())

@@ -8,12 +8,16 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
-from fairbench.api import Budget, Context, DataInfo
+from fairbench.api import Budget, Context, DataInfo, classes
 from fairbench.data.batch import Batch
 from fairbench.objectives.contract import build_config
+from fairbench.training.statistics import EpochTotals
+from fairbench.training.step import training_step
+from fairbench.training.validation import measure
 
 FOLDER = Path(__file__).parent / "golden"
 CPU = torch.device("cpu")
@@ -68,11 +72,19 @@ class Case:
             self.arrays = {key: file[key] for key in file.files}
         self.name = name
         self.hyper = json.loads(str(self.arrays["hyper"]))
-        # 1/255 in single precision, as the programs saw the images
-        self.x = torch.from_numpy(self.arrays["x"].astype(np.float32) / np.float32(255)).double()
-        self.y = torch.from_numpy(self.arrays["y"])
-        self.num_classes = len(self.arrays["state/fc.bias"])
+        step = "x" in self.arrays  # else a file about the method's state, which has held-out images only
+        if "state/fc.bias" in self.arrays:  # else no images at all
+            self.x = torch.cat([self.images(key) for key in (["x"] if step else self.keys("given/val_x_"))])
+            self.y = torch.cat([self.tensor(key) for key in (["y"] if step else self.keys("given/val_y_"))])
+            self.num_classes = len(self.arrays["state/fc.bias"])
         self.largest = {}
+
+    def keys(self, start):
+        return sorted(key for key in self.arrays if key.startswith(start))
+
+    def images(self, key):
+        # 1/255 in single precision, as the programs saw the images
+        return torch.from_numpy(self.arrays[key].astype(np.float32) / np.float32(255)).double()
 
     def tensor(self, key):
         value = torch.from_numpy(np.asarray(self.arrays[key]))
@@ -108,7 +120,7 @@ class Case:
             step=0,
             num_steps=1,
             budget=budget or self.budget(),
-            rng=lambda purpose: draws,
+            rng=lambda purpose: draws[purpose] if isinstance(draws, dict) else draws,
             log=logged.__setitem__,
         )
 
@@ -125,7 +137,68 @@ class Case:
     def close_step(self, model, x_adv):
         """Compare the attack, all gradients and all BatchNorm buffers of one step."""
         self.close("x_adv", x_adv, "f64/x_adv", rtol=0, atol=1e-9)
+        self.close_update(model)
+
+    def close_update(self, model):
+        """Compare all gradients and all BatchNorm buffers of one step."""
         for name, parameter in model.named_parameters():
             self.close("gradients", parameter.grad, f"f64/grad/{name}", rtol=1e-7, atol=1e-10)
         for name, buffer in model.named_buffers():
             self.close("BatchNorm", buffer, f"f64/bn_after_loss/{name}")
+
+
+def validated(case, objective, model, draws, budget=None):
+    """What the house measures on the recorded held-out batches, one draw each, and the images attacked."""
+    batches, attacked = [], []
+    for number, drawn in enumerate(draws):
+        x, y = case.images(f"given/val_x_{number}"), case.tensor(f"given/val_y_{number}")
+        batches.append((Batch(x=x, y=y, index=torch.arange(len(y))), case.context(drawn, budget=budget)))
+
+    def validate(model, batch, ctx):
+        def watch(module, inputs):
+            if not torch.is_grad_enabled() and not torch.equal(inputs[0], batch.x):
+                attacked.append(inputs[0])  # neither an iterate of the attack nor the clean images
+
+        with model.register_forward_pre_hook(watch):
+            return objective.validate(model, batch, ctx)
+
+    size = len(batches[0][0].y)
+    stats = measure(model, validate, batches, num_classes=case.num_classes, batch_size=size)
+    return stats, attacked
+
+
+def one_step(case, objective, model, ctx, lr=0.0, weight_decay=0.0):
+    """Run the house's training step and hand back what it saw: adversary, terms, statistics."""
+    seen = {}
+    perturb, loss = objective.perturb, objective.loss
+
+    def watched_perturb(model, batch, ctx):
+        seen["x_adv"] = perturb(model, batch, ctx)
+        return seen["x_adv"]
+
+    def watched_loss(model, batch, x_adv, ctx):
+        seen["terms"] = loss(model, batch, x_adv, ctx)
+        return seen["terms"]
+
+    objective.perturb, objective.loss = watched_perturb, watched_loss
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, weight_decay=weight_decay)
+    totals = EpochTotals(case.num_classes, objective.resolved_needs().epoch_stats, CPU)
+    seen["loss"] = training_step(model, objective, optimizer, case.batch(), ctx, totals, check=True)
+    seen["stats"] = totals.stats()
+    return seen
+
+
+def given_weights(case):
+    """DAFA's class weights from the recorded predictions, by the house's own rule."""
+    similarity = classes.class_means(
+        case.tensor("given/memory_probs"), case.tensor("given/memory_labels").long(), case.num_classes
+    )
+    case.close("class weights", similarity, "f64/class_similarity")
+    weight = classes.distance_aware_weights(similarity, case.hyper["lambda"])
+    case.close("class weights", weight, "f64/class_weights_given")
+    return weight
+
+
+def golden(*names):
+    """Run a test once for each of these golden files, as its argument `case`."""
+    return pytest.mark.parametrize("case", names, indirect=True)

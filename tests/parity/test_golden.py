@@ -1,13 +1,14 @@
 """The house's own attack, loss and state code gives the numbers of the official programs."""
 
+from dataclasses import replace
+
 import fairbench_methods.dafa
 import fairbench_methods.pgd_at
 import fairbench_methods.targeted_trades
 import fairbench_methods.trades
 import fairbench_methods.trix
-import pytest
 import torch
-from golden_case import CPU, Case, Recorded
+from golden_case import CPU, Recorded, given_weights, golden, one_step
 
 from fairbench.api import classes
 from fairbench.attacks.frozen import frozen
@@ -23,51 +24,6 @@ Dafa = fairbench_methods.dafa.Dafa
 Trix = fairbench_methods.trix.Trix
 
 CIFAR = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2471, 0.2435, 0.2616)}
-
-
-@pytest.fixture
-def case(request, record_property):
-    case = Case(request.param)
-    yield case
-    for what, difference in case.largest.items():
-        record_property(f"{case.name} {what}", f"{difference:.1e}")
-    print(f"PARITY {case.name} {case.largest}")
-
-
-def golden(*names):
-    return pytest.mark.parametrize("case", names, indirect=True)
-
-
-def one_step(case, objective, model, ctx, lr=0.0, weight_decay=0.0):
-    """Run the house's training step and hand back what it saw: adversary, terms, statistics."""
-    seen = {}
-    perturb, loss = objective.perturb, objective.loss
-
-    def watched_perturb(model, batch, ctx):
-        seen["x_adv"] = perturb(model, batch, ctx)
-        return seen["x_adv"]
-
-    def watched_loss(model, batch, x_adv, ctx):
-        seen["terms"] = loss(model, batch, x_adv, ctx)
-        return seen["terms"]
-
-    objective.perturb, objective.loss = watched_perturb, watched_loss
-    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, weight_decay=weight_decay)
-    totals = EpochTotals(case.num_classes, objective.resolved_needs().epoch_stats, CPU)
-    seen["loss"] = training_step(model, objective, optimizer, case.batch(), ctx, totals, check=True)
-    seen["stats"] = totals.stats()
-    return seen
-
-
-def given_weights(case):
-    """DAFA's class weights from the recorded predictions, by the house's own rule."""
-    similarity = classes.class_means(
-        case.tensor("given/memory_probs"), case.tensor("given/memory_labels").long(), case.num_classes
-    )
-    case.close("class weights", similarity, "f64/class_similarity")
-    weight = classes.distance_aware_weights(similarity, case.hyper["lambda"])
-    case.close("class weights", weight, "f64/class_weights_given")
-    return weight
 
 
 @golden("pgd_at")
@@ -113,6 +69,27 @@ def test_dafa_equals_the_official_program(case):
     case.close_step(model, seen["x_adv"])
 
 
+@golden("dafa_pgd", "dafa_pgd_ones")
+def test_dafa_on_pgd_at_with_the_double_step_equals_the_official_program(case):
+    model, objective = case.network(), case.objective(Dafa, base="pgd-at-double-step")
+    if "lambda" in case.hyper:
+        objective.state.weight = given_weights(case)
+    seen = one_step(case, objective, model, case.context(Recorded(normal=case.tensor("draw/00_randn"))))
+    reduced = seen["terms"].reduced()
+    case.close("losses", seen["loss"], "f64/loss_total")
+    case.close("losses", reduced["robust"], "f64/loss_robust")
+    close_class_statistics(case, seen, objective)
+    case.close_step(model, seen["x_adv"])
+
+
+@golden("dafa_pgd_ones")
+def test_the_double_step_with_weights_of_one_is_a_step_of_twice_the_size(case):
+    model, objective = case.network(), case.objective(Dafa, base="pgd-at")
+    budget = replace(case.budget(), step_size=2 * case.hyper["step_size"])
+    ctx = case.context(Recorded(normal=case.tensor("draw/00_randn")), budget=budget)
+    case.close_step(model, one_step(case, objective, model, ctx)["x_adv"])
+
+
 @golden("trix", "trix_ones")
 def test_trix_equals_the_official_program(case):
     model, objective = case.network(), case.objective(Trix)
@@ -133,6 +110,10 @@ def close_weighted(case, seen, objective):
     case.close("losses", seen["loss"], "f64/loss_total")
     case.close("losses", reduced["clean"], "f64/loss_natural")
     case.close("losses", reduced["robust"] / case.hyper["beta"], "f64/loss_robust")
+    close_class_statistics(case, seen, objective)
+
+
+def close_class_statistics(case, seen, objective):
     weight = objective.state.weight[case.y]
     if "f64/sample_weights" in case.arrays:
         case.close("class weights", weight, "f64/sample_weights")

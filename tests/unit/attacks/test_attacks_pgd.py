@@ -12,7 +12,7 @@ from fairbench.attacks.draws import Draws
 from fairbench.attacks.pgd import GAUSSIAN_SCALE, pgd
 from fairbench.objectives.losses import cross_entropy
 
-STARTS = ["none", "gaussian", "uniform", "uniform-unclipped"]
+STARTS = ["none", "gaussian", "gaussian-clipped", "uniform", "uniform-unclipped"]
 
 
 def draws(seed=0):
@@ -96,6 +96,51 @@ def test_uniform_starts_fill_the_ball_and_only_one_is_clipped():
     assert free.min() < 0
     assert free.max() > 1
     assert 0.49 < (free - given.x).abs().max() <= 0.5
+
+
+def test_a_clipped_gaussian_start_is_the_gaussian_one_inside_range_and_ball():
+    given, seen = batch(), []
+    given.x[0], given.x[1] = 0.0, 1.0
+    for start, eps in (("gaussian", 0.5), ("gaussian-clipped", 0.5), ("gaussian-clipped", 0.0005)):
+        run(
+            network(),
+            given,
+            Budget(eps, 0.1, 1),
+            start,
+            observe=lambda k, x, logits: seen.append(x),
+        )
+    free, clipped, tight = seen
+    assert free.min() < 0
+    assert free.max() > 1
+    assert torch.equal(clipped, free.clamp(0, 1))
+    assert not torch.equal(tight, clipped)
+    assert ((tight - given.x).abs() <= 0.0005 + 1e-7).all()
+
+
+def test_a_second_step_goes_along_the_same_gradient_into_its_own_ball():
+    given, model, large = batch(), network(), Budget(1.0, 0.1, 1)
+    plain = run(model, given, Budget(1.0, 0.3, 1))
+    twice = run(model, given, large, then=Budget(1.0, 0.2, 99))  # one gradient per step of the first
+    torch.testing.assert_close(twice, plain)
+    cut = run(model, given, large, then=Budget(0.04, 0.2, 1))
+    torch.testing.assert_close(cut, torch.clamp(plain, given.x - 0.04, given.x + 0.04))
+    first = run(model, given, Budget(0.05, 0.1, 1), then=Budget(0.3, 0.2, 1))
+    torch.testing.assert_close((first - given.x).abs().amax(), torch.tensor(0.25))
+
+
+def test_who_stands_still_keeps_the_iterate_that_the_observer_saw():
+    given, model, seen = batch(), network(), []
+    last = torch.arange(12) % 4  # sample b moves in steps before last[b]
+
+    def stop(k, x, logits):
+        seen.append(x)
+        return k < last
+
+    x_adv = run(model, given, Budget(0.1, 0.02, 4), observe=stop)
+    free = [run(model, given, Budget(0.1, 0.02, k)) for k in range(4)]
+    for b, k in enumerate(last):
+        assert torch.equal(x_adv[b], free[int(k)][b])
+        assert all(torch.equal(x[b], x_adv[b]) for x in seen[int(k) :])
 
 
 def test_a_gradient_of_zero_moves_nothing():

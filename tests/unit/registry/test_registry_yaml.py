@@ -4,6 +4,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -15,13 +16,7 @@ from fairbench.registry import Protocol, load_registry
 from fairbench.registry.load import BUILT_IN_LABEL, built_in_file
 
 ROOT = built_in_file().parent
-OURS = {
-    "pgd-at": "fairbench_methods.pgd_at:PgdAt",
-    "trades": "fairbench_methods.trades:Trades",
-    "targeted-trades": "fairbench_methods.targeted_trades:TargetedTrades",
-    "dafa": "fairbench_methods.dafa:Dafa",
-    "trix": "fairbench_methods.trix:Trix",
-}
+OURS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["fairbench.methods"]
 HEAD = "version: 1\n"
 USERS = """\
 version: 1
@@ -63,7 +58,7 @@ def faults_of(*files, entry_points=False):
 def test_our_registry_is_valid_and_whole(ours):
     registry = load_registry()
     assert registry.broken == ()
-    assert set(OURS) | {"dafa-uniform", "trix-basic", "trix-uniform"} <= set(registry.methods)
+    assert set(OURS) | {"dafa-uniform", "dafa-pgd", "trix-basic", "trix-uniform"} <= set(registry.methods)
     for method in registry.methods:
         assert isinstance(registry.protocol_for("official", method), Protocol)
         for dataset in registry.datasets:
@@ -240,7 +235,7 @@ def test_an_unknown_setting_is_answered_with_the_options(write, ours):
     )
     text = faults_of(path, entry_points=True)
     assert text.startswith(
-        f"{path}:7  methods.x.datasets.cifar10.stength\n  unknown key 'stength'; X accepts beta, "
+        f"{path}:7  methods.x.datasets.cifar10.stength\n  unknown key 'stength'; X accepts base, beta, "
     )
     assert text.endswith("Did you mean 'strength'?")
 

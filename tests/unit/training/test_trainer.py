@@ -10,12 +10,14 @@ import toys
 
 from fairbench.core.errors import ContractError, DivergedError
 from fairbench.core.identity import canonical_json
+from fairbench.data.holdout import training_mask
 from fairbench.data.images import ImageSet
 from fairbench.data.stream import Augmentation
 from fairbench.models.checkpoints import read_tensors
 from fairbench.objectives.contract import per_class
 from fairbench.records.curves import read_epochs
 from fairbench.registry import Protocol
+from fairbench.registry.components import Averaging, WeightPerturbation
 from fairbench.training.trainer import Trainer, numbers
 
 
@@ -64,14 +66,25 @@ def protocol(**changes):
     return Protocol(name="toy", **given)
 
 
-def trainer(folder, name="dafa", seed=0, listener=None, images=None, method=None, **changes):
+def half_kept(images, seed=0):
+    """Half of each class is held out, by seed."""
+    share = {"share": 0.5, "min_per_class": 1, "pick": "seeded"}
+    return training_mask(images.labels, images.num_classes, seed=seed, **share)
+
+
+def trainer(folder, name="dafa", seed=0, listener=None, images=None, method=None, house=None, **changes):
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     options = {"warmup_epochs": 2} if "warmup_epochs" in toys.REGISTRY.method_config(name) else {}
     images = images or toys.images(24)
+    house = dict(house or {})
+    objective = method or toys.objective(name, images.num_classes, **options)
+    if objective.resolved_needs().validation is not None or "averaging" in house:
+        house.setdefault("keep", half_kept(images, seed))
     return Trainer(
         model=toys.network(images.num_classes, seed=seed),
-        objective=method or toys.objective(name, images.num_classes, **options),
+        objective=objective,
         images=images,
+        **house,
         protocol=protocol(**changes),
         augmentation=Augmentation(crop_padding=1, flip=True),
         seed=seed,
@@ -197,13 +210,13 @@ def test_another_seed_differs_from_equal_initial_weights_too(tmp_path):
     assert not torch.equal(weights(tmp_path / "one")["fc.weight"], weights(tmp_path / "other")["fc.weight"])
 
 
-def test_all_methods_see_the_same_stream_under_one_seed(tmp_path):
-    streams = set()
+def test_all_methods_see_the_same_stream_under_one_seed_and_the_same_part_of_it_when_they_hold_out(tmp_path):
+    streams = {}
     for name in toys.METHODS:
-        finished(tmp_path / name, name, epochs=2, milestones={})
-        streams.add(tuple(row["stream"] for row in rows(tmp_path / name)))
-    assert len(streams) == 1
-    first, second = streams.pop()
+        held = finished(tmp_path / name, name, epochs=2, milestones={}).keep is not None
+        streams.setdefault(held, set()).add(tuple(row["stream"] for row in rows(tmp_path / name)))
+    assert {held: len(found) for held, found in streams.items()} == {False: 1, True: 1}
+    first, second = streams[False].pop()
     assert first != second
 
 
@@ -211,6 +224,80 @@ def test_training_leaves_the_global_generator_alone(tmp_path):
     before = torch.get_rng_state()
     finished(tmp_path)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+# Held-out images, averages and perturbed weights
+
+
+class Spy(toys.plugin("wat")):
+    """WAT, with a note of every image that it meets in training and in validation."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.met = {"trained": [], "validated": []}
+
+    def loss(self, model, batch, x_adv, ctx):
+        self.met["trained" if model.training else "validated"].append(batch.index)
+        return super().loss(model, batch, x_adv, ctx)
+
+
+def test_held_out_images_are_never_trained_on_and_all_are_measured_each_epoch(tmp_path):
+    spy = toys.configured(Spy)
+    found = finished(tmp_path, method=spy)
+    trained, validated = (torch.cat(spy.met[key]) for key in ("trained", "validated"))
+    kept, held = found.keep.nonzero().flatten(), (~found.keep).nonzero().flatten()
+    assert sorted(set(trained.tolist())) == kept.tolist()
+    assert torch.equal(torch.cat(spy.met["validated"][: len(spy.met["validated"]) // 4]), held)
+    assert len(validated) == 4 * len(held)
+
+
+def test_validation_leaves_model_and_gradients_alone(tmp_path):
+    found = trainer(tmp_path, "wat")
+    before = toys.copied(found.model.state_dict())
+    found._validate(1)
+    toys.assert_same(before, toys.copied(found.model.state_dict()))
+    assert all(parameter.grad is None for parameter in found.model.parameters())
+    assert found.model.training
+
+
+HOUSES = {
+    "ema": {"averaging": Averaging(kind="ema", decay=0.9)},
+    "fawa": {"averaging": Averaging(kind="fawa", threshold=0.0, start_epoch=2)},
+    "swa": {"averaging": Averaging(kind="swa", start_epoch=2)},
+    "awp": {"awp": WeightPerturbation(gamma=0.01, start_epoch=2)},
+}
+
+
+@pytest.mark.parametrize("house", HOUSES)
+@pytest.mark.parametrize("stop", [StopsInside(2), StopsAfterEpoch(3)], ids=["inside 2", "after 3"])
+def test_resume_equals_uninterrupted_with_every_addition_of_the_house(tmp_path, house, stop):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    finished(whole, house=HOUSES[house])
+    with pytest.raises(Stopped):
+        trainer(cut, listener=stop, house=HOUSES[house]).run()
+    finished(cut, house=HOUSES[house])
+    assert_same_run(whole, cut)
+
+
+@pytest.mark.parametrize("kind", ["ema", "fawa", "swa"])
+def test_averaging_changes_what_is_evaluated_and_not_the_training(tmp_path, kind):
+    keep = half_kept(toys.images(24))
+    finished(tmp_path / "plain", house={"keep": keep})
+    found = finished(tmp_path / "averaged", house={**HOUSES[kind], "keep": keep})
+    raw = read_tensors(tmp_path / "averaged" / "checkpoints" / "epoch-0004.raw.safetensors")[0]
+    toys.assert_same(raw, weights(tmp_path / "plain"))
+    assert not torch.equal(weights(tmp_path / "averaged")["fc.weight"], raw["fc.weight"])
+    assert rows(tmp_path / "averaged")[-1]["average"]["accepted"]
+    assert found.warnings() == []
+
+
+def test_a_threshold_that_no_epoch_reaches_evaluates_the_trained_weights_and_says_so(tmp_path):
+    house = {"averaging": Averaging(kind="fawa", threshold=1.01, start_epoch=1)}
+    found = finished(tmp_path, house=house)
+    toys.assert_same(weights(tmp_path), found.model.state_dict())
+    assert found.warnings() == [
+        "fawa never started: no worst validation class reached 1.01; the trained weights were evaluated"
+    ]
 
 
 # What is written

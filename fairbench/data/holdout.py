@@ -1,0 +1,36 @@
+"""Training images that are held out: measured every epoch, never trained on."""
+
+import torch
+from torch import Tensor
+
+from fairbench.core.errors import EmptyClassError
+from fairbench.core.seeds import derive_seed
+
+
+def training_mask(
+    labels: Tensor, num_classes: int, *, share: float, min_per_class: int, pick: str, seed: int
+) -> Tensor:
+    """Which images (N,) bool are left for training, on the CPU; the others are held out.
+
+    Of a class with n images round(share * n) are held out, at least `min_per_class` but at most n // 2:
+    by a permutation that depends on `seed` alone ("seeded"), so that two methods with one share hold out the
+    same images and a smaller share is part of a larger one, or the "first" or "last" in data set order.
+    Raises EmptyClassError when a class has fewer than two images.
+    """
+    labels = labels.cpu()
+    keep = torch.ones(len(labels), dtype=torch.bool)
+    for label in range(num_classes):
+        members = (labels == label).nonzero().flatten()
+        if len(members) < 2:
+            raise EmptyClassError(
+                f"class {label} has {len(members)} training images: none can be held out for validation.",
+                hint="take more images per class",
+            )
+        count = min(max(round(share * len(members)), min_per_class), len(members) // 2)
+        if pick == "seeded":
+            generator = torch.Generator().manual_seed(derive_seed(seed, "hold out", label))
+            members = members[torch.randperm(len(members), generator=generator)]
+        elif pick == "last":
+            members = members.flip(0)
+        keep[members[:count]] = False
+    return keep

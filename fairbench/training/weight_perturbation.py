@@ -1,0 +1,53 @@
+"""AWP: train where the weights are worst, not where they are (Wu, Xia, Wang, 2020, arXiv 2004.05884)."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from fairbench.data.batch import Batch
+from fairbench.objectives.contract import AdversarialObjective, Adversary, Context
+
+TINY = 1e-20  # keeps a layer without gradient where it is (official program csdongxian/AWP)
+
+
+def ascent_direction(
+    model: nn.Module,
+    objective: AdversarialObjective,
+    batch: Batch,
+    adversary: Adversary,
+    ctx: Context,
+    inner: str,
+) -> dict[str, Tensor]:
+    """For each weight of more than one dimension the direction that raises the loss, as long as the weight.
+
+    `inner` "base" raises the loss without class weights and regularisers, as the official programs do, "full"
+    all of it. Buffers (BatchNorm's statistics) come back as they were.
+    """
+    buffers = [buffer.clone() for buffer in model.buffers()]
+    terms = objective.loss(model, batch, adversary, ctx)
+    weights = {name: p for name, p in model.named_parameters() if p.dim() > 1 and "weight" in name}
+    value = terms.base() if inner == "base" else terms.total()
+    gradients = torch.autograd.grad(value, list(weights.values()), allow_unused=True)
+    with torch.no_grad():
+        for buffer, before in zip(model.buffers(), buffers, strict=True):
+            buffer.copy_(before)
+        return {
+            name: weight.norm() / (gradient.norm() + TINY) * gradient
+            for (name, weight), gradient in zip(weights.items(), gradients, strict=True)
+            if gradient is not None
+        }
+
+
+@contextmanager
+def perturbed(model: nn.Module, direction: Mapping[str, Tensor], gamma: float) -> Iterator[None]:
+    """Weights moved by gamma * direction inside, and moved back by the same amount afterwards."""
+    parameters = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, step in direction.items():
+            parameters[name].add_(step, alpha=gamma)
+    yield
+    with torch.no_grad():
+        for name, step in direction.items():
+            parameters[name].sub_(step, alpha=gamma)
