@@ -87,9 +87,7 @@ class EpochStats:
     clean_accuracy: Tensor  # (C,)
     robust_accuracy: Tensor  # (C,)
     robust_probability: Tensor  # (C, C) float64: mean softmax(logits_adv) of class i; only when asked for
-    robust_confusion: (
-        Tensor  # (C, C) float64: samples of class i predicted j under attack; only when asked for
-    )
+    robust_confusion: Tensor  # (C, C) float64: samples of class i predicted as j; only when asked for
 
     def of_every_class(self, name: str) -> Tensor:
         """The statistic `name`. Raises EmptyClassError when a class had no sample in the epoch."""

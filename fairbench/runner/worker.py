@@ -350,10 +350,7 @@ def _warnings(cell: Cell, manifest: Manifest | None) -> list[str]:
     found = []
     if manifest is not None and not manifest.official:
         found.append(f"{cell.dataset} is not the official data set")
-    epochs = training_protocol(cell).epochs
-    for option, value in cell.identity["method"]["config"].items():
-        if option.endswith("_epochs") and isinstance(value, int) and value >= epochs:
-            found.append(
-                f"{option}={value} lasts to the end of the run ({epochs} epochs): nothing comes after it"
-            )
+    epochs, warmup = training_protocol(cell).epochs, cell.identity["method"]["config"].get("warmup_epochs")
+    if isinstance(warmup, int) and warmup >= epochs:
+        found.append(f"warmup_epochs={warmup} lasts to the end of the run ({epochs} epochs)")
     return found

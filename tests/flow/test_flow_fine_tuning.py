@@ -7,7 +7,11 @@ import shutil
 def test_the_start_is_trained_once_reused_and_no_row_of_a_table(bench):
     out, error = bench.run("--methods", "frl,frl-rw")
     assert "frl starts from trades, which is trained first" in error
-    assert bench.states("--methods", "frl,frl-rw") == {"trades.0": "done", "frl.0": "done", "frl-rw.0": "done"}
+    assert bench.states("--methods", "frl,frl-rw") == {
+        "trades.0": "done",
+        "frl.0": "done",
+        "frl-rw.0": "done",
+    }
     assert len(list((bench.results / "runs").glob("trades.*"))) == 2  # the start, and the baseline of rho
     table, _ = bench.call("table", "--results", str(bench.results))
     for text in (out, table):

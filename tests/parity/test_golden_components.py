@@ -63,7 +63,7 @@ def test_averages_over_five_epochs_equal_the_cfa_program(case, kind):
         if kind == "fawa":
             assert found["accepted"] == bool(case.tensor(f"f64/fawa/decision_{epoch}"))
             assert average.started == bool(case.tensor(f"f64/fawa/seat_init_{epoch}"))
-        if average.started:  # before, the program would evaluate its random initial weights; the house does not
+        if average.started:  # before, the program would evaluate its random initial weights
             for name, value in average.weights(lambda: ()).items():
                 case.close(f"{kind} weights", value, f"f64/fawa/{kind}_{epoch}/{name}")
 

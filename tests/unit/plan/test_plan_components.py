@@ -27,7 +27,10 @@ def test_a_method_without_blocks_keeps_the_identity_it_had(plan):
 @pytest.mark.parametrize(
     ("change", "block"),
     [
-        ("averaging=ema", {"kind": "ema", "decay": 0.999, "start_epoch": 1, "warmup": True, "batch_norm": "average"}),
+        (
+            "averaging=ema",
+            {"kind": "ema", "decay": 0.999, "start_epoch": 1, "warmup": True, "batch_norm": "average"},
+        ),
         ("averaging.kind=swa", {"kind": "swa", "start_epoch": 5, "batch_norm": "recompute"}),
         ("averaging=fawa", {"kind": "fawa", "decay": 0.85, "start_epoch": 5, "threshold": 0.2}),
         ("awp=true", {"gamma": 0.005, "start_epoch": 2, "inner": "base"}),
