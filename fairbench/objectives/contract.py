@@ -153,8 +153,17 @@ class LossTerms:
         return torch.stack(list(self.reduced().values())).sum()
 
     def base(self) -> Tensor:
-        """The loss without class weights and without regularisers: per-sample terms, plain means."""
-        return torch.stack([value.mean() for value in self.terms.values() if value.dim() > 0]).sum()
+        """The loss without class weights and without regularisers: per-sample terms, plain means.
+
+        Raises ContractError when there is no per-sample term.
+        """
+        means = [value.mean() for value in self.terms.values() if value.dim() > 0]
+        if not means:
+            raise ContractError(
+                "the loss has no per-sample term, so it has no base for weight perturbation.",
+                hint="return terms of shape (B,) in LossTerms, or choose awp.inner=full",
+            )
+        return torch.stack(means).sum()
 
     def _reduce(self, name: str, value: Tensor) -> Tensor:
         weight = self.weight.get(name)

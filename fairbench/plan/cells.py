@@ -14,7 +14,7 @@ from fairbench.core.identity import digest, digest_bytes
 from fairbench.data.manifest import read_manifest
 from fairbench.plan.selection import Selection
 from fairbench.registry import MethodEntry, PluginSource, Protocol, Registry
-from fairbench.registry.components import FineTune, HoldOut, is_block, resolve_components
+from fairbench.registry.components import FineTune, HoldOut, is_block, is_off, resolve_components
 from fairbench.registry.faults import explain
 from fairbench.registry.plugin import parse_target
 from fairbench.registry.protocol import Selection as Selected
@@ -192,12 +192,24 @@ class Resolver:
         return self._cell(method, place, resolve_protocol(self.registry, method, place.protocol, overrides))
 
     def _cell(
-        self, method: str, place: Place, protocol: Protocol, hold_out: dict[str, Any] | None = None
+        self,
+        method: str,
+        place: Place,
+        protocol: Protocol,
+        *,
+        preparation: bool = False,
+        hold_out: dict[str, Any] | None = None,
     ) -> Cell:
-        """With `hold_out`, the start of another cell, which leaves out that cell's held-out images."""
+        """A `preparation` supplies the start of another cell, and leaves out that cell's `hold_out`."""
         overrides = self._overrides(method)
         blocks = self._blocks(method, place, protocol, overrides)
-        if hold_out is not None:
+        published = self.registry.method_components(method, place.dataset)
+        overrides = {
+            path: value  # what switches off a block that was not on changes nothing
+            for path, value in overrides.items()
+            if not is_block(path) or not is_off(path, value) or path in published
+        }
+        if hold_out is not None and blocks.get("hold_out") != hold_out:
             blocks["hold_out"] = hold_out
             overrides = {**overrides, "hold_out": hold_out["share"]}
         start = None
@@ -209,7 +221,7 @@ class Resolver:
             identity["start"] = start.entry  # without the seed, which both have in common
         attacks = self.selection.attacks or tuple(protocol.evaluation)
         evaluation = []
-        for attack in attacks if hold_out is None else ():
+        for attack in () if preparation else attacks:
             settings = self.registry.get("attack", attack).model_dump(mode="json", exclude={"source"})
             evaluation.append({"name": attack, "id": evaluation_id(identity, attack, settings), **settings})
         plugin = self.registry.plugin(method)
@@ -230,7 +242,7 @@ class Resolver:
                 "model": self.registry.get("model", place.model).target,
             },
             start=start,
-            preparation=hold_out is not None,
+            preparation=preparation,
         )
 
     def _overrides(self, method: str) -> dict[str, Any]:
@@ -240,12 +252,28 @@ class Resolver:
     def _blocks(
         self, method: str, place: Place, protocol: Protocol, overrides: dict[str, Any]
     ) -> dict[str, dict[str, Any]]:
-        return resolve_components(
-            self.registry.method_components(method, place.dataset),
-            {path: value for path, value in overrides.items() if is_block(path)},
-            f"methods.{method}",
-            lambda block: scaled_epochs(block, protocol),
-        )
+        """The blocks of a method, those it cannot do without included, in the length of its training."""
+        who, published = f"methods.{method}", self.registry.method_components(method, place.dataset)
+        changes = {path: value for path, value in overrides.items() if is_block(path)}
+
+        def resolved(share: float) -> dict[str, dict[str, Any]]:
+            return resolve_components(published, changes, who, lambda block: scaled_epochs(block, share))
+
+        share = protocol.epochs / protocol.published_epochs
+        blocks = resolved(share)
+        if "fine_tune" in blocks:  # averages and perturbations begin in proportion to the tuning
+            tuned = resolved(blocks["fine_tune"]["epochs"] / protocol.published_epochs)
+            blocks = {**tuned, "fine_tune": blocks["fine_tune"]}
+        measured = "validation" in self.registry.plugin(method).needs
+        if (measured or blocks.get("averaging", {}).get("kind") == "fawa") and "hold_out" not in blocks:
+            if is_off("hold_out", changes.get("hold_out", 0.06)):
+                needing = method if measured else "fawa"
+                raise ConfigError(
+                    f"{who}.hold_out: {needing} measures held-out images, so some have to be held out.",
+                    hint=f"choose their share: --set {who}.hold_out=0.02",
+                )
+            blocks["hold_out"] = HoldOut().model_dump(mode="json")
+        return blocks
 
     def _start(
         self, method: str, place: Place, protocol: Protocol, blocks: dict[str, dict[str, Any]]
@@ -258,8 +286,8 @@ class Resolver:
                 f"method {method!r} starts from {tune['start']!r}, which itself starts from another method.",
                 hint=f"choose one that trains from scratch: --set methods.{method}.fine_tune.start=trades",
             )
-        hold_out = blocks.get("hold_out", HoldOut().model_dump(mode="json")) if tune["hold_out"] else None
-        return self._cell(tune["start"], place, protocol, hold_out)
+        hold_out = blocks.get("hold_out") if tune["hold_out"] else None
+        return self._cell(tune["start"], place, protocol, preparation=True, hold_out=hold_out)
 
     def _identity(
         self, method: str, place: Place, protocol: Protocol, overrides: dict[str, Any]
@@ -270,7 +298,8 @@ class Resolver:
                 f"method {method!r}: its Config cannot be read without running {plugin.path.name}.",
                 hint="write its options as plain fields with literal defaults in the class's own Config",
             )
-        config = scaled_epochs(self.registry.method_config(method, place.dataset), protocol)
+        share = protocol.epochs / protocol.published_epochs
+        config = scaled_epochs(self.registry.method_config(method, place.dataset), share)
         images = self.registry.get("dataset", place.dataset)
         manifest = None if images.reader == "digits" else read_manifest(self.data_root, place.dataset)
         facts = manifest or images
@@ -357,16 +386,15 @@ def set_path(data: dict[str, Any], path: str, value: Any) -> None:
     data[last] = value
 
 
-def scaled_epochs(config: dict[str, Any], protocol: Protocol) -> dict[str, Any]:
-    """A method's options, or a block of the house, with its epochs in proportion to the length of the run.
+def scaled_epochs(config: dict[str, Any], share: float) -> dict[str, Any]:
+    """A method's options, or a block of the house, with its epochs times `share`, the length of the run.
 
     Options whose name ends in `_epochs` or `_epoch` are given for the protocol's published length
     (DAFA's warm-up: 70 of 150); a shorter run scales them like the milestones of the learning rate.
     What a user sets by hand is taken as it is.
     """
-    if protocol.epochs == protocol.published_epochs:
+    if share == 1:
         return config
-    share = protocol.epochs / protocol.published_epochs
 
     def scaled(name: str, value: Any) -> Any:
         if name == "milestones":

@@ -47,6 +47,8 @@ def estimate(cell: Cell, registry: Registry, measured: dict[str, float], *, cuda
     images = registry.get("dataset", cell.dataset)
     train = _size(cell, registry, "train")
     passes = protocol["budget"]["num_steps"] * (1 + BACKWARD) + 1 + UPDATE
+    if "awp" in cell.identity:
+        passes += UPDATE  # the loss and its gradient once more
     cost = registry.get("method", cell.method).cost
     if cell.entry in measured:
         epoch = measured[cell.entry]

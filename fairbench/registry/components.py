@@ -103,6 +103,11 @@ def is_block(path: str) -> bool:
     return path.partition(".")[0] in COMPONENTS
 
 
+def is_off(path: str, value: Any) -> bool:
+    """Whether an override switches a whole block off: `averaging=none`, `awp=0`."""
+    return "." not in path and value in (None, False, "none")
+
+
 def without_blocks(values: Mapping[str, Any]) -> dict[str, Any]:
     """The method's own options among a data set's values."""
     return {key: value for key, value in values.items() if key not in COMPONENTS}
@@ -133,12 +138,14 @@ def resolve_components(
     off = set()
     for path, value in changes.items():
         name, _, option = path.partition(".")
-        if not option and value in (None, False, "none"):
+        if is_off(path, value):
             off.add(name)
-        elif not option and value is True:
-            asked.setdefault(name, {})
-        else:
-            asked.setdefault(name, {})[option or SHORTHAND[name]] = value
+            asked.pop(name, None)
+            continue
+        off.discard(name)
+        chosen = asked.setdefault(name, {})
+        if option or value is not True:
+            chosen[option or SHORTHAND[name]] = value
     found = {}
     for name in COMPONENTS:
         own, block = asked.get(name, {}), dict(blocks.get(name) or {})

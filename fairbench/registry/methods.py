@@ -146,7 +146,8 @@ class MethodResolver:
         if plugin is None:
             return None
         entry = self._in_option_types(declared, entry, plugin).model_copy(update={"target": target})
-        return self._finish(entry if parent is None else inherit(entry, parent), plugin, declared.origin)
+        origin = declared.origin if provider is None else f"{provider.origin}; {declared.origin}"
+        return self._finish(entry if parent is None else inherit(entry, parent), plugin, origin)
 
     def _parent(self, declared: Declared, parent: str) -> MethodEntry | None:
         if not self.declarations.check_name(declared, ("extends",), "method", parent, self.names()):

@@ -5,15 +5,17 @@ source only: nothing of a plugin or of its package is imported here.
 """
 
 import ast
+import functools
 import importlib.util
 import re
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fairbench.core.errors import PluginError
 from fairbench.core.identity import digest_bytes
+from fairbench.registry.needs import read_needs
 from fairbench.registry.options import Option, read_options
 
 CONTRACT = "AdversarialObjective"
@@ -32,6 +34,7 @@ class PluginSource:
     doc: dict[str, str]  # its paragraphs: Idea, Objective, Source, Deviates, Cost
     options: dict[str, Option] | None  # None: Config cannot be read without running it
     fingerprint: str  # changes with the code, not with comments, docstrings or layout
+    needs: dict[str, str] = field(default_factory=dict)  # what it asks of the house, as `Needs(...)` says
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,8 @@ def describe(path: Path, class_name: str | None = None) -> PluginSource:
     summary, doc = _paragraphs(ast.get_docstring(tree) or "")
     try:
         options = _options(classes[class_name], text.split("\n"))
-        return PluginSource(path, class_name, name, tags, summary, doc, options, fingerprint(tree))
+        needs = read_needs(classes[class_name], tree, _house_module)
+        return PluginSource(path, class_name, name, tags, summary, doc, options, fingerprint(tree), needs)
     except RecursionError as error:
         raise PluginError(f"{path.name} holds an expression too deep to read") from error
 
@@ -108,6 +112,15 @@ def _parse(path: Path) -> tuple[str, ast.Module]:
         raise PluginError(f"{path.name}:{error.lineno or 1} is not valid Python: {error.msg}") from error
     except (ValueError, RecursionError, MemoryError) as error:
         raise PluginError(f"{path.name} is not valid Python: {error or type(error).__name__}") from error
+
+
+@functools.cache
+def _house_module(module: str) -> ast.Module | None:
+    """The source of a module of ours, for what a method inherits; None when there is none."""
+    try:
+        return _parse(_locate_module(module))[1]
+    except PluginError:
+        return None
 
 
 def _locate_module(module: str) -> Path:

@@ -267,12 +267,19 @@ def _images(
 
 
 def kept_images(cell: Cell, train: ImageSet, objective: AdversarialObjective) -> torch.Tensor | None:
-    """Which images (N,) are trained on; None when the cell holds none out."""
-    averaging = cell.identity.get("averaging", {})
+    """Which images (N,) are trained on; None when the cell holds none out.
+
+    Raises ContractError when the method needs held-out images and its source does not say so.
+    """
     block = cell.identity.get("hold_out")
-    if block is None and objective.resolved_needs().validation is None and averaging.get("kind") != "fawa":
+    if block is None:
+        if objective.resolved_needs().validation is not None:
+            raise ContractError(
+                f"method {cell.method!r} needs held-out images, but the plan could not read that.",
+                hint='write Needs(validation="start") (or "end") in its class',
+            )
         return None
-    chosen = HoldOut.model_validate(block or {})
+    chosen = HoldOut.model_validate(block)
     return training_mask(
         train.labels,
         train.num_classes,
@@ -291,12 +298,14 @@ def load_start(
     Raises ContractError when the start did not end well.
     """
     beside = prepare_folder(start, folder.parent.parent)
+    path = beside / "checkpoints" / f"epoch-{training_protocol(start).epochs:04d}.safetensors"
+    if finished_record(beside) is not None and not path.exists():  # its weights were cleared away
+        (beside / "record.json").unlink()
     state = run_cell(beside, listener, device.type)
     if state != "done":
         raise ContractError(
             f"its start, {start.method}, ended as {state}.", hint=f"see {beside / 'record.json'}"
         )
-    path = beside / "checkpoints" / f"epoch-{training_protocol(start).epochs:04d}.safetensors"
     weights, _ = read_tensors(path, device)
     load_weights(model, weights, str(path))
 

@@ -1,17 +1,17 @@
 """Averages of the weights over training: EMA, FAWA and SWA behind one small interface."""
 
 from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
 
+import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from fairbench.attacks.pgd import pgd
 from fairbench.data.batch import Batch
 from fairbench.objectives.contract import Context, LossTerms
 from fairbench.objectives.losses import cross_entropy
 from fairbench.registry.components import Averaging
-
-Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 def robust_validation(model: nn.Module, batch: Batch, ctx: Context) -> LossTerms:
@@ -36,19 +36,18 @@ class WeightAverage:
 
     def __init__(self, settings: Averaging, model: nn.Module) -> None:
         self.settings = settings
-        self.averaged = AveragedModel(
-            model, multi_avg_fn=self._mix, use_buffers=settings.batch_norm in (None, "average")
-        )
+        self.averaged = deepcopy(model)
+        self.updates = 0
 
     @property
     def started(self) -> bool:
         """Whether anything has been averaged yet."""
-        return bool(self.averaged.n_averaged)
+        return self.updates > 0
 
     def after_step(self, model: nn.Module, epoch: int) -> None:
-        """EMA's update."""
+        """EMA's update. It never asks the device for a value."""
         if self.settings.kind == "ema" and epoch >= (self.settings.start_epoch or 1):
-            self.averaged.update_parameters(model)
+            self._update(model)
 
     def after_epoch(
         self, model: nn.Module, epoch: int, worst: Callable[[], float]
@@ -57,44 +56,72 @@ class WeightAverage:
 
         `worst` measures the robust accuracy of the worst validation class; it is asked by FAWA only.
         """
-        if self.settings.kind == "ema" or epoch < (self.settings.start_epoch or 1):
-            return {"accepted": self.started}
-        if self.settings.kind == "swa":
-            self.averaged.update_parameters(model)
-            return {"accepted": True}
-        robust = worst()
-        accepted = self.accept(model, robust)
-        return {"accepted": accepted, "worst_validation_accuracy": robust}
-
-    def accept(self, model: nn.Module, worst: float) -> bool:
-        """FAWA's gate: take `model` into the average when its worst class is robust enough."""
-        accepted = worst >= (self.settings.threshold or 0.0)
-        if accepted:
-            self.averaged.update_parameters(model)
-        return accepted
+        found: dict[str, float | bool] = {}
+        if self.settings.kind != "ema" and epoch >= (self.settings.start_epoch or 1):
+            if self.settings.kind == "fawa":
+                found["worst_validation_accuracy"] = worst()
+                found["accepted"] = found["worst_validation_accuracy"] >= (self.settings.threshold or 0.0)
+            if found.get("accepted", True):
+                self._update(model)
+        return {**found, "started": self.started}
 
     def weights(self, clean_batches: Callable[[], Iterable[Tensor]]) -> Mapping[str, Tensor]:
         """The averaged weights; BatchNorm's statistics are recomputed on `clean_batches` where asked for."""
-        module: nn.Module = self.averaged.module
         if self.settings.batch_norm == "recompute":
-            update_bn(clean_batches(), module)
-        return module.state_dict()
+            recompute_batch_norm(self.averaged, clean_batches())
+        return self.averaged.state_dict()
 
     def state_dict(self) -> dict[str, Tensor]:
         """Everything that a resume needs."""
-        return dict(self.averaged.state_dict())
+        return {**self.averaged.state_dict(), "updates": torch.tensor(self.updates)}
 
     def load_state_dict(self, saved: Mapping[str, Tensor]) -> None:
         """Put back what `state_dict` gave."""
-        self.averaged.load_state_dict(saved)
+        weights = dict(saved)
+        self.updates = int(weights.pop("updates"))
+        self.averaged.load_state_dict(weights)
 
-    def _mix(self, average: Tensors, current: Tensors, _: Tensor | int) -> None:
-        """average <- decay * average + (1 - decay) * current, with the decay of this update."""
-        t = int(self.averaged.n_averaged)  # updates so far, a counter on the CPU: the device is not asked
-        if self.settings.kind == "swa":
-            decay = t / (t + 1)
+    @torch.no_grad()
+    def _update(self, model: nn.Module) -> None:
+        if self.updates == 0:
+            self.averaged.load_state_dict(model.state_dict())
         else:
-            decay = self.settings.decay or 0.0
-            if self.settings.warmup:
-                decay = min(decay, (1 + t) / (10 + t))
-        get_ema_multi_avg_fn(decay)(average, current, t)
+            pairs = list(zip(self.averaged.parameters(), model.parameters(), strict=True))
+            buffers = list(zip(self.averaged.buffers(), model.buffers(), strict=True))
+            if self.settings.batch_norm in (None, "average"):
+                pairs += buffers
+            else:
+                for mine, current in buffers:
+                    mine.copy_(current)
+            mix = get_ema_multi_avg_fn(self._decay())
+            for dtype in {mine.dtype for mine, _ in pairs}:
+                alike = [pair for pair in pairs if pair[0].dtype == dtype]
+                mix([mine for mine, _ in alike], [current for _, current in alike], self.updates)
+        self.updates += 1
+
+    def _decay(self) -> float:
+        """The share that the average keeps in this update."""
+        t = self.updates
+        if self.settings.kind == "swa":
+            return t / (t + 1)
+        decay = self.settings.decay or 0.0
+        return min(decay, (1 + t) / (10 + t)) if self.settings.warmup else decay
+
+
+@torch.no_grad()
+def recompute_batch_norm(model: nn.Module, batches: Iterable[Tensor]) -> None:
+    """BatchNorm's running statistics as means over `batches`, each image counted once."""
+    layers = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    momenta, training = [layer.momentum for layer in layers], model.training
+    for layer in layers:
+        layer.reset_running_stats()
+    model.train()
+    seen = 0
+    for x in batches:
+        seen += len(x)
+        for layer in layers:
+            layer.momentum = len(x) / seen
+        model(x)
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
+    model.train(training)

@@ -43,7 +43,9 @@ def training_step(
             if batch_norm == "eval":
                 check_untouched(objective, model, before)
     model.train()
-    direction = {} if awp is None else ascent_direction(model, objective, batch, adversary, ctx, awp.inner)
+    direction, unperturbed = {}, None
+    if awp is not None:
+        direction, unperturbed = ascent_direction(model, objective, batch, adversary, ctx, awp.inner)
     with perturbed(model, direction, 0.0 if awp is None else awp.gamma):
         terms = objective.loss(model, batch, adversary, ctx)
         if check:
@@ -56,7 +58,8 @@ def training_step(
     if needs.clean_forward_after_step:
         with torch.no_grad():
             model(batch.x)
-    totals.add(batch, terms, reduced, loss, worst_excess(batch, adversary, ctx.budget))
+    # Class statistics are those of the weights that are trained, not of perturbed ones.
+    totals.add(batch, unperturbed or terms, reduced, loss, worst_excess(batch, adversary, ctx.budget))
     objective.on_step_end(batch, terms, ctx)
     return loss.detach()
 

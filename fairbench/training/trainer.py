@@ -108,11 +108,22 @@ class Trainer:
         """What the method warned of in any epoch, each once; and an average that holds nothing."""
         rows = read_epochs(self.folder)
         found = list(dict.fromkeys(text for row in rows for text in row["warnings"]))
-        if self.averaging is not None and not any(row["average"]["accepted"] for row in rows):
-            threshold = self.averaging.threshold
-            why = "" if threshold is None else f": no worst validation class reached {threshold:g}"
-            found.append(f"{self.averaging.kind} never started{why}; the trained weights were evaluated")
-        return found
+        return found + ([] if self.averaging is None else self._without_average(rows))
+
+    def _without_average(self, rows: list[dict[str, Any]]) -> list[str]:
+        """A warning when epochs are evaluated before their average began."""
+        assert self.averaging is not None
+        kind, start = self.averaging.kind, self.averaging.start_epoch or 1
+        evaluated = rows[-self.protocol.selection.last :]
+        plain = [row["epoch"] for row in evaluated if not row["average"]["started"]]
+        if not plain:
+            return []
+        if start > plain[-1]:
+            why = f"{kind} was to start in epoch {start}"
+        else:
+            why = f"no worst validation class had reached {kind}'s threshold {self.averaging.threshold:g}"
+        epochs = f"epoch {plain[0]}" if len(plain) == 1 else f"epochs {plain[0]}-{plain[-1]}"
+        return [f"evaluated without an average in {epochs}: {why}"]
 
     def weights_path(self, epoch: int, *, raw: bool = False) -> Path:
         """The weights to evaluate of an epoch; with `raw` the trained ones behind an average."""

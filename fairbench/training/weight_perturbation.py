@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from fairbench.data.batch import Batch
-from fairbench.objectives.contract import AdversarialObjective, Adversary, Context
+from fairbench.objectives.contract import AdversarialObjective, Adversary, Context, LossTerms
 
 TINY = 1e-20  # keeps a layer without gradient where it is (official program csdongxian/AWP)
 
@@ -19,11 +19,12 @@ def ascent_direction(
     adversary: Adversary,
     ctx: Context,
     inner: str,
-) -> dict[str, Tensor]:
+) -> tuple[dict[str, Tensor], LossTerms]:
     """For each weight of more than one dimension the direction that raises the loss, as long as the weight.
 
     `inner` "base" raises the loss without class weights and regularisers, as the official programs do, "full"
-    all of it. Buffers (BatchNorm's statistics) come back as they were.
+    all of it. Buffers (BatchNorm's statistics) come back as they were. Also the loss terms at the weights as
+    they are.
     """
     buffers = [buffer.clone() for buffer in model.buffers()]
     terms = objective.loss(model, batch, adversary, ctx)
@@ -33,11 +34,12 @@ def ascent_direction(
     with torch.no_grad():
         for buffer, before in zip(model.buffers(), buffers, strict=True):
             buffer.copy_(before)
-        return {
+        direction = {
             name: weight.norm() / (gradient.norm() + TINY) * gradient
             for (name, weight), gradient in zip(weights.items(), gradients, strict=True)
             if gradient is not None
         }
+    return direction, terms
 
 
 @contextmanager

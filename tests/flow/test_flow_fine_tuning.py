@@ -49,6 +49,21 @@ def test_a_cell_whose_start_is_missing_trains_it(bench):
     assert before == after
 
 
+def test_a_start_whose_weights_were_cleared_away_is_trained_again(bench):
+    bench.run("--methods", "frl")
+    for weights in (bench.results / "runs").glob("trades.*/checkpoints/*"):
+        weights.unlink()
+    bench.run("--methods", "frl-rw")
+    assert bench.states("--methods", "frl-rw")["frl-rw.0"] == "done"
+
+
+def test_a_start_that_nobody_asked_for_is_no_row(bench):
+    change = ("--set", "methods.frl.fine_tune.start=pgd-at", "--set", "methods.frl.fine_tune.hold_out=false")
+    bench.run("--methods", "frl", *change)
+    table, _ = bench.call("table", "--results", str(bench.results))
+    assert not [line for line in table.splitlines() if line.startswith("pgd-at")]
+
+
 def test_additions_of_the_house_are_switched_on_from_the_command_line_for_every_method(bench):
     out, _ = bench.run("--methods", "dafa", "--averaging", "ema", "--awp", "0.01")
     assert "dafa (averaging=ema, awp=0.01)" in out

@@ -3,11 +3,13 @@
 from dataclasses import replace
 from pathlib import Path
 
+import fairbench_methods.wat
 import pytest
 
 from fairbench.core.errors import ConfigError, UnknownNameError
 from fairbench.core.files import write_json
 from fairbench.plan.cells import read_cell, resolve, training_protocol
+from fairbench.plan.cost import estimate
 from fairbench.plan.selection import Selection, parse_overrides
 from fairbench.registry import load_registry
 
@@ -120,6 +122,68 @@ def test_a_start_on_all_images_is_the_baseline_itself_and_comes_before(plan):
     assert [cell.method for cell in cells] == ["trades", "frl"]
     assert cells[1].start.id == cells[0].id
     assert not cells[0].preparation
+
+
+def test_a_start_that_is_no_row_of_the_plan_is_a_preparation_even_on_all_images(plan):
+    options = ("methods.frl.fine_tune.hold_out=false", "methods.frl.fine_tune.start=pgd-at")
+    cells = plan(*options, methods=("frl", "trades"), seeds=(0,))
+    assert [(cell.method, cell.preparation) for cell in cells] == [
+        ("pgd-at", True),
+        ("frl", False),
+        ("trades", False),
+    ]
+    official = plan(options[0], methods=("frl", "trades"), seeds=(0,), protocol="official")
+    assert [cell.preparation for cell in official] == [True, False, False]
+
+
+def test_a_method_that_holds_nothing_out_starts_from_the_baseline_itself(plan):
+    cells = plan("methods.trix.fine_tune=trades", methods=("trix", "trades"), seeds=(0,))
+    assert [cell.method for cell in cells] == ["trades", "trix"]
+    assert cells[1].start.id == cells[0].id
+
+
+@pytest.mark.parametrize(("method", "options"), [("wat", ()), ("trades", ("methods.trades.averaging=fawa",))])
+def test_images_are_held_out_where_they_are_measured_and_the_identity_says_so(plan, method, options):
+    chosen = {"methods": (method,), "seeds": (0,)}
+    assert only(plan(*options, **chosen), method).identity["hold_out"]["share"] == 0.06
+    with pytest.raises(ConfigError, match="measures held-out images"):
+        plan(*options, f"methods.{method}.hold_out=none", **chosen)
+
+
+def test_a_plugin_that_needs_validation_holds_out_without_a_registry_entry(tmp_path):
+    text = Path(fairbench_methods.wat.__file__).read_text().replace('@method("wat"', '@method("mine"')
+    (tmp_path / "mine.py").write_text(text)
+    registry = load_registry([tmp_path / "mine.py"])
+    cells, _ = resolve(Selection(methods=("mine",), seeds=(0,)), registry, Path("nowhere"))
+    assert only(cells, "mine").identity["hold_out"]["share"] == 0.06
+
+
+@pytest.mark.parametrize("kind", ["fawa", "swa"])
+def test_an_average_begins_in_proportion_to_the_fine_tuning(plan, kind):
+    cell = only(
+        plan(f"methods.frl.averaging={kind}", methods=("frl",), seeds=(0,), protocol="trix-150"), "frl"
+    )
+    assert cell.identity["averaging"]["start_epoch"] in (14, 16)
+    assert cell.identity["fine_tune"]["epochs"] == 40
+
+
+@pytest.mark.parametrize("change", ["awp=0", "averaging=none", "hold_out=none"])
+def test_switching_off_what_was_not_on_is_the_plain_cell_with_the_plain_label(plan, change):
+    (plain,), (cell,) = plan(**ONE), plan(f"methods.trades.{change}", **ONE)
+    assert (cell.id, cell.overrides) == (plain.id, plain.overrides)
+
+
+def test_the_last_word_on_a_block_counts(plan):
+    chosen = {"methods": ("cfa",), "seeds": (0,)}
+    off, option = "methods.cfa.averaging=none", "methods.cfa.averaging.decay=0.5"
+    assert only(plan(off, option, **chosen), "cfa").identity["averaging"]["decay"] == 0.5
+    assert "averaging" not in only(plan(option, off, **chosen), "cfa").identity
+
+
+def test_weight_perturbation_has_its_price(plan, registry):
+    (plain,), (dearer,) = plan(**ONE), plan("methods.trades.awp=0.005", **ONE)
+    seconds = [estimate(cell, registry, {}, cuda=False).seconds for cell in (plain, dearer)]
+    assert seconds[1] > 1.1 * seconds[0]
 
 
 def test_cells_that_differ_only_in_seed_share_their_entry_even_with_a_start(plan):

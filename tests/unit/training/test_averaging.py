@@ -6,7 +6,7 @@ import toys
 from toys import assert_same, copied
 
 from fairbench.registry.components import Averaging
-from fairbench.training.averaging import WeightAverage
+from fairbench.training.averaging import WeightAverage, recompute_batch_norm
 
 
 def models(count):
@@ -40,10 +40,11 @@ def assert_near(found, expected):
 def test_the_first_accepted_epoch_is_a_copy_the_second_a_mixture_and_a_rejected_one_changes_nothing():
     a, b, c = models(3)
     average = WeightAverage(Averaging(kind="fawa", decay=0.85, threshold=0.2, start_epoch=2), a)
-    assert average.after_epoch(c, 1, lambda: 1.0) == {"accepted": False}  # before its start
+    assert average.after_epoch(c, 1, pytest.fail) == {"started": False}  # before its start
     assert not average.after_epoch(c, 2, lambda: 0.19)["accepted"]
     assert not average.started
-    assert average.after_epoch(a, 3, lambda: 0.2) == {"accepted": True, "worst_validation_accuracy": 0.2}
+    accepted = {"accepted": True, "worst_validation_accuracy": 0.2, "started": True}
+    assert average.after_epoch(a, 3, lambda: 0.2) == accepted
     assert_same(averaged(average), a.state_dict())
     average.after_epoch(b, 4, lambda: 0.3)
     expected = mixed(a.state_dict(), b.state_dict(), 0.85)
@@ -77,7 +78,7 @@ def test_ema_follows_its_formula_after_every_step(warmup):
         if t:
             expected = mixed(expected, model.state_dict(), min(0.9, (1 + t) / (10 + t)) if warmup else 0.9)
     assert_near(averaged(average), expected)
-    assert average.after_epoch(given[0], 1, pytest.fail) == {"accepted": True}  # no validation for it
+    assert average.after_epoch(given[0], 1, pytest.fail) == {"started": True}  # no validation for it
 
 
 def test_ema_waits_for_its_first_epoch():
@@ -89,25 +90,38 @@ def test_ema_waits_for_its_first_epoch():
     assert average.started
 
 
-def test_swa_is_the_plain_mean_with_statistics_of_one_pass_over_clean_images():
+def test_swa_is_the_plain_mean():
     given = models(3)
     average = WeightAverage(Averaging(kind="swa", start_epoch=1), given[0])
     for epoch, model in enumerate(given, 1):
         average.after_epoch(model, epoch, pytest.fail)
-    clean = [toys.batch(seed=seed).x.double() for seed in (5, 6)]
-    found = copied(average.weights(lambda: clean))
+    found = averaged(average)
     for name, _ in given[0].named_parameters():
         mean = torch.stack([model.state_dict()[name] for model in given]).mean(0)
         torch.testing.assert_close(found[name], mean, rtol=1e-12, atol=1e-14)
+
+
+def test_recomputed_statistics_count_every_image_once_whatever_its_batch():
+    (model,) = models(1)
+    before = model.bn1.momentum
+    x = toys.batch(20).x.double()
+    recompute_batch_norm(model, [x[:13], x[13:18], x[18:]])
+    features = model.conv1(x).detach()
+    torch.testing.assert_close(model.bn1.running_mean, features.mean((0, 2, 3)))
+    assert model.bn1.momentum == before
+    assert model.training
+
+
+def test_swa_recomputes_its_statistics_before_it_is_evaluated():
+    given = models(2)
+    average = WeightAverage(Averaging(kind="swa", start_epoch=1), given[0])
+    for epoch, model in enumerate(given, 1):
+        average.after_epoch(model, epoch, pytest.fail)
+    x = toys.batch(20).x.double()
+    found = copied(average.weights(lambda: [x]))
     model = toys.network().double()
     model.load_state_dict(found)
-    model.bn1.momentum = None  # cumulative
-    model.bn1.reset_running_stats()
-    model.train()
-    for x in clean:
-        model(x)
-    torch.testing.assert_close(found["bn1.running_mean"], model.bn1.running_mean)
-    torch.testing.assert_close(found["bn1.running_var"], model.bn1.running_var)
+    torch.testing.assert_close(found["bn1.running_mean"], model.conv1(x).detach().mean((0, 2, 3)))
 
 
 def test_copied_statistics_are_those_of_the_last_model():

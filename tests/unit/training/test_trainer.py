@@ -287,7 +287,7 @@ def test_averaging_changes_what_is_evaluated_and_not_the_training(tmp_path, kind
     raw = read_tensors(tmp_path / "averaged" / "checkpoints" / "epoch-0004.raw.safetensors")[0]
     toys.assert_same(raw, weights(tmp_path / "plain"))
     assert not torch.equal(weights(tmp_path / "averaged")["fc.weight"], raw["fc.weight"])
-    assert rows(tmp_path / "averaged")[-1]["average"]["accepted"]
+    assert rows(tmp_path / "averaged")[-1]["average"]["started"]
     assert found.warnings() == []
 
 
@@ -295,9 +295,14 @@ def test_a_threshold_that_no_epoch_reaches_evaluates_the_trained_weights_and_say
     house = {"averaging": Averaging(kind="fawa", threshold=1.01, start_epoch=1)}
     found = finished(tmp_path, house=house)
     toys.assert_same(weights(tmp_path), found.model.state_dict())
-    assert found.warnings() == [
-        "fawa never started: no worst validation class reached 1.01; the trained weights were evaluated"
-    ]
+    (warning,) = found.warnings()
+    assert warning.startswith("evaluated without an average in epochs 3-4: no worst validation class")
+    assert "fawa's threshold 1.01" in warning
+
+
+def test_an_average_that_starts_late_says_which_epochs_lack_it(tmp_path):
+    found = finished(tmp_path, house={"averaging": Averaging(kind="swa", start_epoch=4)})
+    assert found.warnings() == ["evaluated without an average in epoch 3: swa was to start in epoch 4"]
 
 
 # What is written

@@ -6,8 +6,11 @@ import toys
 from toys import assert_same, batch, context, copied, network, objective
 
 from fairbench.attacks.frozen import frozen
+from fairbench.core.errors import ContractError
 from fairbench.objectives.contract import LossTerms
-from fairbench.registry.components import WeightPerturbation
+from fairbench.registry.components import Averaging, WeightPerturbation
+from fairbench.testing.device_laws import Operations
+from fairbench.training.averaging import WeightAverage
 from fairbench.training.step import training_step
 from fairbench.training.weight_perturbation import ascent_direction, perturbed
 
@@ -57,7 +60,7 @@ def prepared(name="trades"):
 def test_directions_have_the_norm_of_their_layer_leave_vectors_out_and_raise_the_loss():
     method, model, given, x_adv = prepared()
     before = copied(model.state_dict())
-    direction = ascent_direction(model, method, given, x_adv, context(), "base")
+    direction, _ = ascent_direction(model, method, given, x_adv, context(), "base")
     assert_same(before, copied(model.state_dict()))  # statistics included
     assert set(direction) == {"conv1.weight", "conv2.weight", "fc.weight"}
     for name, value in direction.items():
@@ -82,12 +85,45 @@ def test_the_base_loss_leaves_class_weights_and_regularisers_out():
 def test_the_inner_loss_is_a_choice():
     method, model, given, x_adv = prepared("dafa")
     toys.weigh(method, 0.1, 3.0, 0.5, 1.0)
-    base, full = (ascent_direction(model, method, given, x_adv, context(), kind) for kind in ("base", "full"))
+    base, full = (
+        ascent_direction(model, method, given, x_adv, context(), kind)[0] for kind in ("base", "full")
+    )
     assert not torch.equal(base["fc.weight"], full["fc.weight"])
 
 
 def test_a_weight_without_gradient_stays_where_it_is():
     method, model, given, x_adv = prepared()
     model.unused = torch.nn.Linear(3, 3).double()
-    direction = ascent_direction(model, method, given, x_adv, context(), "base")
+    direction, _ = ascent_direction(model, method, given, x_adv, context(), "base")
     assert "unused.weight" not in direction
+
+
+def test_class_statistics_are_those_of_the_weights_as_they_are():
+    method, found = objective("dafa"), []
+    for awp in (None, settings(0.5)):
+        model, seen = network(), toys.totals(method)
+        training_step(model, method, toys.sgd(model), batch(), context(), seen, awp=awp)
+        found.append(seen.stats())
+    assert torch.equal(found[0].robust_probability, found[1].robust_probability)
+
+
+def test_a_loss_without_per_sample_terms_has_no_base():
+    with pytest.raises(ContractError, match="no per-sample term"):
+        LossTerms(total=torch.tensor(1.0)).base()
+
+
+@pytest.mark.parametrize("kind", ["ema", "awp"])
+def test_neither_averages_nor_perturbed_steps_wait_for_the_device(kind):
+    method, model = objective("trades"), network()
+    average, optimizer = WeightAverage(Averaging(kind="ema"), model), toys.sgd(model)
+
+    def one_more(number):
+        awp = settings() if kind == "awp" else None
+        training_step(model, method, optimizer, batch(), context(1, number), toys.totals(method), awp=awp)
+        if kind == "ema":
+            average.after_step(model, 1)
+
+    one_more(0)  # gradients, momentum and the average exist from here on
+    with Operations() as seen:
+        one_more(1)
+    assert seen.waiting == []
