@@ -1,4 +1,4 @@
-"""The fixture `case`: the golden file that a test's `golden` mark names."""
+"""The fixture `case`: the golden file that a test's `golden` decorator names."""
 
 import pytest
 from golden_case import Case
@@ -8,6 +8,7 @@ from golden_case import Case
 def case(request, record_property):
     case = Case(request.param)
     yield case
-    for what, difference in case.largest.items():
-        record_property(f"{case.name} {what}", f"{difference:.1e}")
-    print(f"PARITY {case.name} {case.largest}")
+    for kind, difference in case.largest.items():
+        record_property(f"{case.name} {kind}", f"{difference:.1e}")
+    if case.largest:
+        print(f"PARITY {case.name} {case.largest}")

@@ -4,7 +4,9 @@ The arrays come from running the official implementations on a CPU in double pre
 numbers are kept (which program and commit: docs/fidelity.md).
 """
 
+import functools
 import json
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,31 @@ from fairbench.training.validation import measure
 
 FOLDER = Path(__file__).parent / "golden"
 CPU = torch.device("cpu")
+CFA_INPUT = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2471, 0.2435, 0.2616)}
+
+# The only outputs of the programs that no test compares: {file: {pattern below f64/: why}}.
+AGAINST_THE_TARGET = "the program's log against the drawn target; the method uses none of it"
+EXEMPT = {
+    "bat": {"firstadv_shuffle": "a recorded draw, not a result"},
+    "cfa_fawa": {"fawa/fawa_0/*": "the program's random initial weights; the house has no average yet"},
+    "fairtat": {"epoch_result/*_target": AGAINST_THE_TARGET, "epoch_result/flip_score": AGAINST_THE_TARGET},
+    "fairtat_epoch0": {
+        "epoch_result/*_target": AGAINST_THE_TARGET,
+        "epoch_result/flip_score": AGAINST_THE_TARGET,
+    },
+    "fairtat_state": {
+        "log?/result/*_target": AGAINST_THE_TARGET,
+        "log?/result/flip_score": AGAINST_THE_TARGET,
+        "log?/class_eps/T-*": "radii from statistics against the target: not offered",
+        "log?/class_eps/*+*": "radii from several statistics at once: not offered",
+        "select/*/y": "input of the selection",
+        "select/*/first_draw": "input of the selection",
+        "select/*/redraws": "input of the selection",
+        "select/*/redraws_unused": "the house draws for all samples at once, not one by one",
+    },
+}
+
+CLAIMED = []  # (file, patterns) of every test, for test_golden_coverage
 
 
 class Network(nn.Module):
@@ -46,10 +73,15 @@ class Network(nn.Module):
 
 
 class Recorded:
-    """Draws that were recorded while the official program ran, in place of a generator."""
+    """Draws that were recorded while the official program ran, in place of a generator.
 
-    def __init__(self, normal=None, uniform=None, other=None):
-        self.values = {"normal": normal, "uniform": uniform, "other": other}  # other: a target per sample
+    `integers`: random classes in the program's order, one for each sample, then one for each sample
+    that still has its own label, until none has.
+    """
+
+    def __init__(self, normal=None, uniform=None, integers=()):
+        self.values = {"normal": normal, "uniform": uniform}
+        self.integers = integers
 
     def normal(self, like):
         return self.values["normal"].to(like)
@@ -58,10 +90,11 @@ class Recorded:
         return self.values["uniform"].to(like)
 
     def other_class(self, label, num_classes):
-        return self.values["other"]
-
-    def choice(self, weight):
-        return self.values["other"]
+        first, *again = self.integers
+        self.target = first.clone()
+        for drawn in again:
+            self.target[self.target == label] = drawn
+        return self.target
 
 
 class Case:
@@ -77,10 +110,10 @@ class Case:
             self.x = torch.cat([self.images(key) for key in (["x"] if step else self.keys("given/val_x_"))])
             self.y = torch.cat([self.tensor(key) for key in (["y"] if step else self.keys("given/val_y_"))])
             self.num_classes = len(self.arrays["state/fc.bias"])
-        self.largest = {}
+        self.largest, self.compared = {}, set()
 
     def keys(self, start):
-        return sorted(key for key in self.arrays if key.startswith(start))
+        return [key for key in self.arrays if key.startswith(start)]
 
     def images(self, key):
         # 1/255 in single precision, as the programs saw the images
@@ -124,27 +157,60 @@ class Case:
             log=logged.__setitem__,
         )
 
-    def close(self, what, value, key, rtol=1e-9, atol=1e-11):
-        """Assert that `value` is the golden array `key`, and remember the difference."""
-        golden = self.tensor(key)
-        value = torch.as_tensor(value).detach()
-        difference = float((value.double() - golden.double()).abs().max()) if golden.numel() else 0.0
-        self.largest[what] = max(difference, self.largest.get(what, 0.0))
+    def close(self, kind, value, key, rtol=1e-9, atol=1e-11, through=lambda golden: golden):
+        """Assert that `value` is what `through` makes of the golden array `key`; remember the difference."""
+        golden, value = through(self.tensor(key)).double(), torch.as_tensor(value).detach().double()
+        assert value.shape == golden.shape, f"{self.name}: {key} has shape {tuple(golden.shape)}"
+        difference = float((value - golden).abs().max()) if golden.numel() else 0.0
+        self.largest[kind] = max(difference, self.largest.get(kind, 0.0))
+        self.compared.add(key)
         torch.testing.assert_close(
-            value.to(golden.dtype), golden, rtol=rtol, atol=atol, msg=f"{self.name}: {key}"
+            value, golden, rtol=rtol, atol=atol, msg=lambda found: f"{self.name}: {key}\n{found}"
         )
 
-    def close_step(self, model, x_adv):
-        """Compare the attack, all gradients and all BatchNorm buffers of one step."""
-        self.close("x_adv", x_adv, "f64/x_adv", rtol=0, atol=1e-9)
-        self.close_update(model)
+    def same(self, value, key, through=lambda golden: golden):
+        """Assert that counts, classes or a mask are exactly the golden array `key`."""
+        self.close("exact", value, key, rtol=0, atol=0, through=through)
 
-    def close_update(self, model):
-        """Compare all gradients and all BatchNorm buffers of one step."""
+    def close_attack(self, x_adv, key="f64/x_adv", **through):
+        """Compare adversarial images."""
+        self.close("attack", x_adv, key, rtol=0, atol=1e-9, **through)
+
+    def close_parameters(self, model, where, kind="parameters"):
+        """Compare all parameters, or all gradients, with the arrays of the folder `where`."""
         for name, parameter in model.named_parameters():
-            self.close("gradients", parameter.grad, f"f64/grad/{name}", rtol=1e-7, atol=1e-10)
-        for name, buffer in model.named_buffers():
-            self.close("BatchNorm", buffer, f"f64/bn_after_loss/{name}")
+            value = parameter.grad if kind == "gradients" else parameter
+            self.close(kind, value, f"f64/{where}/{name}", rtol=1e-7, atol=1e-10)
+
+    def close_buffers(self, buffers, where):
+        """Compare all BatchNorm buffers with the arrays of the folder `where`."""
+        for name, buffer in buffers.items():
+            self.close("BatchNorm", buffer, f"f64/{where}/{name}")
+
+    def close_update(self, model, seen):
+        """Compare all gradients of a step, the BatchNorm buffers at that time and all train-mode outputs."""
+        self.close("losses", seen["loss"], "f64/loss_total")
+        self.close_parameters(model, "grad", "gradients")
+        self.close_buffers(seen["buffers"], "bn_after_loss")
+        for key, output in zip(self.keys("f64/logits_train_"), seen["outputs"], strict=True):
+            self.close("logits", output, key)
+
+    def close_step(self, model, seen):
+        """Compare the attack and the update of one step."""
+        self.close_attack(seen["x_adv"])
+        self.close_update(model, seen)
+
+    def assert_compared(self, patterns):
+        """Assert that every output matching one of `patterns` was compared, unless it is in EXEMPT."""
+        exempt = matching(self.keys("f64/"), EXEMPT.get(self.name, ()))
+        missing = matching(self.keys("f64/"), patterns) - exempt - self.compared
+        assert not missing, f"{self.name}: not compared: {sorted(missing)}"
+        assert not exempt & self.compared, f"{self.name}: compared, though exempt: {exempt & self.compared}"
+
+
+def matching(keys, patterns):
+    """Those of `keys` that match one of `patterns`, which leave out the f64/."""
+    return {key for key in keys if any(fnmatchcase(key, f"f64/{pattern}") for pattern in patterns)}
 
 
 def validated(case, objective, model, draws, budget=None):
@@ -167,25 +233,42 @@ def validated(case, objective, model, draws, budget=None):
     return stats, attacked
 
 
-def one_step(case, objective, model, ctx, lr=0.0, weight_decay=0.0):
-    """Run the house's training step and hand back what it saw: adversary, terms, statistics."""
-    seen = {}
-    perturb, loss = objective.perturb, objective.loss
+def watch(model, objective):
+    """A list that gets, for each step, what it computes: adversary, terms, buffers and train-mode outputs.
+
+    Outputs and buffers are those of the last `loss` of the step, at the time of backward, and the
+    outputs after it; the attack's own are left out.
+    """
+    steps, perturb, loss = [], objective.perturb, objective.loss
 
     def watched_perturb(model, batch, ctx):
-        seen["x_adv"] = perturb(model, batch, ctx)
-        return seen["x_adv"]
+        steps.append({})
+        steps[-1]["x_adv"] = perturb(model, batch, ctx)
+        return steps[-1]["x_adv"]
 
     def watched_loss(model, batch, x_adv, ctx):
-        seen["terms"] = loss(model, batch, x_adv, ctx)
-        return seen["terms"]
+        steps[-1]["outputs"] = []
+        steps[-1]["terms"] = loss(model, batch, x_adv, ctx)
+        steps[-1]["buffers"] = {name: buffer.clone() for name, buffer in model.named_buffers()}
+        return steps[-1]["terms"]
+
+    def watched_forward(module, inputs, output):
+        if module.training and steps and "outputs" in steps[-1]:
+            steps[-1]["outputs"].append(output.detach())
 
     objective.perturb, objective.loss = watched_perturb, watched_loss
+    model.register_forward_hook(watched_forward)
+    return steps
+
+
+def one_step(case, objective, model, ctx, lr=0.0, weight_decay=0.0, awp=None):
+    """Run the house's training step and hand back what it saw, with the loss and the statistics."""
+    steps = watch(model, objective)
     optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, weight_decay=weight_decay)
     totals = EpochTotals(case.num_classes, objective.resolved_needs().epoch_stats, CPU)
-    seen["loss"] = training_step(model, objective, optimizer, case.batch(), ctx, totals, check=True)
-    seen["stats"] = totals.stats()
-    return seen
+    loss = training_step(model, objective, optimizer, case.batch(), ctx, totals, check=True, awp=awp)
+    (seen,) = steps
+    return {**seen, "loss": loss, "stats": totals.stats()}
 
 
 def given_weights(case):
@@ -193,12 +276,23 @@ def given_weights(case):
     similarity = classes.class_means(
         case.tensor("given/memory_probs"), case.tensor("given/memory_labels").long(), case.num_classes
     )
-    case.close("class weights", similarity, "f64/class_similarity")
-    weight = classes.distance_aware_weights(similarity, case.hyper["lambda"])
-    case.close("class weights", weight, "f64/class_weights_given")
-    return weight
+    case.close("class values", similarity, "f64/class_similarity")
+    return classes.distance_aware_weights(similarity, case.hyper["lambda"])
 
 
-def golden(*names):
-    """Run a test once for each of these golden files, as its argument `case`."""
-    return pytest.mark.parametrize("case", names, indirect=True)
+def golden(*names, covers=("*",)):
+    """Run a test once for each of these golden files, as its argument `case`.
+
+    The test has to compare every output of the file that matches one of the patterns in `covers`.
+    """
+
+    def marked(test):
+        @functools.wraps(test)
+        def complete(*, case, **others):
+            test(case=case, **others)
+            case.assert_compared(covers)
+
+        CLAIMED.extend((name, covers) for name in names)
+        return pytest.mark.parametrize("case", names, indirect=True)(complete)
+
+    return marked

@@ -8,11 +8,12 @@ import fairbench_methods.targeted_trades
 import fairbench_methods.trades
 import fairbench_methods.trix
 import torch
-from golden_case import CPU, Recorded, given_weights, golden, one_step
+from golden_case import CFA_INPUT, CPU, Recorded, given_weights, golden, one_step, watch
+from torch.overrides import TorchFunctionMode
 
-from fairbench.api import classes
+from fairbench.api import classes, losses
 from fairbench.attacks.frozen import frozen
-from fairbench.evaluation.evaluate import pgd_outcomes
+from fairbench.evaluation.evaluate import pgd_outcomes, predict
 from fairbench.registry.schema import PgdAttack
 from fairbench.training.statistics import EpochTotals
 from fairbench.training.step import training_step
@@ -23,41 +24,44 @@ TargetedTrades = fairbench_methods.targeted_trades.TargetedTrades
 Dafa = fairbench_methods.dafa.Dafa
 Trix = fairbench_methods.trix.Trix
 
-CIFAR = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2471, 0.2435, 0.2616)}
-
 
 @golden("pgd_at")
 def test_pgd_at_equals_the_gairat_program_before_its_reweighting(case):
     model, objective = case.network(), case.objective(PgdAt)
     draws = Recorded(uniform=case.tensor("draw/00_rand"))
     seen = one_step(case, objective, model, case.context(draws), lr=0.1, weight_decay=2e-4)
-    case.close("losses", seen["loss"], "f64/loss_total")
-    case.close_step(model, seen["x_adv"])
-    for name, parameter in model.named_parameters():
-        case.close("parameters", parameter, f"f64/param_after_step/{name}", rtol=1e-7, atol=1e-10)
+    case.close_step(model, seen)
+    case.close_parameters(model, "param_after_step")
 
 
-@golden("cfa_pgd")
+@golden("cfa_pgd", covers=("x_adv", "loss_total", "logits_train_adv", "grad/*", "bn_after_loss/*", "param_*"))
 def test_pgd_at_with_train_mode_attack_equals_the_cfa_program(case):
-    model, objective = case.network(**CIFAR), case.objective(PgdAt, attack_bn="train")
+    """But for the forward after the step, for its log: see CFA."""
+    model, objective = case.network(**CFA_INPUT), case.objective(PgdAt, attack_bn="train")
     draws = Recorded(uniform=case.tensor("draw/00_rand"))
     ctx = case.context(draws, budget=case.budget(1 / 255))
     seen = one_step(case, objective, model, ctx, lr=0.1, weight_decay=5e-4)
     case.close("losses", seen["loss"], "f64/loss_total")
-    case.close_step(model, seen["x_adv"])
-    for name, parameter in model.named_parameters():
-        case.close("parameters", parameter, f"f64/param_after_step/{name}", rtol=1e-7, atol=1e-10)
+    case.close_attack(seen["x_adv"])
+    (output,) = seen["outputs"]
+    case.close("logits", output, "f64/logits_train_adv")
+    case.close_parameters(model, "grad", "gradients")
+    case.close_buffers(seen["buffers"], "bn_after_loss")
+    case.close_parameters(model, "param_after_step")
 
 
 @golden("trades")
 def test_trades_equals_the_official_program(case):
     model, objective = case.network(), case.objective(Trades, bn_order="clean-adv-clean")
     seen = one_step(case, objective, model, case.context(Recorded(normal=case.tensor("draw/00_randn"))))
+    close_terms(case, seen)
+    case.close_step(model, seen)
+
+
+def close_terms(case, seen):
     reduced = seen["terms"].reduced()
-    case.close("losses", seen["loss"], "f64/loss_total")
     case.close("losses", reduced["clean"], "f64/loss_natural")
     case.close("losses", reduced["robust"] / case.hyper["beta"], "f64/loss_robust")
-    case.close_step(model, seen["x_adv"])
 
 
 @golden("dafa")
@@ -65,8 +69,9 @@ def test_dafa_equals_the_official_program(case):
     model, objective = case.network(), case.objective(Dafa)
     objective.state.weight = given_weights(case)
     seen = one_step(case, objective, model, case.context(Recorded(normal=case.tensor("draw/00_randn"))))
-    close_weighted(case, seen, objective)
-    case.close_step(model, seen["x_adv"])
+    close_terms(case, seen)
+    close_class_weighting(case, seen, objective)
+    case.close_step(model, seen)
 
 
 @golden("dafa_pgd", "dafa_pgd_ones")
@@ -75,19 +80,65 @@ def test_dafa_on_pgd_at_with_the_double_step_equals_the_official_program(case):
     if "lambda" in case.hyper:
         objective.state.weight = given_weights(case)
     seen = one_step(case, objective, model, case.context(Recorded(normal=case.tensor("draw/00_randn"))))
-    reduced = seen["terms"].reduced()
-    case.close("losses", seen["loss"], "f64/loss_total")
-    case.close("losses", reduced["robust"], "f64/loss_robust")
-    close_class_statistics(case, seen, objective)
-    case.close_step(model, seen["x_adv"])
+    case.close("losses", seen["terms"].reduced()["robust"], "f64/loss_robust")
+    close_class_weighting(case, seen, objective, term="robust")
+    case.close_step(model, seen)
 
 
-@golden("dafa_pgd_ones")
+@golden("dafa_pgd_ones", covers=())
 def test_the_double_step_with_weights_of_one_is_a_step_of_twice_the_size(case):
     model, objective = case.network(), case.objective(Dafa, base="pgd-at")
     budget = replace(case.budget(), step_size=2 * case.hyper["step_size"])
     ctx = case.context(Recorded(normal=case.tensor("draw/00_randn")), budget=budget)
-    case.close_step(model, one_step(case, objective, model, ctx)["x_adv"])
+    case.close_step(model, one_step(case, objective, model, ctx))
+
+
+def close_class_weighting(case, seen, objective, term="clean"):
+    """Class weights, the weight that each sample's `term` got, and what the class statistics are made of."""
+    case.close("class values", objective.state.weight, "f64/class_weights_given")
+    case.close("class values", seen["terms"].weight[term], "f64/sample_weights")
+    key, probability = "f64/memory_probs_batch", losses.log_probabilities(seen["terms"].logits_adv).exp()
+    case.close("logits", probability, key)
+    count, measured = seen["stats"].count, seen["stats"].robust_probability
+    case.same(
+        count,
+        "f64/memory_labels_batch",
+        through=lambda label: classes.class_indicator(label, len(count), torch.float64).sum(0),
+    )
+    case.close("logits", measured, key, through=lambda rows: classes.class_means(rows, case.y, len(count)))
+
+
+class Results(TorchFunctionMode):
+    """Inside, keeps every tensor that is computed: what a method holds without showing it."""
+
+    def __init__(self):
+        super().__init__()
+        self.kept = []
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor):
+            self.kept.append(result.detach())
+        return result
+
+    def nearest(self, golden):
+        """The result of the same shape that is closest to `golden`."""
+        alike = [result for result in self.kept if result.shape == golden.shape]
+        return min(alike, key=lambda result: float((result.double() - golden).abs().max()))
+
+
+def watch_targeting(objective):
+    """A list that gets the mask and all intermediate results of each call of TRIX's `targeted`."""
+    calls, targeted = [], objective.targeted
+
+    def watched(clean_logits, y, ctx):
+        with Results() as results:
+            mask = targeted(clean_logits, y, ctx)
+        calls.append((mask, results))
+        return mask
+
+    objective.targeted = watched
+    return calls
 
 
 @golden("trix", "trix_ones")
@@ -95,43 +146,36 @@ def test_trix_equals_the_official_program(case):
     model, objective = case.network(), case.objective(Trix)
     if "lambda" in case.hyper:
         objective.state.weight = given_weights(case)
-    draws = Recorded(normal=case.tensor("draw/00_randn"), other=case.tensor("f64/rand_y_t"))
-    ctx = case.context(draws)
-    with frozen(model):
-        mask = objective.targeted(model(case.x), case.y, ctx)
-    assert torch.equal(mask, case.tensor("f64/targeted_mask").bool())
-    seen = one_step(case, objective, model, ctx)
-    close_weighted(case, seen, objective)
-    case.close_step(model, seen["x_adv"])
+    draws = recorded_draws(case)
+    calls = watch_targeting(objective)
+    seen = one_step(case, objective, model, case.context(draws))
+    ((mask, results),) = calls
+    case.close("logits", results.nearest(case.tensor("f64/p_nat_eval")), "f64/p_nat_eval")
+    for name in ("similarity", "weights", "weights_sample", "threshold"):
+        key = f"f64/tar_{name}"
+        case.close("class values", results.nearest(case.tensor(key)), key)
+    case.same(mask, "f64/targeted_mask")
+    case.same(mask.sum(), "f64/num_targeted")
+    case.same((~mask).sum(), "f64/num_untargeted")
+    case.same(draws.target, "f64/rand_y_t")
+    case.same(torch.where(mask, draws.target, case.y), "f64/y_t")
+    close_terms(case, seen)
+    close_class_weighting(case, seen, objective)
+    case.close_step(model, seen)
 
 
-def close_weighted(case, seen, objective):
-    reduced = seen["terms"].reduced()
-    case.close("losses", seen["loss"], "f64/loss_total")
-    case.close("losses", reduced["clean"], "f64/loss_natural")
-    case.close("losses", reduced["robust"] / case.hyper["beta"], "f64/loss_robust")
-    close_class_statistics(case, seen, objective)
+def recorded_draws(case):
+    integers = [case.tensor("draw/01_randint"), case.tensor("draw/02_randint")]
+    return Recorded(normal=case.tensor("draw/00_randn"), integers=integers)
 
 
-def close_class_statistics(case, seen, objective):
-    weight = objective.state.weight[case.y]
-    if "f64/sample_weights" in case.arrays:
-        case.close("class weights", weight, "f64/sample_weights")
-    rows = case.tensor("f64/memory_probs_batch")
-    recorded = classes.class_means(rows, case.y, case.num_classes)
-    measured = seen["stats"].robust_probability.nan_to_num(0.0)
-    torch.testing.assert_close(measured, recorded, rtol=1e-9, atol=1e-11)
-
-
-@golden("trix_ones")
+@golden("trix_ones", covers=())
 def test_targeted_trades_equals_the_targeted_branch_of_the_trix_program(case):
     model, objective = case.network(), case.objective(TargetedTrades)
-    draws = Recorded(normal=case.tensor("draw/00_randn"), other=case.tensor("f64/rand_y_t"))
-    seen = one_step(case, objective, model, case.context(draws))
+    seen = one_step(case, objective, model, case.context(recorded_draws(case)))
     targeted = case.tensor("f64/targeted_mask").bool()
-    assert 0 < targeted.sum() < len(targeted)
+    case.close_attack(seen["x_adv"][targeted], "f64/x_adv", through=lambda images: images[targeted])
     difference = (seen["x_adv"] - case.tensor("f64/x_adv")).abs().flatten(1).amax(1)
-    assert difference[targeted].max() <= 1e-9
     assert difference[~targeted].max() > 1e-3
 
 
@@ -152,28 +196,62 @@ def test_twelve_steps_of_training_end_at_the_official_weights(case):
         weight_decay=hyper["weight_decay"],
         nesterov=hyper["nesterov"],
     )
-    normal, losses = case.tensor("draw/randn"), []
-    order = case.tensor("given/batch_order")
+    calls = watch_targeting(objective) if cls is Trix else []
+    steps, loss, stats = watch(model, objective), [], []
+    draws, order = draws_per_step(case), case.tensor("given/batch_order")
     for epoch, batches in enumerate(order, 1):
         totals = EpochTotals(case.num_classes, objective.resolved_needs().epoch_stats, CPU)
         for index in batches:
-            step = len(losses)
-            other = case.tensor("f64/rand_y_t_per_step")[step] if case.name == "mini_trix" else None
-            ctx = case.context(Recorded(normal=normal[step], other=other), epoch=epoch)
-            losses.append(training_step(model, objective, optimizer, case.batch(index), ctx, totals))
-        objective.on_epoch_end(totals.stats(), ctx)
-    case.close("losses", torch.stack(losses), "f64/loss_per_step")
+            ctx = case.context(draws[len(loss)], epoch=epoch)
+            loss.append(training_step(model, objective, optimizer, case.batch(index), ctx, totals))
+        stats.append(totals.stats())
+        objective.on_epoch_end(stats[-1], ctx)
+    case.close("losses", torch.stack(loss), "f64/loss_per_step")
     if cls is not Trades:
-        case.close("class weights", objective.state.weight, "f64/class_weights_from_epoch2")
-    for name, parameter in model.named_parameters():
-        case.close("parameters", parameter, f"f64/param_final/{name}", rtol=1e-7, atol=1e-10)
-    for name, buffer in model.named_buffers():
-        case.close("BatchNorm", buffer, f"f64/bn_final/{name}")
+        reduced = [step["terms"].reduced() for step in steps]
+        clean, robust = (torch.stack([terms[name] for terms in reduced]) for name in ("clean", "robust"))
+        case.close("losses", clean, "f64/loss_natural_per_step")
+        case.close("losses", robust / hyper["beta"], "f64/loss_robust_per_step")
+        case.close("class values", objective.state.weight, "f64/class_weights_from_epoch2")
+        close_memory(case, steps[: len(order[0])], order[0], stats[0])
+    if cls is Trix:
+        case.same(torch.stack([each.target for each in draws]), "f64/rand_y_t_per_step")
+        case.same(torch.stack([mask for mask, _ in calls]), "f64/targeted_mask_per_step")
+        key = "f64/tar_weights_per_step"
+        pairs = zip(calls, case.tensor(key), strict=True)
+        case.close("class values", torch.stack([results.nearest(row) for (_, results), row in pairs]), key)
+    case.close_parameters(model, "param_final")
+    case.close_buffers(dict(model.named_buffers()), "bn_final")
+
+
+def draws_per_step(case):
+    normal = case.tensor("draw/randn")
+    integers = [[] for _ in normal]
+    if "draw/randint_flat" in case.arrays:
+        parts = case.tensor("draw/randint_flat").split(case.tensor("draw/randint_len").tolist())
+        for part, step in zip(parts, case.tensor("draw/randint_step").tolist(), strict=True):
+            integers[step].append(part)
+    return [Recorded(normal=each, integers=integers[step]) for step, each in enumerate(normal)]
+
+
+def close_memory(case, steps, indices, stats):
+    """Adversarial probabilities of each image in an epoch, and their class means as the house has them."""
+    key, rows = "f64/memory_probs_epoch1", torch.full((len(case.y), case.num_classes), torch.nan).double()
+    for step, index in zip(steps, indices, strict=True):
+        rows[index] = losses.log_probabilities(step["terms"].logits_adv).exp()
+    case.close("logits", rows, key)
+    case.close(
+        "logits",
+        stats.of_every_class("robust_probability"),
+        key,
+        through=lambda golden: classes.class_means(golden, case.y, case.num_classes),
+    )
 
 
 @golden("eval_pgd", "eval_pgd_rough")
 def test_pgd_evaluation_equals_the_papers_program(case):
-    model = case.network()
+    model, inputs, outputs = case.network(), [], []
+    model.register_forward_hook(lambda module, args, output: inputs.append(*args) or outputs.append(output))
     attack = PgdAttack(
         name="golden",
         kind="pgd",
@@ -185,10 +263,14 @@ def test_pgd_evaluation_equals_the_papers_program(case):
         success="last",
     )
     with frozen(model):
+        case.same(predict(model, case.x) == case.y, "f64/correct_clean")
+        case.close("logits", outputs[-1], "f64/logits_clean")
+        inputs.clear()
+        outputs.clear()
         found = pgd_outcomes(model, case.x, case.y, attack, Recorded(uniform=case.tensor("draw/00_rand")))
-        clean = model(case.x).argmax(1) == case.y
-    assert torch.equal(clean, case.tensor("f64/correct_clean").bool())
-    assert torch.equal(found["correct_last"], case.tensor("f64/correct_adv_last").bool())
-    assert torch.equal(found["correct_every_step"], case.tensor("f64/correct_adv_all_steps").bool())
-    if case.name == "eval_pgd_rough":
-        assert not torch.equal(found["correct_last"], found["correct_every_step"])
+    case.same(found["correct_last"], "f64/correct_adv_last")
+    case.same(found["correct_every_step"], "f64/correct_adv_all_steps")
+    case.close_attack(inputs[-1])
+    case.close("logits", outputs[-1], "f64/logits_adv_last")
+    after_each_step = torch.stack([output.argmax(1) == case.y for output in outputs[1:]], 1)
+    case.same(after_each_step, "f64/correct_adv_per_step")
