@@ -36,9 +36,10 @@ def list_command(kind: str | None, verbose: bool, registry_files: tuple[Path, ..
         if verbose:
             for name in registry.names(each[:-1]):
                 click.echo(f"\n{name}")
-                for key, value in facts(registry, each, name).items():
+                found = facts(registry, each, name)
+                for key, value in (told(found) if each == "methods" else found).items():
                     if value not in (None, "", {}, [], ()):
-                        click.echo(f"  {key}: {value}")
+                        click.echo(f"  {key}: {value}".replace(": \n", ":\n"))
 
 
 def describe(registry: Registry, kind: str, name: str) -> str:
@@ -79,10 +80,50 @@ def facts(registry: Registry, kind: str, name: str) -> dict[str, Any]:
         plugin = registry.plugin(name)
         options = plugin.options or {}
         found |= {
+            "file": str(plugin.path),
             "summary": plugin.summary,
             "tags": list(plugin.tags),
-            **{key.lower(): text for key, text in plugin.doc.items()},
+            **{key.lower(): text for key, text in plugin.doc.items() if key != "Cost"},
+            "cost_told": plugin.doc.get("Cost", ""),
+            "needs": {
+                need: in_words(text, registry.method_config(name)) for need, text in plugin.needs.items()
+            },
+            "components": registry.method_components(name),
             "options": {o.name: f"{o.default!r}  {o.help}".rstrip() for o in options.values()},
             "fingerprint": plugin.fingerprint,
         }
     return found
+
+
+def in_words(need: str, config: dict[str, Any]) -> str:
+    """A need with the value of the option that it depends on."""
+    option = need.removeprefix("as option ")
+    return need if option == need else f"{config.get(option)} (option {option})"
+
+
+def told(found: dict[str, Any]) -> dict[str, Any]:
+    """The facts of a method as lines to read."""
+    paper, official = found["paper"] or {}, found["official"] or {}
+    published = [paper.get("authors"), paper.get("venue"), paper.get("arxiv") and f"arXiv {paper['arxiv']}"]
+    program = official.get("repo") and f"{official['repo']}@{(official.get('commit') or '?')[:7]}"
+    settings = {**found["config"], **{f"on {name}": values for name, values in found["datasets"].items()}}
+    return {
+        "summary": found["summary"],
+        "paper": ": ".join(filter(None, [paper.get("title"), ", ".join(filter(None, published))])),
+        "official program": program and f"{program}, licence {official.get('licence') or 'unknown'}",
+        "official protocol": official.get("protocol"),
+        "origin": f"{found['origin']} ({found['target']})"
+        if found["origin"] != found["file"]
+        else found["file"],
+        "extends": found["extends"],
+        "settings": ", ".join(f"{key}={value}" for key, value in settings.items()),
+        "needs": ", ".join(f"{need}: {text}" for need, text in found["needs"].items()),
+        "house": "; ".join(
+            f"{name} ({', '.join(f'{key}={value}' for key, value in block.items())})"
+            for name, block in found["components"].items()
+        ),
+        "cost": f"{found['cost']:g} x TRADES per step. {found['cost_told']}".strip(),
+        "tags": ", ".join(found["tags"]),
+        "options": "".join(f"\n    {name} = {text}" for name, text in found["options"].items()),
+        **{key: found.get(key) for key in ("idea", "objective", "source", "deviates")},
+    }

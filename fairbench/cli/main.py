@@ -21,6 +21,8 @@ COMMANDS = {  # name: where it is, and its line in the help
     "table": ("tables:table_command", "Print the tables."),
     "evaluate": ("evaluating:evaluate_command", "Attack a checkpoint from anywhere."),
     "cell": ("running:cell_command", "Work on one run folder (what a scheduler starts)."),
+    "new": ("new:new_command", "Write a method to start from."),
+    "check": ("checking:check_command", "Hold a method against the contract."),
     "doctor": ("doctor:doctor_command", "Check this installation."),
 }
 

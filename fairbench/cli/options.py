@@ -90,7 +90,7 @@ def selection_options(command: Command) -> Command:
 
 def select(registry: "Registry", data_root: Path, chosen: dict[str, Any]) -> tuple[list["Cell"], list[str]]:
     """The cells that the selection options choose, and notes on what was added."""
-    from fairbench.plan.cells import resolve
+    from fairbench.plan.resolve import resolve
     from fairbench.plan.selection import Selection, parse_names, parse_overrides, parse_seeds
     from fairbench.registry import read_scalar
 

@@ -86,7 +86,9 @@ class WeightAverage:
         if self.updates == 0:
             self.averaged.load_state_dict(model.state_dict())
         else:
-            pairs = list(zip(self.averaged.parameters(), model.parameters(), strict=True))
+            pairs: list[tuple[Tensor, Tensor]] = [
+                *zip(self.averaged.parameters(), model.parameters(), strict=True)
+            ]
             buffers = list(zip(self.averaged.buffers(), model.buffers(), strict=True))
             if self.settings.batch_norm in (None, "average"):
                 pairs += buffers

@@ -43,7 +43,8 @@ def training_step(
             if batch_norm == "eval":
                 check_untouched(objective, model, before)
     model.train()
-    direction, unperturbed = {}, None
+    direction: dict[str, Tensor] = {}
+    unperturbed = None
     if awp is not None:
         direction, unperturbed = ascent_direction(model, objective, batch, adversary, ctx, awp.inner)
     with perturbed(model, direction, 0.0 if awp is None else awp.gamma):

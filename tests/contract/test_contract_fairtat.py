@@ -248,9 +248,10 @@ def test_a_step_after_an_odd_epoch_on_an_odd_batch_is_finite(name, prior, labels
         ("fairtat", {}, 2),
         ("fairtat", {"bn_order": "clean-adv-clean"}, 3),
         ("fairtat", {"log_forwards": True}, 3),
-        ("fairtat-at", {}, 1),
-        ("fairtat-at", {"log_forwards": True}, 3),
-        ("fairtat-at", {"attack_bn": "train", "log_forwards": True}, toys.BUDGET.num_steps + 3),
+        ("fairtat-at", {}, toys.BUDGET.num_steps + 1),
+        ("fairtat-at", {"log_forwards": True}, toys.BUDGET.num_steps + 3),
+        ("fairtat-at", {"attack_bn": "eval"}, 1),
+        ("fairtat-at", {"attack_bn": "eval", "log_forwards": True}, 3),
     ],
 )
 def test_the_number_of_train_mode_forwards(name, options, forwards):

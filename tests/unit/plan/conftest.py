@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from fairbench.plan.cells import Cell, resolve
+from fairbench.plan.cells import Cell
+from fairbench.plan.resolve import resolve
 from fairbench.plan.selection import Selection, parse_overrides
 from fairbench.registry import Registry, load_registry
 

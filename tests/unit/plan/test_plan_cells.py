@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from fairbench.core.errors import ConfigError, RecordError
 from fairbench.core.files import write_json
-from fairbench.plan.cells import Cell, read_cell, scaled_epochs, set_path
+from fairbench.plan.cells import Cell, read_cell
 from fairbench.plan.cost import estimate
+from fairbench.plan.resolve import scaled_epochs, set_path
 from fairbench.plan.status import statuses
 from fairbench.registry import load_registry
 

@@ -8,8 +8,9 @@ import pytest
 
 from fairbench.core.errors import ConfigError, UnknownNameError
 from fairbench.core.files import write_json
-from fairbench.plan.cells import read_cell, resolve, training_protocol
+from fairbench.plan.cells import read_cell, training_protocol
 from fairbench.plan.cost import estimate
+from fairbench.plan.resolve import resolve
 from fairbench.plan.selection import Selection, parse_overrides
 from fairbench.registry import load_registry
 

@@ -1,0 +1,1 @@
+"""FLOOR, a method for fairbench."""

@@ -1,0 +1,7 @@
+"""FLOOR keeps the contract of fairbench."""
+
+import fairbench.testing
+
+
+class TestFloor(fairbench.testing.ContractSuite):
+    method = "floor"

@@ -1,0 +1,228 @@
+"""Laws of one call: what `budget`, `perturb`, `loss` and `validate` give, and what they leave alone."""
+
+import copy
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fairbench.attacks.frozen import frozen
+from fairbench.data.batch import Batch
+from fairbench.objectives.contract import AdversarialObjective, Adversary, Context, LossTerms
+from fairbench.testing import toys
+from fairbench.testing.law import BrokenLawError, Subject, require
+from fairbench.testing.runs import trained
+from fairbench.training.step import check_adversary, check_terms, detached
+
+SEEDS = (0, 1, 2)
+IN_STATE = (
+    "change the state in the on_... hooks only; what perturb() found out goes to loss() in the adversary dict"
+)
+
+
+def well_formed(subject: Subject) -> None:
+    """`perturb` and `loss` run, and the loss is made of terms that the house understands."""
+    method, model, given = subject.build(), toys.network(), toys.batch()
+    adversary, ctx = attack(method, model, given)
+    model.train()
+    terms = method.loss(model, given, adversary, ctx)
+    check_terms(method, given, terms)
+    gradients = torch.autograd.grad(
+        terms.total(), list(model.parameters()), allow_unused=True, materialize_grads=True
+    )
+    require(
+        torch.isfinite(terms.total()) and all(torch.isfinite(each).all() for each in gradients),
+        "the loss of an ordinary batch, or its gradient, is not finite.",
+        "look for log(0), 0/0 and sqrt(0); losses.cross_entropy and losses.kl are safe",
+    )
+
+
+def within_budget(subject: Subject) -> str:
+    """Every adversarial image is in [0, 1] and in the ball that the method itself declares for its sample."""
+    widest: list[float] = []
+    for method, model in stages(subject):
+        for seed in SEEDS:
+            given = toys.batch(seed=seed)
+            adversary, ctx = attack(method, model, given, toys.context(seed=seed))
+            check_adversary(method, given, adversary, ctx.budget)
+            radius = torch.as_tensor(ctx.budget.eps, dtype=torch.float64)
+            require(
+                radius.shape in ((), given.y.shape) and torch.isfinite(radius).all(),
+                f"budget() returned a radius of shape {tuple(radius.shape)}, or one that is not finite.",
+                "return ctx.budget, or ctx.budget.scale(weight[y]) with one factor per sample",
+            )
+            widest += [float(radius.min() / toys.BUDGET.eps), float(radius.max() / toys.BUDGET.eps)]
+    low, high = min(widest), max(widest)
+    return "" if low == high == 1 else f"radius {low:.2f} to {high:.2f} times the protocol's"
+
+
+def pure(subject: Subject) -> None:
+    """`budget`, `perturb`, `loss` and `validate` read state, batch and model, and change nothing."""
+    for method, model in stages(subject):
+        check_purity(method, model)
+
+
+def check_purity(method: AdversarialObjective, model: nn.Module) -> None:
+    """Raise BrokenLawError when a call changes something."""
+    given, ctx = toys.batch(), toys.context()
+    untouched(method, model, given, "budget", lambda: method.budget(given.y, ctx))
+    inside = replace(ctx, budget=method.budget(given.y, ctx))
+    with frozen(model, train=method.resolved_needs().attack_bn == "train"):
+        found = untouched(method, model, given, "perturb", lambda: method.perturb(model, given, inside))
+    adversary = detached(found)
+    untouched(
+        method, model, given, "loss", lambda: method.loss(model.train(), given, adversary, inside), adversary
+    )
+    if method.resolved_needs().validation is not None:
+        with frozen(model), torch.no_grad():
+            untouched(method, model, given, "validate", lambda: method.validate(model, given, ctx))
+
+
+def batch_norm_as_declared(subject: Subject) -> str:
+    """BatchNorm's statistics change during the attack if, and only if, the method says so in `needs`."""
+    method, model, given = subject.build(), toys.network(), toys.batch()
+    declared = method.resolved_needs().attack_bn
+    before = buffers(model)
+    adversary, ctx = attack(method, model, given)
+    changed = toys.differences(before, buffers(model))
+    require(
+        declared == "train" or not changed,
+        f"perturb() changed BatchNorm's statistics: {', '.join(changed)}.",
+        'leave the model\'s mode to the house, or declare needs = Needs(attack_bn="train")',
+    )
+    require(
+        declared == "eval" or changed,
+        'needs says attack_bn="train", but perturb() left BatchNorm\'s statistics as they were.',
+        "call the model in perturb() in the mode that the house has set, or leave attack_bn out",
+    )
+    model.train()
+    method.loss(model, given, adversary, ctx)
+    require(
+        model.training,
+        "loss() left the model in eval mode.",
+        "leave the model's mode to the house: it is in train mode when loss() is called",
+    )
+    if method.resolved_needs().validation is not None:
+        before = buffers(model)
+        with frozen(model), torch.no_grad():
+            method.validate(model, given, toys.context())
+        changed = toys.differences(before, buffers(model))
+        require(
+            not changed,
+            f"validate() changed BatchNorm's statistics: {', '.join(changed)}.",
+            "leave the model's mode to the house: held-out images are measured in eval mode",
+        )
+    return "in train mode during the attack, as declared" if declared == "train" else ""
+
+
+def stages(subject: Subject) -> Iterator[tuple[AdversarialObjective, nn.Module]]:
+    """The method as it starts, after some training, and after training on extreme statistics."""
+    yield subject.build(), toys.network()
+    for awkward in (False, True):
+        yield trained(subject, awkward=awkward).ends()
+
+
+def attack(
+    method: AdversarialObjective, model: nn.Module, given: Batch, ctx: Context | None = None
+) -> tuple[Adversary, Context]:
+    """What `perturb` gives in the house's own mode, and the context with the budget it had to keep."""
+    ctx = toys.context() if ctx is None else ctx
+    ctx = replace(ctx, budget=method.budget(given.y, ctx))
+    with frozen(model, train=method.resolved_needs().attack_bn == "train"):
+        return detached(method.perturb(model, given, ctx)), ctx
+
+
+def buffers(model: nn.Module) -> dict[str, Tensor]:
+    return toys.copied(dict(model.named_buffers()))
+
+
+def untouched(
+    method: AdversarialObjective,
+    model: nn.Module,
+    given: Batch,
+    part: str,
+    call: Callable[[], Any],
+    adversary: Adversary | None = None,
+) -> Any:
+    """What `call` gives, after it was called twice. Raises BrokenLawError when it changed something."""
+    state, config = toys.copied(method.state_dict()), copy.copy(method.config)
+    attributes = dict(vars(method))
+    weights = toys.copied(dict(model.named_parameters()))
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+    images = toys.copied({"batch.x": given.x, "batch.y": given.y, **named(adversary)})
+    with global_draws(part):
+        first, second = call(), call()
+    changed = toys.differences(state, method.state_dict())
+    require(not changed, f"{part}() changed the state: {', '.join(changed)}.", IN_STATE)
+    kept = [name for name, value in vars(method).items() if attributes.get(name, method) is not value]
+    require(not kept, f"{part}() stored self.{', self.'.join(kept)}.", IN_STATE)
+    require(config == method.config, f"{part}() changed the configuration.", "compute from self.config")
+    found = toys.differences(images, {"batch.x": given.x, "batch.y": given.y, **named(adversary)})
+    require(
+        not found,
+        f"{part}() changed {', '.join(found)} in place.",
+        "write x = x + d instead of x += d: others still need these images",
+    )
+    moved = toys.differences(weights, dict(model.named_parameters()))
+    require(
+        not moved,
+        f"{part}() changed the weights {', '.join(moved)}.",
+        "the optimiser alone does; work on copy.deepcopy(model) if you must",
+    )
+    stained = [name for name, parameter in model.named_parameters() if parameter.grad is not gradients[name]]
+    require(
+        not stained,
+        f"{part}() left gradients on {', '.join(stained)}.",
+        "take torch.autograd.grad(loss, x) instead of loss.backward()",
+    )
+    differ = toys.differences(values(first), values(second))
+    require(
+        not differ,
+        f"{part}() gives something else when it is called again: {', '.join(differ)}.",
+        "it may depend on its arguments, on self.state and on ctx.rng(purpose) only",
+    )
+    return first
+
+
+@contextmanager
+def global_draws(part: str) -> Iterator[None]:
+    """Raise BrokenLawError when a global generator was used inside."""
+
+    def now() -> dict[str, bytes]:
+        return {
+            "torch": bytes(torch.get_rng_state().numpy()),
+            "random": repr(random.getstate()).encode(),
+            "numpy.random": repr(np.random.get_state()).encode(),
+        }
+
+    before = now()
+    yield
+    used = [name for name, state in now().items() if state != before[name]]
+    if used:
+        raise BrokenLawError(
+            f"{part}() draws from the global generator of {', '.join(used)}.",
+            hint='draw from ctx.rng("a purpose"): .normal, .uniform, .other_class or .choice',
+        )
+
+
+def named(adversary: Adversary | None) -> dict[str, Tensor]:
+    if adversary is None:
+        return {}
+    return {"x_adv": adversary} if isinstance(adversary, Tensor) else dict(adversary)
+
+
+def values(found: Any) -> dict[str, Tensor]:
+    """The tensors in what a method returned."""
+    if isinstance(found, LossTerms):
+        logits = {"logits": found.logits, "logits_adv": found.logits_adv}
+        return {**found.terms, **{name: value for name, value in logits.items() if value is not None}}
+    if isinstance(found, Tensor):
+        return {"x_adv": found}
+    if isinstance(found, dict):
+        return dict(found)
+    return {name: torch.as_tensor(value) for name, value in vars(found).items()}

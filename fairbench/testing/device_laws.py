@@ -1,0 +1,252 @@
+"""Laws of speed and place: no waiting for the device, no work per class, no tensor elsewhere."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from fairbench.attacks.draws import Draws
+from fairbench.attacks.frozen import frozen
+from fairbench.testing import toys
+from fairbench.testing.law import BrokenLawError, Subject, accepted, authors_line, require
+from fairbench.testing.option_laws import alternatives, option_of
+from fairbench.testing.training import UNBALANCED, Training
+from fairbench.training.step import training_step
+
+WAITING = {  # what makes the host ask the device for a value
+    "_local_scalar_dense",
+    "is_nonzero",
+    "nonzero",
+    "nonzero_static",
+    "masked_select",
+    "equal",
+    "item",
+    "_unique2",
+    "unique_dim",
+    "unique_consecutive",
+    "bincount",
+    "repeat_interleave",
+    "allclose",
+}
+DRAWING = (
+    "rand",
+    "normal",
+    "uniform",
+    "exponential",
+    "bernoulli",
+    "multinomial",
+    "poisson",
+    "dropout",
+    "geometric",
+)
+FACTORIES = {
+    torch.arange,
+    torch.empty,
+    torch.eye,
+    torch.full,
+    torch.linspace,
+    torch.ones,
+    torch.rand,
+    torch.randint,
+    torch.randn,
+    torch.randperm,
+    torch.tensor,
+    torch.zeros,
+}
+META = torch.device("meta")
+
+
+class Operations(TorchDispatchMode):
+    """Counts what is dispatched; names what would make the host wait, and what draws, with the line."""
+
+    def __init__(self, home: torch.device | None = None) -> None:
+        super().__init__()
+        self.home = home
+        self.names: list[str] = []
+        self.waiting: list[str] = []
+        self.drawn: list[str] = []
+        self.elsewhere: list[str] = []
+        self.lines: dict[str, str] = {}
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = function._schema.name.removeprefix("aten::")
+        self.names.append(name)
+        flat = [part for arg in args for part in (arg if isinstance(arg, list | tuple) else [arg])]
+        by_mask = name.startswith("index") and any(
+            isinstance(part, Tensor) and part.dtype == torch.bool for part in flat[1:]
+        )
+        if name in WAITING or by_mask:
+            self.waiting.append(name)
+            self.lines.setdefault(name, authors_line())
+        if name.startswith(DRAWING) and authors_line():
+            self.drawn.append(name)
+        found = function(*args, **(kwargs or {}))
+        if self.home is not None:
+            for value in found if isinstance(found, list | tuple) else (found,):
+                if isinstance(value, Tensor) and value.device != self.home and value.dim() > 0:
+                    self.elsewhere.append(name)
+                    self.lines.setdefault(name, authors_line())
+        return found
+
+
+class Deviceless(TorchFunctionMode):
+    """Notes where a tensor is made without a device: it would lie on the CPU wherever the model is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = function(*args, **(kwargs or {}))
+        if function in FACTORIES and (kwargs or {}).get("device") is None and found.dim() > 0:
+            line = authors_line()
+            if line and found.numel() > 0:  # the toys themselves are made on the CPU
+                self.lines.append(line)
+        return found
+
+
+class MetaDraws(Draws):
+    """Draws without values."""
+
+    def __init__(self) -> None:
+        pass
+
+    def normal(self, like: Tensor) -> Tensor:
+        return torch.empty_like(like)
+
+    def uniform(self, like: Tensor) -> Tensor:
+        return torch.empty_like(like)
+
+    def other_class(self, label: Tensor, num_classes: int) -> Tensor:
+        return torch.empty_like(label)
+
+    def choice(self, weight: Tensor) -> Tensor:
+        return torch.empty(len(weight), dtype=torch.int64, device=weight.device)
+
+
+def never_waits(subject: Subject) -> None:
+    """Within a step nothing asks the device for a value, however the method's words and flags are set."""
+    for options in ({}, *switched(subject)):
+        seen = watched(subject, 4, **options)
+        where = [f"{name} ({seen.lines[name]})" for name in dict.fromkeys(seen.waiting)]
+        given = "".join(f"with {name}={value!r} " for name, value in options.items())
+        require(
+            not seen.waiting,
+            f"{given}a step waits for the device: {', '.join(where)}.",
+            "stay in tensors: no .item(), float(), `if tensor`, x[mask], nonzero or unique; "
+            "torch.where(mask, a, b) and sums with classes.class_indicator do the same",
+        )
+
+
+def no_work_per_class(subject: Subject) -> None:
+    """A step with fifty classes dispatches what a step with five does."""
+    few, many = watched(subject, 5), watched(subject, 50)
+    require(
+        few.names == many.names,
+        f"a step takes {len(few.names)} operations with 5 classes, {len(many.names)} with 50.",
+        "no loop over classes: classes.class_means and table[y] treat all classes at once",
+    )
+
+
+def at_home_on_any_device(subject: Subject) -> str:
+    """Tensors are made where the batch is and in its precision: float64 and other devices will do."""
+    in_double_precision(subject)
+    with Deviceless() as seen:
+        Training(subject.build(), labels=UNBALANCED, epochs=2).run()
+    require(
+        not seen.lines,
+        f"a tensor is made without a device: {', '.join(dict.fromkeys(seen.lines))}.",
+        "write device=batch.y.device, or .new_tensor and ..._like of a tensor that is there",
+    )
+    on_meta(subject)
+    if torch.cuda.is_available():
+        on_cuda(subject)
+        return "CUDA too"
+    return ""
+
+
+def in_double_precision(subject: Subject) -> None:
+    """Raise BrokenLawError unless a step in float64 stays in float64."""
+    method, model, given = subject.build(), toys.network().double(), toys.batch()
+    given = replace(given, x=given.x.double())
+    ctx = toys.context()
+    ctx = replace(ctx, budget=method.budget(given.y, ctx))
+    with frozen(model, train=method.resolved_needs().attack_bn == "train"):
+        found = method.perturb(model, given, ctx)
+    images = {"x_adv": found} if isinstance(found, Tensor) else found
+    narrow = [
+        name
+        for name, image in images.items()
+        if image.shape == given.x.shape and image.dtype != given.x.dtype
+    ]
+    require(
+        not narrow,
+        f"with float64 images, perturb() returns {', '.join(narrow)} in another precision.",
+        "write .to(batch.x.dtype) where you made a tensor of your own",
+    )
+    toys.one_step(method, model, given, check=False)
+
+
+def on_meta(subject: Subject) -> None:
+    """Raise BrokenLawError unless a step on a device without values stays there."""
+    method = subject.build(device=META)
+    training = Training(method, steps=1, epochs=1, device=META, draws=lambda seed: MetaDraws())
+    given, ctx = training.batch(0), training.context(1, 0)
+    with Operations(META) as seen:
+        try:
+            training_step(training.model, method, training.optimizer, given, ctx, training.totals)
+            if method.resolved_needs().validation is not None:
+                with frozen(training.model), torch.no_grad():
+                    method.validate(training.model, given, ctx)
+        except (RuntimeError, NotImplementedError) as error:
+            raise BrokenLawError(
+                f"a step on another device than the CPU fails: {str(error).splitlines()[0]} "
+                f"({authors_line(error)}).",
+                hint="make tensors with device=batch.y.device, and never move one to the CPU",
+            ) from error
+    where = [f"{name} ({seen.lines[name]})" for name in dict.fromkeys(seen.elsewhere)]
+    require(
+        not where,
+        f"a step on another device than the CPU makes tensors on the CPU: {', '.join(where)}.",
+        "make tensors with device=batch.y.device, and never move one to the CPU",
+    )
+
+
+def on_cuda(subject: Subject) -> None:
+    """Raise unless two steps on CUDA run, the second without a synchronisation."""
+    device = torch.device("cuda")
+    training = Training(subject.build(device=device), labels=UNBALANCED, epochs=1, device=device).run(
+        until=(1, 1)
+    )
+    given, ctx = training.batch(1), training.context(1, 1)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        training_step(training.model, training.method, training.optimizer, given, ctx, training.totals)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    Training(subject.build(device=device), labels=UNBALANCED, device=device).run()
+
+
+def switched(subject: Subject) -> Iterator[dict[str, Any]]:
+    """The settings with one word or flag changed."""
+    for name, value in subject.settings().items():
+        for other in alternatives(option_of(subject, name), value):
+            if isinstance(other, str | bool) and accepted(subject, **{name: other}):
+                yield {name: other}
+
+
+def watched(subject: Subject, num_classes: int, **options: Any) -> Operations:
+    """The operations of a step, and of the held-out images, with this many classes."""
+    training = Training(subject.build(num_classes=num_classes, **options), epochs=1).run(until=(1, 1))
+    given, ctx = training.batch(1), training.context(1, 1)
+    method = training.method
+    with Operations() as seen:  # gradients and momentum exist since the first step
+        training_step(training.model, method, training.optimizer, given, ctx, training.totals)
+        if method.resolved_needs().validation is not None:
+            with frozen(training.model), torch.no_grad():
+                method.validate(training.model, given, ctx)
+    return seen

@@ -1,0 +1,183 @@
+"""Every option does something: other values of its type are tried in toy training."""
+
+import copy
+import dataclasses
+import functools
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fairbench.registry.options import Option
+from fairbench.testing import toys
+from fairbench.testing.law import BrokenLawError, NotApplicable, Subject, accepted
+from fairbench.testing.training import EPOCHS, UNBALANCED, Training
+
+STEPS = 1
+
+Trace = dict[str, Tensor]
+
+
+def every_option_acts(subject: Subject) -> str:
+    """Another value of any option changes the losses, the weights, the state or what the method needs."""
+    if subject.twin_of is not None:
+        raise NotApplicable(f"its options are those of {subject.twin_of}")
+    settings = subject.settings()
+    if not settings:
+        return "no options"
+    search = Search(subject, settings)
+    idle = [text for name in settings for text in search.idle(name)]
+    if idle:
+        raise BrokenLawError(
+            f"{'; '.join(idle)}.",
+            hint="take the option out, or mend what it should change.\n"
+            "If it acts only together with another, tell ContractSuite: "
+            'option_context = {"this": {"other": value}}\n'
+            'If another value shows what it does: option_values = {"this": (value,)}',
+        )
+    shown = [f"{name} seen with {context}" for name, context in search.together.items()]
+    return "; ".join(shown)
+
+
+class Search:
+    """Looks for settings under which an option acts."""
+
+    def __init__(self, subject: Subject, settings: Mapping[str, Any]) -> None:
+        self.subject, self.settings = subject, settings
+        self.together: dict[str, str] = {}  # option: the settings that it needs
+        self._traces: dict[str, Trace] = {}
+        self._errors: dict[tuple[str, Any], Exception] = {}
+
+    def idle(self, name: str) -> Iterator[str]:
+        """What does nothing: the option, or single words that it takes."""
+        option = option_of(self.subject, name)
+        tried = self.subject.option_values.get(name) or alternatives(option, self.settings[name])
+        if not tried:
+            yield f"{name}: no other value can be derived from {option.annotation}"
+            return
+        tried = tuple(value for value in tried if accepted(self.subject, **{name: value}))
+        if not tried:
+            yield f"{name}: Config refuses every other value that was tried"
+            return
+        declared = dict(self.subject.option_context.get(name, {}))
+        numbers = tuple(
+            value for value in tried if isinstance(value, int | float) and not isinstance(value, bool)
+        )
+        words = () if numbers else tried
+        for value in words:  # each of them has to matter; of numbers, one
+            if not self._acts(name, (value,), declared):
+                yield f"{name}={value!r} does the same as {self.settings[name]!r}{self._failed(name, words)}"
+        if numbers and not self._acts(name, tried, declared):
+            shown = f"{', '.join(map(repr, tried))} instead of {self.settings[name]!r}"
+            yield f"{name} does nothing ({shown}){self._failed(name, tried)}"
+
+    def _acts(self, name: str, values: tuple[Any, ...], declared: Mapping[str, Any]) -> bool:
+        for context in self._contexts(name, declared):
+            if any(self._differs(name, value, context) for value in values):
+                if context:
+                    self.together[name] = ", ".join(f"{key}={value!r}" for key, value in context.items())
+                return True
+        return False
+
+    def _contexts(self, name: str, declared: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """Settings in which the option may act: as they are, or with one other option changed."""
+        yield dict(declared)
+        if declared:
+            return
+        for other, value in self.settings.items():
+            if other != name:
+                for choice in alternatives(option_of(self.subject, other), value):
+                    number = isinstance(choice, int | float) and not isinstance(choice, bool)
+                    if not number and accepted(self.subject, **{other: choice}):
+                        yield {other: choice}
+
+    def _differs(self, name: str, value: Any, context: Mapping[str, Any]) -> bool:
+        if not accepted(self.subject, **{**context, name: value}):
+            return False
+        for awkward in (True, False):
+            before, after = self._trace(awkward, context), self._trace(awkward, {**context, name: value})
+            if before and after and toys.differences(before, after):
+                return True
+        return False
+
+    def _trace(self, awkward: bool, options: Mapping[str, Any]) -> Trace:
+        """All numbers of a short training; empty when it cannot be done with these options."""
+        key = f"{awkward} {sorted(options.items())}"
+        if key not in self._traces:
+            try:
+                self._traces[key] = trace(self.subject, awkward, options)
+            except Exception as error:  # a value that Config takes may still be impossible
+                self._traces[key] = {}
+                self._errors.update(dict.fromkeys(options.items(), error))
+        return self._traces[key]
+
+    def _failed(self, name: str, values: tuple[Any, ...]) -> str:
+        """What went wrong with `values`, if anything did."""
+        for value in values:
+            if (error := self._errors.get((name, value))) is not None:
+                return f"; training with {name}={value!r} fails: {type(error).__name__}: {error}"
+        return ""
+
+
+def trace(subject: Subject, awkward: bool, options: Mapping[str, Any]) -> Trace:
+    """Losses, weights, BatchNorm statistics and state after each epoch, and what is needed of the house."""
+    method = subject.build(**options)
+    training = Training(
+        method,
+        labels=UNBALANCED,
+        steps=STEPS,
+        awkward=awkward,
+        held_out=(1,) if awkward else (6, 1),  # enough for accuracies that vary; the last batch is smaller
+        model=copy.deepcopy(settled()),
+    )
+    found: Trace = {}
+    for need, value in dataclasses.asdict(method.resolved_needs()).items():
+        found[f"needs {need} {sorted(value) if isinstance(value, set | frozenset) else value}"] = torch.ones(
+            ()
+        )
+    for epoch in range(1, EPOCHS + 1):
+        kept = training.run(until=(epoch + 1, "start")).tensors()
+        found |= {f"{epoch} {name}": value for name, value in kept.items() if not name.startswith("epoch.")}
+    return {**found, "losses": torch.stack(training.losses)}
+
+
+@functools.cache
+def settled() -> toys.Network:
+    """A network whose predictions vary, so that its class statistics do."""
+    return toys.settled()
+
+
+def option_of(subject: Subject, name: str) -> Option:
+    """The option as the registry describes it."""
+    (found,) = (each for each in dataclasses.fields(subject.cls.Config) if each.name == name)
+    annotation = found.type if isinstance(found.type, str) else _written(found.type)
+    return Option(name, annotation, subject.settings()[name])
+
+
+def _written(kind: Any) -> str:
+    return kind.__name__ if isinstance(kind, type) else str(kind)
+
+
+def alternatives(option: Option, value: Any) -> tuple[Any, ...]:
+    """Other values of the option's type: other words, the other flag, numbers around, None or a number."""
+    allowed = option.allowed
+    if allowed is None:
+        return ()
+    found: list[Any] = [choice for choice in allowed.choices if choice is not None]
+    if "bool" in allowed.types:
+        found.append(not value)
+    number = value if isinstance(value, int | float) and not isinstance(value, bool) else None
+    if "float" in allowed.types:
+        middle = 1.0 if number is None else float(number)
+        found += [middle / 2, middle * 2, middle + 0.1, middle - 0.1, 0.0, 1.0, 0.5, -middle]
+    elif "int" in allowed.types:
+        whole = 1 if number is None else int(number)
+        found += [whole + 1, whole - 1, whole // 2, whole * 2, 0, 1, 2, 3]
+    if None in allowed.choices:
+        found.insert(0, None)
+    different: list[Any] = []
+    for each in found:
+        if not any(each == other and type(each) is type(other) for other in (value, *different)):
+            different.append(each)
+    return tuple(different)

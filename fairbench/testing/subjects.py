@@ -1,0 +1,82 @@
+"""Find the method to test: a registered name, or a file."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fairbench.core.errors import ConfigError, PluginError
+from fairbench.objectives.load import load_plugin
+from fairbench.plan.resolve import import_target
+from fairbench.registry import Registry, describe, load_registry, locate
+from fairbench.testing.law import Subject
+from fairbench.testing.training import EPOCHS
+
+PUBLISHED_EPOCHS = 150  # of a method that names no protocol of its own
+
+
+def find(
+    method: str,
+    registry_files: Sequence[Path] = (),
+    *,
+    option_context: Mapping[str, Mapping[str, Any]] | None = None,
+    option_values: Mapping[str, tuple[Any, ...]] | None = None,
+) -> Subject:
+    """The method `method`: a registered name or the path of a .py file.
+
+    Raises UnknownNameError, PluginError or ConfigError when it cannot be had.
+    """
+    registry, name = registered(method, registry_files)
+    return subject(registry, name, option_context or {}, option_values or {})
+
+
+def registered(method: str, registry_files: Sequence[Path] = ()) -> tuple[Registry, str]:
+    """The registry that has the method, and its name there."""
+    if not method.endswith(".py"):
+        return load_registry(registry_files), method
+    path = locate(method)
+    name = describe(path).name or ""
+    registry = load_registry(registry_files)
+    if name not in registry.methods or registry.plugins[name].path.resolve() != path.resolve():
+        registry = load_registry([*registry_files, path])
+    for plugin in registry.broken:
+        if plugin.origin == str(path):
+            raise PluginError(f"{path} cannot be used: {plugin.reason}.")
+    return registry, name
+
+
+def subject(
+    registry: Registry,
+    name: str,
+    option_context: Mapping[str, Mapping[str, Any]] | None = None,
+    option_values: Mapping[str, tuple[Any, ...]] | None = None,
+) -> Subject:
+    """A registered method with its registered settings, in the epochs of toy training."""
+    entry, plugin = registry.get("method", name), registry.plugin(name)
+    if plugin.options is None:
+        raise PluginError(
+            f"method {name!r}: its Config cannot be read without running {plugin.path.name}.",
+            hint="write its options as plain fields with literal defaults in the class's own Config",
+        )
+    try:
+        published = registry.protocol_for("official", name).published_epochs
+    except ConfigError:
+        published = PUBLISHED_EPOCHS
+    return Subject(
+        name=name,
+        cls=load_plugin(import_target(entry, plugin), name),
+        config=in_toy_epochs(registry.method_config(name), published),
+        option_context=option_context or {},
+        option_values=option_values or {},
+        twin_of=entry.extends,
+    )
+
+
+def in_toy_epochs(config: Mapping[str, Any], published: int) -> dict[str, Any]:
+    """Settings with their epochs in proportion to toy training, but never from some to none."""
+
+    def scaled(name: str, value: Any) -> Any:
+        if not name.endswith(("_epochs", "_epoch")) or type(value) is not int or value < 1:
+            return value
+        return max(1, round(value * EPOCHS / published))
+
+    return {name: scaled(name, value) for name, value in config.items()}

@@ -1,0 +1,191 @@
+"""Toy network, images and draws for tests of methods: all made in code, a step takes milliseconds."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fairbench.attacks.budget import Budget
+from fairbench.attacks.draws import Draws
+from fairbench.core.seeds import derive_seed
+from fairbench.data.batch import Batch
+from fairbench.data.images import ImageSet
+from fairbench.objectives.contract import (
+    AdversarialObjective,
+    Context,
+    DataInfo,
+    EpochStats,
+    LossTerms,
+    build_config,
+)
+from fairbench.training.statistics import EpochTotals
+from fairbench.training.step import training_step
+
+CPU = torch.device("cpu")
+SHAPE = (3, 8, 8)
+BUDGET = Budget(eps=0.1, step_size=0.04, num_steps=3)
+
+
+class Network(nn.Module):
+    """Two convolutions with BatchNorm. Ends as 4x4 maps, so a batch of one image is enough to train."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(3, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6)
+        self.conv2, self.bn2 = nn.Conv2d(6, 8, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(8)
+        self.fc = nn.Linear(8, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, C)."""
+        x = torch.relu(self.bn1(self.conv1(x)))
+        return self.fc(torch.relu(self.bn2(self.conv2(x))).mean((2, 3)))
+
+
+def network(num_classes: int = 4, seed: int = 0, spread: float = 4.0) -> Network:
+    """A network in train mode; `spread` makes its untrained predictions differ between images."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Network(num_classes)
+    with torch.no_grad():
+        model.fc.weight.mul_(spread)
+    return model
+
+
+def settled(num_classes: int = 4) -> Network:
+    """A network whose predictions in eval mode vary: BatchNorm has seen images, outputs are centred."""
+    model, given = network(num_classes), batch(64, num_classes)
+    with torch.no_grad():
+        for _ in range(30):
+            model(given.x)
+        model.fc.bias.sub_(model.eval()(given.x).mean(0))
+    return model.train()
+
+
+def batch(size: int = 12, num_classes: int = 4, seed: int = 0, labels: Tensor | None = None) -> Batch:
+    """Images whose brightness follows the class; all classes, unless there are more of them than images."""
+    draws = Draws(derive_seed(seed, "toy"), CPU)
+    y = torch.arange(size) % num_classes if labels is None else labels
+    x = draws.uniform(torch.empty(len(y), *SHAPE))
+    x = 0.7 * x + 0.3 * (y / max(num_classes - 1, 1)).view(-1, 1, 1, 1)
+    return Batch(x=x, y=y, index=torch.arange(len(y)))
+
+
+def images(size: int = 24, num_classes: int = 4, seed: int = 0) -> ImageSet:
+    """The images of `batch` as a data set."""
+    found = batch(size, num_classes, seed)
+    pixels = (found.x * 255).round().to(torch.uint8)
+    return ImageSet(pixels, found.y, num_classes, tuple(map(str, range(num_classes))))
+
+
+def context(
+    epoch: int = 1,
+    step: int = 0,
+    seed: int = 0,
+    budget: Budget = BUDGET,
+    logged: dict[str, Any] | None = None,
+    device: torch.device = CPU,
+    *,
+    num_epochs: int = 3,
+    num_steps: int = 3,
+    stage: str = "training",
+    draws: Callable[[int], Draws] | None = None,
+) -> Context:
+    """A place in training. `draws` makes the generator of a seed; held-out images have draws of their own."""
+    make = (lambda drawn: Draws(drawn, device)) if draws is None else draws
+    place = (epoch, step) if stage == "training" else (epoch, step, stage)
+    return Context(
+        epoch=epoch,
+        num_epochs=num_epochs,
+        step=step,
+        num_steps=num_steps,
+        budget=budget,
+        rng=lambda purpose: make(derive_seed(seed, purpose, *place)),
+        log=({} if logged is None else logged).__setitem__,
+    )
+
+
+def configured(
+    cls: type[AdversarialObjective], num_classes: int = 4, device: torch.device = CPU, **options: object
+) -> AdversarialObjective:
+    """The method with `options` on top of its own defaults."""
+    info = DataInfo(num_classes, (6,) * num_classes, SHAPE)
+    return cls(build_config(cls, options), info, device)
+
+
+def sgd(model: nn.Module, lr: float = 0.05) -> torch.optim.SGD:
+    """The optimiser of the house."""
+    return torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, weight_decay=5e-4, nesterov=True)
+
+
+def totals(method: AdversarialObjective, device: torch.device = CPU) -> EpochTotals:
+    """Empty class statistics of the kinds that the method needs."""
+    return EpochTotals(method.info.num_classes, method.resolved_needs().epoch_stats, device)
+
+
+def one_step(
+    method: AdversarialObjective,
+    model: nn.Module,
+    given: Batch | None = None,
+    ctx: Context | None = None,
+    *,
+    lr: float = 0.05,
+    check: bool = True,
+) -> Tensor:
+    """The loss of one training step of the house."""
+    given = batch(num_classes=method.info.num_classes) if given is None else given
+    found = totals(method)
+    return training_step(model, method, sgd(model, lr), given, ctx or context(), found, check=check)
+
+
+def adversary(method: AdversarialObjective, model: nn.Module, given: Batch, ctx: Context) -> Any:
+    """What `perturb` gives with the model in eval mode."""
+    model.eval()
+    found = method.perturb(model, given, ctx)
+    model.train()
+    return found
+
+
+def loss_of(method: AdversarialObjective, model: nn.Module, given: Batch, x_adv: Any) -> LossTerms:
+    """The loss terms of a batch."""
+    return method.loss(model, given, x_adv, context())
+
+
+def stats(similarity: Tensor, count: Tensor | None = None) -> EpochStats:
+    """The statistics of an epoch with this table of mean robust probabilities."""
+    size = len(similarity)
+    count = torch.full((size,), 6.0, dtype=torch.float64) if count is None else count
+    accuracy = torch.full((size,), 0.5, dtype=torch.float64)
+    confusion = torch.eye(size, dtype=torch.float64)
+    return EpochStats(count, accuracy, accuracy, similarity.double(), confusion)
+
+
+def weigh(method: AdversarialObjective, *weight: float) -> AdversarialObjective:
+    """The method with these class weights, where it has any."""
+    if hasattr(method.state, "weight"):
+        method.state.weight = torch.tensor(weight, dtype=torch.float64)
+    return method
+
+
+def copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Values that stay what they are now."""
+    return {name: value.detach().clone() for name, value in tensors.items()}
+
+
+def identical(first: Tensor, second: Tensor) -> bool:
+    """Equal bit for bit, in shape and dtype too; NaN equals NaN."""
+    if first.shape != second.shape or first.dtype != second.dtype:
+        return False
+    return bool(((first == second) | ((first != first) & (second != second))).all())
+
+
+def differences(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> list[str]:
+    """The names under which two collections differ in any bit."""
+    if first.keys() != second.keys():
+        return sorted(first.keys() ^ second.keys())
+    return [name for name in first if not identical(first[name], second[name])]
+
+
+def assert_same(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> None:
+    """Equal bit for bit."""
+    assert differences(first, second) == []

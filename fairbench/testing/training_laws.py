@@ -1,0 +1,264 @@
+"""Laws of training: it runs, repeats, resumes, bears odd batches, and knows no class by its number."""
+
+import dataclasses
+import math
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fairbench.attacks.draws import Draws
+from fairbench.core.errors import EmptyClassError
+from fairbench.data.batch import Batch
+from fairbench.models.checkpoints import read_tensors, write_tensors
+from fairbench.objectives.contract import AdversarialObjective
+from fairbench.testing import toys
+from fairbench.testing.law import BrokenLawError, NotApplicable, Subject, require
+from fairbench.testing.runs import left_behind, trained
+from fairbench.testing.training import UNBALANCED, Event, Training
+
+CUTS: tuple[Event, ...] = ((2, 1), (2, "end"), (3, "start"))
+PERMUTATION = torch.tensor([2, 0, 3, 1])  # class c is called PERMUTATION[c]
+ODD_BATCHES = {
+    "a class is absent": (0, 1, 1, 3, 3, 3),
+    "there is one class only": (2, 2, 2, 2, 2, 2),
+    "there is one image only": (1,),
+    "every class has one image": (0, 1, 2, 3),
+}
+FINITE = "divide by count.clamp(min=1), and think of log(0): an absent class must not spoil the others"
+
+
+def trains(subject: Subject) -> None:
+    """Three epochs of toy training run through all hooks, with finite losses."""
+    finite(trained(subject).training, "in ordinary training")
+
+
+def deterministic(subject: Subject) -> str:
+    """The same seed repeats bit for bit; another seed gives something else."""
+    first = trained(subject)
+    again = left_behind(Training(subject.build(), labels=UNBALANCED).run())
+    changed = toys.differences(first.left, again)
+    require(
+        not changed,
+        f"the same seed gives something else the second time: {', '.join(changed[:3])}.",
+        'draw from ctx.rng("a purpose") only; keep nothing in globals or on the class',
+    )
+    if not first.drawn:
+        return "draws nothing"
+    other = left_behind(Training(subject.build(), labels=UNBALANCED, seed=1).run())
+    require(
+        toys.differences(first.left, other),
+        f"it draws random numbers ({', '.join(sorted(first.drawn))}), yet another seed changes nothing.",
+        'draw from ctx.rng("a purpose"), not from a generator with a fixed seed',
+    )
+    return ""
+
+
+def resumes(subject: Subject) -> None:
+    """Training that is saved and continued anywhere equals training in one go, bit for bit."""
+    whole = trained(subject).left
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "state.safetensors"
+        half = Training(subject.build(), labels=UNBALANCED)
+        for cut in CUTS:
+            write_tensors(path, half.run(until=cut).tensors(), {})
+            resumed = Training(subject.build(), labels=UNBALANCED)
+            resumed.resume(read_tensors(path)[0], cut)
+            where = f"before epoch {cut[0]}" if cut[1] == "start" else f"in the middle of epoch {cut[0]}"
+            hidden = sorted(set(vars(half.method)) - set(vars(resumed.method)))
+            hint = (
+                "declare what must survive as a field of State: per_class(...), per_class_pair(...), a number"
+            )
+            if hidden:
+                hint = f"self.{', self.'.join(hidden)} is lost on the way: {hint}"
+            try:
+                found = left_behind(resumed.run())
+            except AttributeError as error:
+                raise BrokenLawError(f"a run saved {where} cannot continue: {error}.", hint=hint) from error
+            changed = toys.differences(whole, found)
+            require(
+                not changed, f"a run saved {where} continues differently: {', '.join(changed[:3])}.", hint
+            )
+
+
+def bears_odd_batches(subject: Subject) -> str:
+    """Odd batches and predictions give finite numbers, or a clear EmptyClassError after the epoch."""
+    empty = ""
+    for what, labels in ODD_BATCHES.items():
+        training = Training(subject.build(), labels=labels, steps=1)
+        try:
+            training.run()
+        except EmptyClassError as error:
+            require(
+                training.events == [] or training.events[0][1] in (0, "start"),
+                f"when {what}, a step raises EmptyClassError: {error.message}",
+                "a batch may lack a class; raise EmptyClassError in on_epoch_end or on_validation only",
+            )
+            empty = "an epoch without a class is an error that names it"
+        finite(training, f"when {what}")
+    for awkward in (True, False):  # weights and radii at their extremes
+        run = trained(subject, awkward=awkward)
+        finite(run.training, "after an epoch with extreme class statistics")
+        for what, labels in ODD_BATCHES.items():
+            step(run.ends()[0], f"when {what}, after extreme statistics", torch.tensor(labels))
+    for right in (True, False):
+        certain(subject.build(), right)
+    pair = Training(subject.build(num_classes=2)).run()
+    finite(pair, "with two classes")
+    diverged(subject.build())
+    return empty
+
+
+def knows_no_class_by_number(subject: Subject) -> None:
+    """Renaming the classes renames everything and changes nothing else."""
+    draws: list[RenamedDraws] = []
+
+    def run(permutation: Tensor | None) -> dict[str, Tensor]:
+        model = toys.network().double()
+        if permutation is not None:
+            with torch.no_grad():
+                for parameter in (model.fc.weight, model.fc.bias):
+                    parameter.copy_(parameter[permutation.argsort()])
+
+        def renamed(seed: int) -> Draws:
+            draws.append(RenamedDraws(seed, toys.CPU, permutation))
+            return draws[-1]
+
+        training = Training(
+            subject.build(),
+            labels=UNBALANCED,
+            permutation=permutation,
+            model=model,
+            dtype=torch.float64,
+            draws=renamed,
+            epochs=2,
+        ).run()
+        return named_back(training, permutation)
+
+    first, second = run(None), run(PERMUTATION)
+    if any(draw.per_class for draw in draws):
+        raise NotApplicable("it draws numbers per class, which cannot be renamed")
+    wrong = [
+        name
+        for name in first
+        if not torch.allclose(
+            first[name].double(), second[name].double(), rtol=1e-6, atol=1e-9, equal_nan=True
+        )
+    ]
+    require(
+        not wrong,
+        f"with the classes renamed, these are not the renamed ones: {', '.join(wrong[:3])}.",
+        "treat classes alike: no class by its number, no order of classes, ties broken for both or for none",
+    )
+
+
+class RenamedDraws(Draws):
+    """The draws for renamed classes: what would be drawn for the old names, renamed."""
+
+    def __init__(self, seed: int, device: torch.device, permutation: Tensor | None) -> None:
+        super().__init__(seed, device)
+        self.permutation = permutation
+        self.per_class = False
+
+    def normal(self, like: Tensor) -> Tensor:
+        self._notice(like)
+        return super().normal(like)
+
+    def uniform(self, like: Tensor) -> Tensor:
+        self._notice(like)
+        return super().uniform(like)
+
+    def other_class(self, label: Tensor, num_classes: int) -> Tensor:
+        if self.permutation is None:
+            return super().other_class(label, num_classes)
+        return self.permutation[super().other_class(self.permutation.argsort()[label], num_classes)]
+
+    def choice(self, weight: Tensor) -> Tensor:
+        if self.permutation is None:
+            return super().choice(weight)
+        return self.permutation[super().choice(weight[:, self.permutation])]
+
+    def _notice(self, like: Tensor) -> None:
+        self.per_class |= like.dim() < 3 and len(toys.network().fc.bias) in like.shape
+
+
+def named_back(training: Training, permutation: Tensor | None) -> dict[str, Tensor]:
+    """What training left behind, in the classes' old names."""
+    found = {f"model.{name}": value for name, value in training.model.state_dict().items()}
+    axes = dict.fromkeys(("model.fc.weight", "model.fc.bias"), 1)
+    for part in dataclasses.fields(training.method.state):
+        value = getattr(training.method.state, part.name)
+        if "axes" in part.metadata:
+            axes[f"state.{part.name}"] = part.metadata["axes"]
+        elif isinstance(value, Tensor) and value.dim() > 0:
+            raise NotApplicable(f"the axes of State.{part.name} are not declared by per_class()")
+        found[f"state.{part.name}"] = torch.as_tensor(value)
+    if permutation is not None:
+        for name, count in axes.items():
+            for axis in range(count):
+                found[name] = found[name].index_select(axis, permutation)
+    return {"losses": torch.stack(training.losses), **found}
+
+
+def finite(training: Training, when: str) -> None:
+    """Raise BrokenLawError unless losses, weights and state of `training` are finite."""
+    require(
+        not training.losses or torch.isfinite(torch.stack(training.losses)).all(),
+        f"{when}, the loss is not finite.",
+        FINITE,
+    )
+    require(
+        all(torch.isfinite(value).all() for value in training.model.state_dict().values()),
+        f"{when}, weights become something that is not finite.",
+        FINITE + "; the gradient of sqrt and of pow below 1 is infinite at 0",
+    )
+    spoilt = [name for name, value in training.method.state_dict().items() if torch.isnan(value).any()]
+    require(
+        not spoilt,
+        f"{when}, the state becomes NaN: {', '.join(spoilt)}.",
+        "statistics of an absent class are NaN: use stats.of_every_class(name), or keep the old value",
+    )
+
+
+def step(
+    method: AdversarialObjective,
+    when: str,
+    labels: Tensor,
+    change: Callable[[toys.Network], None] | None = None,
+) -> Tensor:
+    """The loss of one step; raises BrokenLawError unless it is finite."""
+    model, given = toys.network(), toys.batch(labels=labels)
+    if change is not None:
+        change(model)
+    loss = toys.one_step(method, model, Batch(given.x, given.y, given.index), check=False)
+    require(torch.isfinite(loss), f"{when}, the loss is not finite.", FINITE)
+    weights = all(torch.isfinite(value).all() for value in model.state_dict().values())
+    require(weights, f"{when}, a step makes weights that are not finite.", FINITE)
+    return loss
+
+
+def certain(method: AdversarialObjective, right: bool) -> None:
+    """A step where every prediction is certain, and right or wrong."""
+
+    def change(model: toys.Network) -> None:
+        with torch.no_grad():
+            model.fc.weight.zero_()
+            model.fc.bias.copy_(torch.tensor([300.0, 0.0, 0.0, 0.0]))
+
+    when = f"when all predictions are certain and {'right' if right else 'wrong'}"
+    step(method, when, torch.full((12,), 0 if right else 1), change)
+
+
+def diverged(method: AdversarialObjective) -> None:
+    """A model that is not finite any more gives NaN, and no error that blames the method."""
+    model = toys.network()
+    with torch.no_grad():
+        model.conv1.weight.fill_(math.nan)
+    loss = toys.one_step(method, model, check=False)
+    require(
+        torch.isnan(loss),
+        "a model whose weights are NaN gives a finite loss.",
+        "do not replace NaN by numbers: the house tells the user that training diverged",
+    )

@@ -1,0 +1,410 @@
+"""A method that breaks one law is caught by that law, by no other, and told what to do."""
+
+import random
+from dataclasses import dataclass
+from typing import Literal
+
+import pytest
+import torch
+from torch import Tensor
+
+from fairbench.api import (
+    AdversarialObjective,
+    Draws,
+    LossTerms,
+    Needs,
+    attacks,
+    classes,
+    losses,
+    method,
+    per_class,
+    trades_terms,
+)
+from fairbench.core.errors import EmptyClassError
+from fairbench.testing import LAWS, Subject, Trial
+
+
+@method("sound")
+class Sound(AdversarialObjective):
+    """Keeps every law; each class below breaks one."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        beta: float = 6.0
+        strength: float = 1.0
+
+    @dataclass
+    class State:
+        weight: Tensor = per_class(1.0)
+
+    needs = Needs(epoch_stats={"robust_accuracy"}, validation="end")
+
+    def perturb(self, model, batch, ctx):
+        aim = losses.kl_to_clean(model, batch.x)
+        return attacks.pgd(model, batch.x, aim, budget=ctx.budget, start="gaussian", rng=ctx.rng("attack"))
+
+    def loss(self, model, batch, x_adv, ctx):
+        weight = {"clean": self.state.weight[batch.y]}
+        return trades_terms(model, batch, x_adv, beta=self.config.beta, bn_order="adv-clean", weight=weight)
+
+    def on_epoch_end(self, stats, ctx):
+        accuracy = stats.of_every_class("robust_accuracy")
+        self.state.weight = 1 + self.config.strength * (accuracy.mean() - accuracy).clamp(min=0)
+
+
+BROKEN = {}
+
+
+def breaks(law, says, *advice):
+    """Class decorator: this method breaks `law`; the message contains `says`, the hint all of `advice`.
+
+    The first of each law breaks no other; the rest may break several.
+    """
+
+    def noted(cls):
+        named = method("broken")(cls)
+        alone = law not in {broken for broken, *_ in BROKEN.values()}
+        BROKEN[f"{law}: {cls.__name__}"] = (law, says, advice, alone, named)
+        return named
+
+    return noted
+
+
+def verdicts(cls, laws=LAWS, **given):
+    trial = Trial(Subject(name=cls.name, cls=cls, **given), LAWS)
+    return {name: trial.outcome(name) for name in laws}
+
+
+def test_a_sound_method_keeps_every_law():
+    found = verdicts(Sound)
+    assert {name: outcome.remark for name, outcome in found.items() if outcome.state != "ok"} == {}
+
+
+# One law each
+
+
+@breaks("terms", "'odd' has shape (4,)", "(12,)")
+class WrongShape(Sound):
+    def loss(self, model, batch, x_adv, ctx):
+        return LossTerms(odd=model(batch.x).sum(0), logits=model(batch.x), logits_adv=model(x_adv))
+
+
+@breaks("terms", "TypeError: unsupported operand", "test_kit_broken.py", "x_adv + None")
+class Raises(Sound):
+    def loss(self, model, batch, x_adv, ctx):
+        return x_adv + None
+
+
+@breaks("terms", "not finite", "losses.kl")
+class InfiniteGradient(Sound):
+    def loss(self, model, batch, x_adv, ctx):
+        logits = model(batch.x)
+        return LossTerms(
+            root=(logits - logits.detach()).abs().sum(1).sqrt(), logits=logits, logits_adv=logits
+        )
+
+
+@breaks("training", "KeyError: 'cleen'", 'stats.terms["cleen"]')
+class BrokenHook(Sound):
+    def on_validation(self, stats, ctx):
+        stats.terms["cleen"]
+
+
+@breaks("training", "the state becomes NaN: weight", "absent class")
+class NanState(Sound):
+    def on_epoch_end(self, stats, ctx):
+        if ctx.epoch == ctx.num_epochs:
+            self.state.weight = self.state.weight / 0 - self.state.weight / 0
+
+
+@breaks("budget", "left the budget", "ctx.budget")
+class TooFar(Sound):
+    def perturb(self, model, batch, ctx):
+        return ((batch.x - 0.5).sign() * -0.2 + batch.x).clamp(0, 1)
+
+
+@breaks("budget", "leaves [0, 1]")
+class OutsideOfTheImage(Sound):
+    def perturb(self, model, batch, ctx):
+        return batch.x - 0.09
+
+
+@breaks("budget", "left the budget")
+class TooFarLater(Sound):
+    def perturb(self, model, batch, ctx):
+        wide = ctx.budget.scale(self.state.weight[batch.y])
+        aim = losses.kl_to_clean(model, batch.x)
+        return attacks.pgd(model, batch.x, aim, budget=wide, start="gaussian", rng=ctx.rng("attack"))
+
+
+@breaks("purity", "loss() changed the state: weight", "on_... hooks only")
+class StateInLoss(Sound):
+    def loss(self, model, batch, x_adv, ctx):
+        self.state.weight = self.state.weight * 1.01
+        return super().loss(model, batch, x_adv, ctx)
+
+
+@breaks("purity", "perturb() stored self.mask", "adversary dict")
+class Memo(Sound):
+    def perturb(self, model, batch, ctx):
+        self.mask = batch.y > 0
+        return super().perturb(model, batch, ctx)
+
+
+@breaks("purity", "validate() changed batch.x in place", "x = x + d")
+class InPlace(Sound):
+    def validate(self, model, batch, ctx):
+        terms = super().validate(model, batch, ctx)
+        batch.x.mul_(0.999)
+        return terms
+
+
+@breaks("purity", "global generator of torch", "ctx.rng")
+class GlobalNoise(Sound):
+    def perturb(self, model, batch, ctx):
+        x_adv = super().perturb(model, batch, ctx)
+        return (x_adv + 0 * torch.randn_like(x_adv)).clamp(0, 1)
+
+
+@breaks("purity", "global generator of random", "ctx.rng")
+class PythonNoise(Sound):
+    def loss(self, model, batch, x_adv, ctx):
+        random.random()
+        return super().loss(model, batch, x_adv, ctx)
+
+
+@breaks("purity", "loss() left gradients on", "torch.autograd.grad")
+class Backward(Sound):
+    needs = Needs(epoch_stats={"robust_accuracy"})
+
+    def loss(self, model, batch, x_adv, ctx):
+        losses.cross_entropy(model(batch.x), batch.y).mean().backward()
+        return super().loss(model, batch, x_adv, ctx)
+
+
+@breaks("purity", "loss() changed the weights conv1.weight", "optimiser")
+class WeightDecay(Sound):
+    def loss(self, model, batch, x_adv, ctx):
+        with torch.no_grad():
+            model.conv1.weight.mul_(0.99)
+        return super().loss(model, batch, x_adv, ctx)
+
+
+@breaks("purity", "validate() changed the state: weight")
+class StateInValidate(Sound):
+    def validate(self, model, batch, ctx):
+        self.state.weight = self.state.weight * 1.01
+        return super().validate(model, batch, ctx)
+
+
+CALLS = []
+
+
+@breaks("purity", "perturb() gives something else when it is called again: x_adv", "self.state")
+class CountsCalls(Sound):
+    def perturb(self, model, batch, ctx):
+        CALLS.append(1)
+        return super().perturb(model, batch, ctx) if len(CALLS) % 2 else batch.x
+
+
+@breaks("batchnorm", "perturb() changed BatchNorm's statistics", 'attack_bn="train"')
+class TrainMode(Sound):
+    def perturb(self, model, batch, ctx):
+        model.train()
+        return super().perturb(model, batch, ctx)
+
+
+@breaks("batchnorm", "left BatchNorm's statistics as they were", "leave attack_bn out")
+class DeclaredForNothing(Sound):
+    needs = Needs(epoch_stats={"robust_accuracy"}, attack_bn="train")
+
+    def perturb(self, model, batch, ctx):
+        model.eval()
+        return super().perturb(model, batch, ctx)
+
+
+@breaks("batchnorm", "loss() left the model in eval mode", "leave the model's mode to the house")
+class EvalMode(Sound):
+    def loss(self, model, batch, x_adv, ctx):
+        terms = super().loss(model, batch, x_adv, ctx)
+        model.eval()
+        return terms
+
+
+@breaks("seeds", "another seed changes nothing", "fixed seed")
+class FixedSeed(Sound):
+    def perturb(self, model, batch, ctx):
+        aim = losses.kl_to_clean(model, batch.x)
+        rng = Draws(0, torch.device("cpu"))
+        return attacks.pgd(model, batch.x, aim, budget=ctx.budget, start="gaussian", rng=rng)
+
+
+RUNS = []
+
+
+@breaks("seeds", "something else the second time", "globals")
+class CountsRuns(Sound):
+    def on_epoch_end(self, stats, ctx):
+        RUNS.append(1)
+        self.state.weight = torch.full_like(self.state.weight, float(len(RUNS)))
+
+
+@breaks("resume", "continues differently", "self.seen is lost", "State")
+class HiddenCounter(Sound):
+    seen = 0
+
+    def on_step_end(self, batch, terms, ctx):
+        self.seen += 1
+
+    def loss(self, model, batch, x_adv, ctx):
+        beta = self.config.beta * (1 + self.seen)
+        return trades_terms(model, batch, x_adv, beta=beta, bn_order="adv-clean")
+
+
+@breaks("resume", "cannot continue", "self.table is lost", "State")
+class HiddenTable(Sound):
+    def on_epoch_start(self, ctx):
+        if ctx.epoch == 1:
+            self.table = torch.ones_like(self.state.weight)
+
+    def loss(self, model, batch, x_adv, ctx):
+        terms = super().loss(model, batch, x_adv, ctx)
+        return terms if not hasattr(self, "table") and ctx.epoch == 1 else self.scaled(terms, batch)
+
+    def scaled(self, terms, batch):
+        terms.weight["clean"] = terms.weight["clean"] * self.table[batch.y]
+        return terms
+
+
+@breaks("odd-batches", "when a class is absent, the loss is not finite", "clamp(min=1)")
+class DividesByCounts(Sound):
+    def loss(self, model, batch, x_adv, ctx):
+        terms = super().loss(model, batch, x_adv, ctx)
+        indicator = classes.class_indicator(batch.y, self.info.num_classes, batch.x.dtype)
+        worst = (terms.terms["clean"] @ indicator / indicator.sum(0)).amax()
+        return LossTerms(
+            logits=terms.logits, logits_adv=terms.logits_adv, weight=terms.weight, **terms.terms, worst=worst
+        )
+
+
+@breaks("odd-batches", "a step raises EmptyClassError", "on_epoch_end")
+class RefusesBatches(Sound):
+    def on_step_end(self, batch, terms, ctx):
+        if len(batch.y.unique()) == 1:
+            raise EmptyClassError("only one class.")
+
+
+@breaks("renaming", "the renamed ones", "no class by its number")
+class FavoursTheFirst(Sound):
+    def loss(self, model, batch, x_adv, ctx):
+        weight = {"clean": (1 + (batch.y == 0)) * self.state.weight[batch.y]}
+        return trades_terms(model, batch, x_adv, beta=self.config.beta, bn_order="adv-clean", weight=weight)
+
+
+@breaks("waiting", "_local_scalar_dense (test_kit_broken.py:", "torch.where")
+class AsksForAValue(Sound):
+    def loss(self, model, batch, x_adv, ctx):
+        batch.x.mean().item()
+        return super().loss(model, batch, x_adv, ctx)
+
+
+@breaks("waiting", "index (test_kit_broken.py:", "x[mask]")
+class BooleanMask(Sound):
+    def perturb(self, model, batch, ctx):
+        batch.x[batch.y > 1].sum()
+        return super().perturb(model, batch, ctx)
+
+
+@breaks("per-class", "with 50", "no loop over classes")
+class LoopsOverClasses(Sound):
+    def loss(self, model, batch, x_adv, ctx):
+        for label in range(self.info.num_classes):
+            (batch.y == label).sum()
+        return super().loss(model, batch, x_adv, ctx)
+
+
+@breaks("device", "made without a device: test_kit_broken.py:", "device=batch.y.device")
+class OnTheCpu(Sound):
+    def perturb(self, model, batch, ctx):
+        torch.arange(self.info.num_classes)
+        return super().perturb(model, batch, ctx)
+
+
+@breaks("device", "made without a device", "on_epoch_end" and "device=")
+class OnTheCpuInAHook(Sound):
+    def on_epoch_end(self, stats, ctx):
+        self.state.weight = torch.ones(self.info.num_classes, dtype=torch.float64)
+        self.state.weight = self.state.weight + self.config.strength * stats.robust_accuracy.nan_to_num()
+
+
+@breaks("device", "on another device than the CPU", "never move one to the CPU")
+class ExplicitCpu(Sound):
+    def loss(self, model, batch, x_adv, ctx):
+        torch.zeros(3, device="cpu")
+        return super().loss(model, batch, x_adv, ctx)
+
+
+@breaks("device", "fails: ", "test_kit_broken.py" and "never move")
+class MovesToTheCpu(Sound):
+    def loss(self, model, batch, x_adv, ctx):
+        return super().loss(model, batch, x_adv.cpu(), ctx)
+
+
+@breaks("device", "x_adv in another precision", "batch.x.dtype")
+class SinglePrecision(Sound):
+    def perturb(self, model, batch, ctx):
+        return super().perturb(model, batch, ctx).float()
+
+
+@breaks("options", "strength does nothing (0.5, 2.0", "option_context")
+class IdleNumber(Sound):
+    def on_epoch_end(self, stats, ctx):
+        pass
+
+
+@breaks("options", "rule='other' does the same as 'paper'", "take the option out")
+class IdleWord(Sound):
+    @dataclass(frozen=True, kw_only=True)
+    class Config(Sound.Config):
+        rule: Literal["paper", "other"] = "paper"
+
+
+@breaks("options", "kind: no other value can be derived from list[int]")
+class UnknownKind(Sound):
+    @dataclass(frozen=True, kw_only=True)
+    class Config(Sound.Config):
+        kind: list[int] = None
+
+
+@breaks("cost", "times as long as one of TRADES", "attack")
+class Slow(Sound):
+    def perturb(self, model, batch, ctx):
+        if ctx.budget.num_steps == 10:  # only where the clock runs: the other laws have no time for it
+            for _ in range(80):
+                super().perturb(model, batch, ctx)
+        return super().perturb(model, batch, ctx)
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_law_is_caught_with_advice(case):
+    law, says, advice, _, cls = BROKEN[case]
+    found = verdicts(cls, [law])[law]
+    assert found.state == "FAILED"
+    assert says in found.remark
+    for words in advice:
+        assert words in found.hint
+
+
+@pytest.mark.parametrize("case", [case for case, (*_, alone, _) in BROKEN.items() if alone])
+def test_a_broken_law_is_caught_by_that_law_alone(case):
+    law, *_, cls = BROKEN[case]
+    slow = {"options", "cost"} - {law}  # each says the same of all of these
+    found = verdicts(cls, [name for name in LAWS if name not in slow])
+    assert [name for name, outcome in found.items() if outcome.state == "FAILED"] == [law]
+    waiting = [outcome.remark for outcome in found.values() if outcome.state == "skipped"]
+    assert all("says nothing while" in remark for remark in waiting)
+    assert len(waiting) == {"terms": 11, "training": 10, "waiting": 1, "seeds": 2}.get(law, 0)
+
+
+def test_every_law_has_a_method_that_breaks_it():
+    assert {law for law, *_ in BROKEN.values()} == set(LAWS)
