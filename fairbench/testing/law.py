@@ -147,10 +147,10 @@ def authors_line(error: BaseException | None = None) -> str:
         else reversed(list(traceback.walk_tb(error.__traceback__)))
     )
     house = None
-    watching = error is None
+    watching = True
     for frame, number in walked:  # the innermost first
         file = frame.f_code.co_filename
-        watching = watching and file in WATCHING
+        watching = watching and (file in WATCHING or file.startswith(TORCH))
         if watching:
             continue
         if file.startswith(KIT):
