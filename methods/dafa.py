@@ -38,6 +38,11 @@ class Dafa(ClassWeighted):
         max_weight: float | None = None  # largest class weight
         bn_order: Literal["adv-clean", "clean-adv-clean"] = "adv-clean"  # train-mode forwards of "trades"
 
+        def __post_init__(self):
+            for name in ("beta", "strength"):
+                if getattr(self, name) < 0:
+                    raise ValueError(f"{name} is {getattr(self, name)}, expected at least 0")
+
     def budget(self, y, ctx):
         """The class's own ball, but the plain one where the second step of a double step ends."""
         return ctx.budget if self.config.base == "pgd-at-double-step" else super().budget(y, ctx)

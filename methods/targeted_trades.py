@@ -21,6 +21,10 @@ class TargetedTrades(AdversarialObjective):
         beta: float = 6.0  # weight of the robust term, >= 0
         bn_order: Literal["adv-clean", "clean-adv-clean"] = "adv-clean"  # train-mode forwards
 
+        def __post_init__(self):
+            if self.beta < 0:
+                raise ValueError(f"beta is {self.beta}, expected at least 0")
+
     def perturb(self, model, batch, ctx):
         """Targeted cross-entropy adversary; one target per image, kept for all steps."""
         target = ctx.rng("target").other_class(batch.y, self.info.num_classes)

@@ -5,7 +5,8 @@ Objective  mean_b CE(f(x_b), y_b) + beta mean_b KL(p(x_b) || p(x_adv_b)), x_adv 
 Source     Zhang, Yu, Jiao, Xing, El Ghaoui, Jordan, ICML 2019, arXiv 1901.08573, Eq. 5; official program
            yaodongyu/TRADES@6e8e11b.
 Deviates   The program forwards clean, adversarial, clean in train mode (`bn_order="clean-adv-clean"`);
-           DAFA and TRIX, and our default, adversarial, clean. Only BatchNorm's running statistics differ.
+           that of TRADES-AWP adversarial, clean, clean; DAFA and TRIX, and our default, adversarial, clean.
+           Only BatchNorm's running statistics differ.
 Cost       The unit of cost.
 """
 
@@ -20,8 +21,11 @@ class Trades(AdversarialObjective):
     @dataclass(frozen=True, kw_only=True)
     class Config:
         beta: float = 6.0  # weight of the robust term, >= 0
-        # Train-mode forwards: ours; the TRADES program's; the TRADES-AWP program's.
-        bn_order: Literal["adv-clean", "clean-adv-clean", "adv-clean-clean"] = "adv-clean"
+        bn_order: Literal["adv-clean", "clean-adv-clean", "adv-clean-clean"] = "adv-clean"  # forwards
+
+        def __post_init__(self):
+            if self.beta < 0:
+                raise ValueError(f"beta is {self.beta}, expected at least 0")
 
     def perturb(self, model, batch, ctx):
         """Untargeted KL adversary; the noise of the start is essential, the KL's gradient is 0 at x."""

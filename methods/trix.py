@@ -44,6 +44,11 @@ class Trix(ClassWeighted):
         max_weight: float | None = None  # largest class weight
         bn_order: Literal["adv-clean", "clean-adv-clean"] = "adv-clean"  # train-mode forwards
 
+        def __post_init__(self):
+            for name in ("beta", "strength"):
+                if getattr(self, name) < 0:
+                    raise ValueError(f"{name} is {getattr(self, name)}, expected at least 0")
+
     def perturb(self, model, batch, ctx):
         """Mixed adversary: targeted where the class looks strong (Eq. 8), else untargeted KL (Eq. 4)."""
         with torch.no_grad():

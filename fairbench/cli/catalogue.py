@@ -47,7 +47,8 @@ def describe(registry: Registry, kind: str, name: str) -> str:
     entry = registry.get(kind[:-1], name)
     if kind == "methods":
         paper = entry.paper
-        source = f"{paper.venue}, arXiv {paper.arxiv}" if paper and paper.arxiv else "no paper"
+        cited = (paper.venue, f"arXiv {paper.arxiv}" if paper.arxiv else None) if paper else ()
+        source = ", ".join(filter(None, cited)) or "no paper"
         preset = ", ".join(f"{key}={value}" for key, value in entry.config.items())
         return f"{registry.plugin(name).summary}  [{source}]" + (f"  ({preset})" if preset else "")
     if kind == "datasets":
