@@ -30,7 +30,7 @@ def test_a_method_is_described_with_paper_program_origin_needs_house_and_cost(li
     found = described(listed("--verbose"), "frl")
     assert found["paper"].startswith("To be Robust or to be Fair")
     assert found["paper"].endswith("Xu, Liu, Li, Jain, Tang, ICML 2021, arXiv 2010.06121")
-    assert found["official program"] == "hannxu123/fair_robust@a80547d, licence unknown"
+    assert found["official program"] == "hannxu123/fair_robust@a80547d, licence none stated"
     assert found["origin"].startswith("entry point of fairbench-at ")
     assert found["origin"].endswith("(fairbench_methods.frl:Frl)")
     assert found["needs"] == "validation: start"
