@@ -24,7 +24,7 @@ OPTIONS = {
     "cfa": ["accuracy=program", "normalise=false", "averaging=none"],
     "cfa-at": ["attack_bn=train"],
     "fairtat": ["accuracy=program", "collisions=program", "averaging=none"],
-    "fairtat-at": ["attack_bn=train"],
+    "fairtat-at": ["attack_bn=eval"],
 }
 ATTACK = "pgd-20-digits"
 

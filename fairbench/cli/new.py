@@ -36,11 +36,14 @@ def new_command(kind: str, name: str, package: Path | None) -> None:
 
 def check_name(name: str, package: Path | None) -> None:
     """Raise ConfigError unless a method may be called so."""
-    from fairbench.registry import load_registry
+    from fairbench.registry import load_registry, read_scalar
+    from fairbench.registry.declare import RESERVED
     from fairbench.registry.fields import NAME
 
     module = module_of(name)
-    if not NAME.fullmatch(name) or not module.isidentifier() or keyword.iskeyword(module):
+    words = (module, class_of(name))
+    odd = name.endswith("-") or "--" in name or name in RESERVED or read_scalar(name) != name  # null, true
+    if odd or not NAME.fullmatch(name) or not module.isidentifier() or any(map(keyword.iskeyword, words)):
         raise ConfigError(
             f"{name!r} cannot be the name of a method.",
             hint="lower-case letters, digits and hyphens, a letter first, no word of Python: my-method",

@@ -53,6 +53,17 @@ class Needs:
     validation: Literal["start", "end"] | None = None
     clean_forward_after_step: bool = False
 
+    def __post_init__(self) -> None:
+        """Raises ContractError for a word that is none of the above."""
+        for name, value, known in (
+            ("attack_bn", self.attack_bn, ("eval", "train")),
+            ("validation", self.validation, ("start", "end", None)),
+        ):
+            if value not in known:
+                raise ContractError(
+                    f"Needs({name}={value!r}) is unknown.", hint=f"one of: {', '.join(map(repr, known))}"
+                )
+
 
 @dataclass(frozen=True)
 class Context:

@@ -11,7 +11,7 @@ def load_plugin(target: str, name: str) -> type[AdversarialObjective]:
     """Import `module:Class` or `file.py:Class`. Raises PluginError with the reason when that fails."""
     try:
         found = load_object(target)
-    except Exception as error:  # a plugin's import may raise anything
+    except (Exception, SystemExit) as error:  # a plugin's import may raise anything
         raise PluginError(
             f"method {name!r} ({target}) cannot be loaded: {type(error).__name__}: {error}."
         ) from error

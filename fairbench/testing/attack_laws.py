@@ -45,10 +45,10 @@ def well_formed(subject: Subject) -> None:
 def within_budget(subject: Subject) -> str:
     """Every adversarial image is in [0, 1] and in the ball that the method itself declares for its sample."""
     widest: list[float] = []
-    for method, model in stages(subject):
+    for method, model, epoch in stages(subject):
         for seed in SEEDS:
             given = toys.batch(seed=seed)
-            adversary, ctx = attack(method, model, given, toys.context(seed=seed))
+            adversary, ctx = attack(method, model, given, toys.context(epoch, seed=seed))
             check_adversary(method, given, adversary, ctx.budget)
             radius = torch.as_tensor(ctx.budget.eps, dtype=torch.float64)
             require(
@@ -63,13 +63,13 @@ def within_budget(subject: Subject) -> str:
 
 def pure(subject: Subject) -> None:
     """`budget`, `perturb`, `loss` and `validate` read state, batch and model, and change nothing."""
-    for method, model in stages(subject):
-        check_purity(method, model)
+    for method, model, epoch in stages(subject):
+        check_purity(method, model, epoch)
 
 
-def check_purity(method: AdversarialObjective, model: nn.Module) -> None:
+def check_purity(method: AdversarialObjective, model: nn.Module, epoch: int) -> None:
     """Raise BrokenLawError when a call changes something."""
-    given, ctx = toys.batch(), toys.context()
+    given, ctx = toys.batch(), toys.context(epoch)
     untouched(method, model, given, "budget", lambda: method.budget(given.y, ctx))
     inside = replace(ctx, budget=method.budget(given.y, ctx))
     with frozen(model, train=method.resolved_needs().attack_bn == "train"):
@@ -85,10 +85,17 @@ def check_purity(method: AdversarialObjective, model: nn.Module) -> None:
 
 def batch_norm_as_declared(subject: Subject) -> str:
     """BatchNorm's statistics change during the attack if, and only if, the method says so in `needs`."""
-    method, model, given = subject.build(), toys.network(), toys.batch()
-    declared = method.resolved_needs().attack_bn
+    for method, model, epoch in stages(subject):
+        check_batch_norm(method, model, epoch)
+    declared = subject.build().resolved_needs().attack_bn
+    return "in train mode during the attack, as declared" if declared == "train" else ""
+
+
+def check_batch_norm(method: AdversarialObjective, model: nn.Module, epoch: int) -> None:
+    """Raise BrokenLawError when statistics or modes are not treated as declared."""
+    given, declared = toys.batch(), method.resolved_needs().attack_bn
     before = buffers(model)
-    adversary, ctx = attack(method, model, given)
+    adversary, ctx = attack(method, model, given, toys.context(epoch))
     changed = toys.differences(before, buffers(model))
     require(
         declared == "train" or not changed,
@@ -110,21 +117,20 @@ def batch_norm_as_declared(subject: Subject) -> str:
     if method.resolved_needs().validation is not None:
         before = buffers(model)
         with frozen(model), torch.no_grad():
-            method.validate(model, given, toys.context())
+            method.validate(model, given, toys.context(epoch))
         changed = toys.differences(before, buffers(model))
         require(
             not changed,
             f"validate() changed BatchNorm's statistics: {', '.join(changed)}.",
             "leave the model's mode to the house: held-out images are measured in eval mode",
         )
-    return "in train mode during the attack, as declared" if declared == "train" else ""
 
 
-def stages(subject: Subject) -> Iterator[tuple[AdversarialObjective, nn.Module]]:
-    """The method as it starts, after some training, and after training on extreme statistics."""
-    yield subject.build(), toys.network()
-    for awkward in (False, True):
-        yield trained(subject, awkward=awkward).ends()
+def stages(subject: Subject) -> Iterator[tuple[AdversarialObjective, nn.Module, int]]:
+    """The method as it starts, after training, and after training on extreme statistics; each in an epoch."""
+    yield subject.build(), toys.network(), 1
+    for epoch, awkward in ((2, False), (3, True)):
+        yield *trained(subject, awkward=awkward).ends(), epoch
 
 
 def attack(

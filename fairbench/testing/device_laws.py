@@ -14,7 +14,7 @@ from fairbench.attacks.frozen import frozen
 from fairbench.testing import toys
 from fairbench.testing.law import BrokenLawError, Subject, accepted, authors_line, require
 from fairbench.testing.option_laws import alternatives, option_of
-from fairbench.testing.training import UNBALANCED, Training
+from fairbench.testing.training import EPOCHS, UNBALANCED, Training
 from fairbench.training.step import training_step
 
 WAITING = {  # what makes the host ask the device for a value
@@ -130,8 +130,8 @@ class MetaDraws(Draws):
 
 def never_waits(subject: Subject) -> None:
     """Within a step nothing asks the device for a value, however the method's words and flags are set."""
-    for options in ({}, *switched(subject)):
-        seen = watched(subject, 4, **options)
+    for epoch, options in ((1, {}), *((EPOCHS, changed) for changed in ({}, *switched(subject)))):
+        seen = watched(Training(subject.build(**options)).run(until=(epoch, 1)), epoch)
         where = [f"{name} ({seen.lines[name]})" for name in dict.fromkeys(seen.waiting)]
         given = "".join(f"with {name}={value!r} " for name, value in options.items())
         require(
@@ -144,12 +144,16 @@ def never_waits(subject: Subject) -> None:
 
 def no_work_per_class(subject: Subject) -> None:
     """A step with fifty classes dispatches what a step with five does."""
-    few, many = watched(subject, 5), watched(subject, 50)
-    require(
-        few.names == many.names,
-        f"a step takes {len(few.names)} operations with 5 classes, {len(many.names)} with 50.",
-        "no loop over classes: classes.class_means and table[y] treat all classes at once",
-    )
+    for epoch in (1, EPOCHS):
+        # Not trained that far: an epoch of fifty classes would need an image of each.
+        few, many = (
+            watched(Training(subject.build(num_classes=count)).run(until=(1, 1)), epoch) for count in (5, 50)
+        )
+        require(
+            few.names == many.names,
+            f"a step takes {len(few.names)} operations with 5 classes, {len(many.names)} with 50.",
+            "no loop over classes: classes.class_means and table[y] treat all classes at once",
+        )
 
 
 def at_home_on_any_device(subject: Subject) -> str:
@@ -239,10 +243,9 @@ def switched(subject: Subject) -> Iterator[dict[str, Any]]:
                 yield {name: other}
 
 
-def watched(subject: Subject, num_classes: int, **options: Any) -> Operations:
-    """The operations of a step, and of the held-out images, with this many classes."""
-    training = Training(subject.build(num_classes=num_classes, **options), epochs=1).run(until=(1, 1))
-    given, ctx = training.batch(1), training.context(1, 1)
+def watched(training: Training, epoch: int) -> Operations:
+    """The operations of one more step of a training, as if in `epoch`, and of the held-out images."""
+    given, ctx = training.batch(1), training.context(epoch, 1)
     method = training.method
     with Operations() as seen:  # gradients and momentum exist since the first step
         training_step(training.model, method, training.optimizer, given, ctx, training.totals)

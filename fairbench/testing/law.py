@@ -124,16 +124,17 @@ class Trial:
             return Outcome(law, "skipped", str(reason))
         except FairbenchError as error:
             return Outcome(law, "FAILED", error.message, error.hint, error=error)
-        except Exception as error:  # a method may raise anything
+        except (Exception, SystemExit) as error:  # a method may raise anything
             return Outcome(law, "FAILED", *described(error), error=error)
         remark, number = found if isinstance(found, tuple) else (found or "", None)
         return Outcome(law, "ok", remark, number=number)
 
 
-def described(error: Exception) -> tuple[str, str]:
+def described(error: BaseException) -> tuple[str, str]:
     """An error that is not ours as one line, and the line of the method that raised it."""
     text = str(error).splitlines()[0] if str(error) else ""
-    return f"{type(error).__name__}: {text}", f"raised at {authors_line(error)}"
+    line = authors_line(error)
+    return f"{type(error).__name__}: {text}", f"raised at {line}" if line else ""
 
 
 def authors_line(error: BaseException | None = None) -> str:

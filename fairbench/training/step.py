@@ -93,6 +93,12 @@ def check_adversary(
             f"method {objective.name!r}: perturb() returned no images of shape {tuple(batch.x.shape)}.",
             hint="return x_adv, or a dict of such tensors",
         )
+    for name, value in ({} if isinstance(adversary, Tensor) else adversary).items():
+        if value.shape[1:] == batch.x.shape[1:] and name not in images:
+            raise ContractError(
+                f"method {objective.name!r}: {name} holds {len(value)} images for a batch of {len(batch)}.",
+                hint="return images of the batch's shape, several kinds under several names",
+            )
     for name, image in images.items():
         if image.dtype != batch.x.dtype or image.device != batch.x.device:
             raise ContractError(
@@ -142,6 +148,12 @@ def check_terms(objective: AdversarialObjective, batch: Batch, terms: LossTerms)
             raise ContractError(
                 f"method {objective.name!r}: the loss term {name!r} has shape {tuple(value.shape)}.",
                 hint=f"return one value per sample, {tuple(batch.y.shape)}, or a scalar",
+            )
+    for name, weight in terms.weight.items():
+        if weight.shape != batch.y.shape:
+            raise ContractError(
+                f"method {objective.name!r}: the weight of {name!r} has shape {tuple(weight.shape)}.",
+                hint=f"return one weight per sample, {tuple(batch.y.shape)}: weight[batch.y]",
             )
     for name in [*terms.weight, *terms.divide_by_weight]:
         if name not in terms.terms or name not in terms.weight:

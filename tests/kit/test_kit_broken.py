@@ -1,7 +1,7 @@
 """A method that breaks one law is caught by that law, by no other, and told what to do."""
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import pytest
@@ -383,6 +383,50 @@ class Slow(Sound):
             for _ in range(80):
                 super().perturb(model, batch, ctx)
         return super().perturb(model, batch, ctx)
+
+
+@breaks("budget", "left the budget", "budget=ctx.budget")
+class WideLater(Sound):
+    def perturb(self, model, batch, ctx):
+        budget = ctx.budget if ctx.epoch < 2 else replace(ctx.budget, eps=2 * ctx.budget.eps)
+        rng = ctx.rng("attack")
+        aim = losses.kl_to_clean(model, batch.x)
+        return attacks.pgd(model, batch.x, aim, budget=budget, start="uniform", rng=rng)
+
+
+@breaks("waiting", "test_kit_broken.py", "stay in tensors")
+class AsksLater(Sound):
+    def loss(self, model, batch, x_adv, ctx):
+        if ctx.epoch > 2:
+            batch.y.sum().item()
+        return super().loss(model, batch, x_adv, ctx)
+
+
+@breaks("purity", "changed", "on_")
+class StateInLossLater(Sound):
+    def loss(self, model, batch, x_adv, ctx):
+        if ctx.epoch > 1:
+            self.state.weight = self.state.weight + 1
+        return super().loss(model, batch, x_adv, ctx)
+
+
+@breaks("seeds", "something else the second time", "ctx.rng")
+class GlobalDrawsInAHook(Sound):
+    def on_epoch_start(self, ctx):
+        self.state.weight = self.state.weight + torch.rand(self.state.weight.shape, device="cpu")
+
+
+@breaks("terms", "the weight of 'clean' has shape", "weight[batch.y]")
+class ColumnOfWeights(Sound):
+    def loss(self, model, batch, x_adv, ctx):
+        terms = super().loss(model, batch, x_adv, ctx)
+        return LossTerms(weight={"clean": self.state.weight[batch.y][:, None]}, **terms.terms)
+
+
+@breaks("terms", "SystemExit", "")
+class Leaves(Sound):
+    def loss(self, model, batch, x_adv, ctx):
+        raise SystemExit(0)
 
 
 @pytest.mark.parametrize("case", BROKEN)
