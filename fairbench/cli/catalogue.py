@@ -123,7 +123,7 @@ def told(found: dict[str, Any]) -> dict[str, Any]:
             f"{name} ({', '.join(f'{key}={value}' for key, value in block.items())})"
             for name, block in found["components"].items()
         ),
-        "cost": f"{found['cost']:g} x TRADES per step. {found['cost_told']}".strip(),
+        "cost": f"{found['cost']:g} x TRADES. {found['cost_told']}".strip(),
         "tags": ", ".join(found["tags"]),
         "options": "".join(f"\n    {name} = {text}" for name, text in found["options"].items()),
         **{key: found.get(key) for key in ("idea", "objective", "source", "deviates")},

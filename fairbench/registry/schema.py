@@ -58,7 +58,7 @@ class MethodEntry(Entry):
     fine_tune: FineTune | None = None
     paper: Paper | None = None
     official: Official | None = None
-    cost: Number = Field(default=1.0, gt=0, description="time per step in units of TRADES")
+    cost: Number = Field(default=1.0, gt=0, description="training time in units of TRADES")
 
 
 class DatasetEntry(Entry):

@@ -85,7 +85,8 @@ def test_a_killed_run_continues_to_weights_bitwise_equal_to_an_uninterrupted_one
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_run_says_goodbye_and_continues(bench, mine, monkeypatch, number, code):
     monkeypatch.setenv("TEST_SIGNAL", str(int(number)))
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background
+    # A shell makes what it runs in the background ignore the first of them.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     _, error = bench.run(*mine, code=code)
     signal.signal(signal.SIGINT, before)
     assert_tidy(bench.results)

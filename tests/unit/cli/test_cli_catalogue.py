@@ -36,7 +36,7 @@ def test_a_method_is_described_with_paper_program_origin_needs_house_and_cost(li
     assert found["needs"] == "validation: start"
     assert "hold_out (" in found["house"]
     assert "fine_tune (start=trades" in found["house"]
-    assert "x TRADES per step. TRADES plus" in found["cost"]
+    assert "x TRADES. TRADES plus" in found["cost"]
 
 
 def test_a_variant_says_what_it_extends_and_a_need_the_option_behind_it(listed):
