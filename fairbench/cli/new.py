@@ -3,6 +3,7 @@
 import importlib.metadata
 import importlib.util
 import keyword
+import shlex
 import sys
 from pathlib import Path
 from string import Template
@@ -134,9 +135,9 @@ def next_steps(words: dict[str, str], package: Path | None) -> list[str]:
     module, name = words["module"], words["name"]
     if package is not None:
         return [
-            f"python -m pip install -e '{package}[test]'",
+            f"python -m pip install -e {shlex.quote(f'{package}[test]')}",
             f"fairbench check {name}",
-            f"python -m pytest {package}",
+            f"python -m pytest {shlex.quote(str(package))}",
             f"fairbench run --methods {name}",
         ]
     return [

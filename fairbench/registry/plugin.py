@@ -156,7 +156,10 @@ def _single_method(path: Path, classes: dict[str, ast.ClassDef]) -> str:
     if not declared:
         raise PluginError(f'{path.name} has no class with @method("name")')
     if len(declared) > 1:
-        raise PluginError(f"{path.name} has several methods ({', '.join(declared)}); write file.py:Class")
+        raise PluginError(
+            f"{path.name} has several methods ({', '.join(declared)}); keep one to a file, "
+            f"or name each in a registry file: target: {path.name}:{declared[0]}"
+        )
     return declared[0]
 
 

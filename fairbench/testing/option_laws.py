@@ -34,9 +34,13 @@ def every_option_acts(subject: Subject) -> str:
             hint="take the option out, or mend what it should change.\n"
             "If it acts only together with another, tell ContractSuite: "
             'option_context = {"this": {"other": value}}\n'
-            'If another value shows what it does: option_values = {"this": (value,)}',
+            'If another value shows what it does: option_values = {"this": (value,)}\n'
+            "Toy training has three epochs; options named _epochs scale with them.",
         )
-    shown = [f"{name} seen with {context}" for name, context in search.together.items()]
+    shown = [
+        f"{name} seen with {context}" if context else f"{name} not tried: free text"
+        for name, context in search.together.items()
+    ]
     return "; ".join(shown)
 
 
@@ -53,6 +57,9 @@ class Search:
         """What does nothing: the option, or single words that it takes."""
         option = option_of(self.subject, name)
         tried = self.subject.option_values.get(name) or alternatives(option, self.settings[name])
+        if not tried and option.annotation == "str":
+            self.together[name] = ""  # free text: only its author knows another
+            return
         if not tried:
             yield f"{name}: no other value can be derived from {option.annotation}"
             return

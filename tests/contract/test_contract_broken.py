@@ -299,3 +299,26 @@ def test_saved_state_with_other_fields_is_refused(change):
 def test_the_default_budget_is_the_protocols():
     assert toys.configured(Plain).budget(torch.arange(4), context()) is BUDGET
     assert issubclass(toys.plugin("dafa"), ClassWeighted)
+
+
+def test_images_for_another_number_of_samples_do_not_escape_the_budget():
+    def perturb(model, batch, ctx):
+        return {"same": batch.x, "twice": torch.cat([batch.x, batch.x]) + 1}
+
+    error = refused("twice holds 24 images for a batch of 12", perturb=perturb)
+    assert "several kinds under several names" in error.hint
+
+
+def test_weights_of_another_shape_than_the_labels_are_refused():
+    def loss(model, batch, adversary, ctx):
+        column = torch.ones(len(batch), 1)
+        return LossTerms(clean=losses.cross_entropy(model(batch.x), batch.y), weight={"clean": column})
+
+    assert "weight[batch.y]" in refused(r"the weight of 'clean' has shape \(12, 1\)", loss=loss).hint
+
+
+@pytest.mark.parametrize(("need", "word"), [("attack_bn", "Train"), ("validation", "middle")])
+def test_a_need_that_nobody_knows_is_refused(need, word):
+    with pytest.raises(ContractError, match=f"{need}='{word}'") as error:
+        Needs(**{need: word})
+    assert "one of:" in error.value.hint

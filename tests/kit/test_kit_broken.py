@@ -444,5 +444,15 @@ def test_a_broken_law_is_caught_with_advice_and_by_that_law_alone(case):
         assert len(waiting) == {"terms": 11, "training": 10, "waiting": 1, "seeds": 2}.get(law, 0)
 
 
+def test_an_option_of_free_text_is_not_held_against_its_method():
+    class Labelled(Sound):
+        @dataclass(frozen=True, kw_only=True)
+        class Config(Sound.Config):
+            label: str = "mine"
+
+    found = verdicts(method("labelled")(Labelled), ["options"])["options"]
+    assert (found.state, found.remark) == ("ok", "label not tried: free text")
+
+
 def test_every_law_has_a_method_that_breaks_it():
     assert {law for law, *_ in BROKEN.values()} == set(LAWS)
