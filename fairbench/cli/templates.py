@@ -105,7 +105,7 @@ INIT = '"""$title, a method for fairbench."""\n'
 
 README = """# $title
 
-A method for [fairbench](https://pypi.org/project/fairbench-at/): `src/fairbench_$module/$module.py`.
+A method for fairbench (`fairbench-at`): `src/fairbench_$module/$module.py`.
 Whoever installs this package has it:
 
 ```bash
