@@ -19,6 +19,7 @@ from fairbench.objectives.contract import (
     per_class_pair,
 )
 from fairbench.objectives.trades import convex_weights, trades_terms
+from fairbench.objectives.validation import robust_validation
 
 __all__ = [
     "AdversarialObjective",
@@ -39,5 +40,6 @@ __all__ = [
     "method",
     "per_class",
     "per_class_pair",
+    "robust_validation",
     "trades_terms",
 ]

@@ -20,12 +20,12 @@ from torch import Tensor
 
 from fairbench.api import (
     AdversarialObjective,
-    LossTerms,
     Needs,
     attacks,
     losses,
     method,
     per_class,
+    robust_validation,
     trades_terms,
 )
 
@@ -105,15 +105,8 @@ class Frl(AdversarialObjective):
 
     def validate(self, model, batch, ctx):
         """Clean predictions, and those under a cross-entropy attack in the protocol's own radius."""
-        x_adv = attacks.pgd(
-            model,
-            batch.x,
-            lambda logits: losses.cross_entropy(logits, batch.y),
-            budget=replace(ctx.budget, num_steps=self.config.validation_steps),
-            start="uniform",
-            rng=ctx.rng("attack"),
-        )
-        return LossTerms(logits=model(batch.x), logits_adv=model(x_adv))
+        budget = replace(ctx.budget, num_steps=self.config.validation_steps)
+        return robust_validation(model, batch, replace(ctx, budget=budget))
 
     def on_validation(self, stats, ctx):
         stats.check_every_class()

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from fairbench.core.errors import ConfigError, PluginError
+from fairbench.core.errors import ConfigError
 from fairbench.core.identity import digest, digest_bytes
 from fairbench.data.manifest import read_manifest
 from fairbench.plan.cells import Cell
@@ -197,12 +197,7 @@ class Resolver:
     def _identity(
         self, method: str, place: Place, protocol: Protocol, overrides: dict[str, Any]
     ) -> dict[str, Any]:
-        plugin = self.registry.plugin(method)
-        if plugin.options is None:
-            raise PluginError(
-                f"method {method!r}: its Config cannot be read without running {plugin.path.name}.",
-                hint="write its options as plain fields with literal defaults in the class's own Config",
-            )
+        plugin = self.registry.readable_plugin(method)
         share = protocol.epochs / protocol.published_epochs
         config = scaled_epochs(self.registry.method_config(method, place.dataset), share)
         images = self.registry.get("dataset", place.dataset)

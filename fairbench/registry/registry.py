@@ -68,6 +68,16 @@ class Registry:
         self.get("method", name)
         return self.plugins[name]
 
+    def readable_plugin(self, name: str) -> PluginSource:
+        """`plugin(name)`. Raises PluginError also when its options cannot be read without running it."""
+        plugin = self.plugin(name)
+        if plugin.options is None:
+            raise PluginError(
+                f"method {name!r}: its Config cannot be read without running {plugin.path.name}.",
+                hint="write its options as plain fields with literal defaults in the class's own Config",
+            )
+        return plugin
+
     def protocol_for(self, protocol: str, method: str) -> Protocol:
         """The schedule of `method` under `protocol`: that protocol, or the method's own under `official`."""
         chosen: AnyProtocol = self.get("protocol", protocol)

@@ -17,7 +17,7 @@ from fairbench.objectives.contract import AdversarialObjective, Adversary, Conte
 from fairbench.testing import toys
 from fairbench.testing.law import BrokenLawError, Subject, require
 from fairbench.testing.runs import trained
-from fairbench.training.step import check_adversary, check_terms, detached
+from fairbench.training.step import by_name, check_adversary, check_terms, detached
 
 SEEDS = (0, 1, 2)
 IN_STATE = (
@@ -160,7 +160,12 @@ def untouched(
     attributes = dict(vars(method))
     weights = toys.copied(dict(model.named_parameters()))
     gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
-    images = toys.copied({"batch.x": given.x, "batch.y": given.y, **named(adversary)})
+
+    def handed() -> dict[str, Tensor]:
+        images = {} if adversary is None else by_name(adversary)
+        return {"batch.x": given.x, "batch.y": given.y, **images}
+
+    images = toys.copied(handed())
     with global_draws(part):
         first, second = call(), call()
     changed = toys.differences(state, method.state_dict())
@@ -168,7 +173,7 @@ def untouched(
     kept = [name for name, value in vars(method).items() if attributes.get(name, method) is not value]
     require(not kept, f"{part}() stored self.{', self.'.join(kept)}.", IN_STATE)
     require(config == method.config, f"{part}() changed the configuration.", "compute from self.config")
-    found = toys.differences(images, {"batch.x": given.x, "batch.y": given.y, **named(adversary)})
+    found = toys.differences(images, handed())
     require(
         not found,
         f"{part}() changed {', '.join(found)} in place.",
@@ -216,19 +221,11 @@ def global_draws(part: str) -> Iterator[None]:
         )
 
 
-def named(adversary: Adversary | None) -> dict[str, Tensor]:
-    if adversary is None:
-        return {}
-    return {"x_adv": adversary} if isinstance(adversary, Tensor) else dict(adversary)
-
-
 def values(found: Any) -> dict[str, Tensor]:
     """The tensors in what a method returned."""
     if isinstance(found, LossTerms):
         logits = {"logits": found.logits, "logits_adv": found.logits_adv}
         return {**found.terms, **{name: value for name, value in logits.items() if value is not None}}
-    if isinstance(found, Tensor):
-        return {"x_adv": found}
-    if isinstance(found, dict):
-        return dict(found)
+    if isinstance(found, Tensor | dict):
+        return by_name(found)
     return {name: torch.as_tensor(value) for name, value in vars(found).items()}

@@ -15,7 +15,7 @@ from fairbench.testing import toys
 from fairbench.testing.law import BrokenLawError, Subject, accepted, authors_line, require
 from fairbench.testing.option_laws import alternatives, option_of
 from fairbench.testing.training import EPOCHS, UNBALANCED, Training
-from fairbench.training.step import training_step
+from fairbench.training.step import images_of, training_step
 
 WAITING = {  # what makes the host ask the device for a value
     "_local_scalar_dense",
@@ -181,12 +181,7 @@ def in_double_precision(subject: Subject) -> None:
     ctx = replace(ctx, budget=method.budget(given.y, ctx))
     with frozen(model, train=method.resolved_needs().attack_bn == "train"):
         found = method.perturb(model, given, ctx)
-    images = {"x_adv": found} if isinstance(found, Tensor) else found
-    narrow = [
-        name
-        for name, image in images.items()
-        if image.shape == given.x.shape and image.dtype != given.x.dtype
-    ]
+    narrow = [name for name, image in images_of(given, found).items() if image.dtype != given.x.dtype]
     require(
         not narrow,
         f"with float64 images, perturb() returns {', '.join(narrow)} in another precision.",

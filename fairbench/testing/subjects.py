@@ -51,12 +51,7 @@ def subject(
     option_values: Mapping[str, tuple[Any, ...]] | None = None,
 ) -> Subject:
     """A registered method with its registered settings, in the epochs of toy training."""
-    entry, plugin = registry.get("method", name), registry.plugin(name)
-    if plugin.options is None:
-        raise PluginError(
-            f"method {name!r}: its Config cannot be read without running {plugin.path.name}.",
-            hint="write its options as plain fields with literal defaults in the class's own Config",
-        )
+    entry, plugin = registry.get("method", name), registry.readable_plugin(name)
     try:
         published = registry.protocol_for("official", name).published_epochs
     except ConfigError:

@@ -11,11 +11,10 @@ from torch import Tensor
 
 from fairbench.attacks.draws import Draws
 from fairbench.core.errors import EmptyClassError
-from fairbench.data.batch import Batch
 from fairbench.models.checkpoints import read_tensors, write_tensors
 from fairbench.objectives.contract import AdversarialObjective
 from fairbench.testing import toys
-from fairbench.testing.law import BrokenLawError, NotApplicable, Subject, require
+from fairbench.testing.law import NUM_CLASSES, BrokenLawError, NotApplicable, Subject, require
 from fairbench.testing.runs import left_behind, trained
 from fairbench.testing.training import UNBALANCED, Event, Training
 
@@ -183,7 +182,7 @@ class RenamedDraws(Draws):
         return self.permutation[super().choice(weight[:, self.permutation])]
 
     def _notice(self, like: Tensor) -> None:
-        self.per_class |= like.dim() < 3 and len(toys.network().fc.bias) in like.shape
+        self.per_class |= like.dim() < 3 and NUM_CLASSES in like.shape
 
 
 def named_back(training: Training, permutation: Tensor | None) -> dict[str, Tensor]:
@@ -234,7 +233,7 @@ def step(
     model, given = toys.network(), toys.batch(labels=labels)
     if change is not None:
         change(model)
-    loss = toys.one_step(method, model, Batch(given.x, given.y, given.index), check=False)
+    loss = toys.one_step(method, model, given, check=False)
     require(torch.isfinite(loss), f"{when}, the loss is not finite.", FINITE)
     weights = all(torch.isfinite(value).all() for value in model.state_dict().values())
     require(weights, f"{when}, a step makes weights that are not finite.", FINITE)

@@ -7,24 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from fairbench.attacks.pgd import pgd
-from fairbench.data.batch import Batch
-from fairbench.objectives.contract import Context, LossTerms
-from fairbench.objectives.losses import cross_entropy
 from fairbench.registry.components import Averaging
-
-
-def robust_validation(model: nn.Module, batch: Batch, ctx: Context) -> LossTerms:
-    """FAWA's measure: PGD on the cross-entropy in the protocol's ball (CFA, arXiv 2303.14460)."""
-    x_adv = pgd(
-        model,
-        batch.x,
-        lambda logits: cross_entropy(logits, batch.y),
-        budget=ctx.budget,
-        start="uniform",
-        rng=ctx.rng("attack"),
-    )
-    return LossTerms(logits=model(batch.x), logits_adv=model(x_adv))
 
 
 class WeightAverage:

@@ -71,10 +71,14 @@ def detached(adversary: Adversary) -> Adversary:
     return {name: value.detach() for name, value in adversary.items()}
 
 
+def by_name(adversary: Adversary) -> dict[str, Tensor]:
+    """What `perturb` returned, by name; a single tensor is x_adv."""
+    return {"x_adv": adversary} if isinstance(adversary, Tensor) else dict(adversary)
+
+
 def images_of(batch: Batch, adversary: Adversary) -> dict[str, Tensor]:
     """The adversarial images in what `perturb` returned, by name."""
-    named = {"x_adv": adversary} if isinstance(adversary, Tensor) else dict(adversary)
-    return {name: value for name, value in named.items() if value.shape == batch.x.shape}
+    return {name: value for name, value in by_name(adversary).items() if value.shape == batch.x.shape}
 
 
 def worst_excess(batch: Batch, adversary: Adversary, budget: Budget) -> Tensor:
@@ -93,7 +97,7 @@ def check_adversary(
             f"method {objective.name!r}: perturb() returned no images of shape {tuple(batch.x.shape)}.",
             hint="return x_adv, or a dict of such tensors",
         )
-    for name, value in ({} if isinstance(adversary, Tensor) else adversary).items():
+    for name, value in by_name(adversary).items():
         if value.shape[1:] == batch.x.shape[1:] and name not in images:
             raise ContractError(
                 f"method {objective.name!r}: {name} holds {len(value)} images for a batch of {len(batch)}.",

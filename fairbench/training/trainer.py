@@ -22,10 +22,11 @@ from fairbench.data.images import ImageSet, to_unit
 from fairbench.data.stream import Augmentation, EpochStream
 from fairbench.models.checkpoints import load_weights, read_tensors, write_tensors
 from fairbench.objectives.contract import AdversarialObjective, Context, LossTerms, ValidationStats
+from fairbench.objectives.validation import robust_validation
 from fairbench.records.curves import append_epoch, keep_epochs, read_epochs
 from fairbench.registry.components import Averaging, WeightPerturbation
 from fairbench.registry.schema import Protocol
-from fairbench.training.averaging import WeightAverage, robust_validation
+from fairbench.training.averaging import WeightAverage
 from fairbench.training.schedule import learning_rate
 from fairbench.training.statistics import EpochTotals
 from fairbench.training.step import check_epoch, training_step

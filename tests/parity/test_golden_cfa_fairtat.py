@@ -9,7 +9,7 @@ from golden_case import CFA_INPUT, CPU, Recorded, golden, one_step, validated
 
 from fairbench.api import Batch, Budget, DataInfo, EpochStats, LossTerms, classes, convex_weights
 from fairbench.objectives.contract import build_config
-from fairbench.training.averaging import robust_validation
+from fairbench.objectives.validation import robust_validation
 from fairbench.training.statistics import EpochTotals
 
 Cfa = fairbench_methods.cfa.Cfa

@@ -1,0 +1,24 @@
+"""What FRL and fairness-aware averaging measure on held-out images."""
+
+from torch import nn
+
+from fairbench.attacks.pgd import pgd
+from fairbench.data.batch import Batch
+from fairbench.objectives.contract import Context, LossTerms
+from fairbench.objectives.losses import cross_entropy
+
+
+def robust_validation(model: nn.Module, batch: Batch, ctx: Context) -> LossTerms:
+    """Clean outputs, and those under PGD on the cross-entropy in `ctx.budget`, from a uniform start.
+
+    The programs of FRL (arXiv 2010.06121) and CFA (arXiv 2303.14460) measure this, in 20 and 10 steps.
+    """
+    x_adv = pgd(
+        model,
+        batch.x,
+        lambda logits: cross_entropy(logits, batch.y),
+        budget=ctx.budget,
+        start="uniform",
+        rng=ctx.rng("attack"),
+    )
+    return LossTerms(logits=model(batch.x), logits_adv=model(x_adv))
