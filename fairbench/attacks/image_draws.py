@@ -1,4 +1,4 @@
-"""Random starts keyed by image, so that batch size, sharding and device do not matter."""
+"""Random draws keyed by image, so that batch size, sharding, order and device do not matter."""
 
 from collections.abc import Callable
 
@@ -12,15 +12,21 @@ BLOCK = 64
 
 
 class ImageDraws(Draws):
-    """Draws for the test images `first`, `first + 1`, ...: the same for an image in any batch.
+    """Draws for the test images whose positions are `index`: the same for an image in any batch.
 
-    Drawn on the CPU in blocks of 64 images, each with its own seed.
+    Drawn on the CPU in blocks of 64 images, each with its own seed. `index` is (B,) int64 on the CPU.
+    Draws of one `purpose` repeat; whoever needs several asks `of` for each.
     """
 
-    def __init__(self, seed: int, first: int) -> None:
+    def __init__(self, seed: int, index: Tensor, purpose: str = "start") -> None:
         super().__init__(seed, torch.device("cpu"))
         self.seed = seed
-        self.first = first
+        self.index = index
+        self.purpose = purpose
+
+    def of(self, purpose: str) -> "ImageDraws":
+        """Draws for the same images, for a purpose within this one, independent of those of every other."""
+        return ImageDraws(self.seed, self.index, f"{self.purpose}/{purpose}")
 
     def normal(self, like: Tensor) -> Tensor:
         """Standard normal values, one image per row of `like` (B, ...)."""
@@ -31,10 +37,11 @@ class ImageDraws(Draws):
         return self._by_image(torch.rand, like)
 
     def _by_image(self, drawn: Callable[..., Tensor], like: Tensor) -> Tensor:
-        last = self.first + len(like)
-        blocks = []
-        for block in range(self.first // BLOCK, (last - 1) // BLOCK + 1):
-            self.generator.manual_seed(derive_seed(self.seed, "start", block))
-            blocks.append(drawn(BLOCK, *like.shape[1:], generator=self.generator))
-        begin = self.first % BLOCK
-        return torch.cat(blocks)[begin : begin + len(like)].to(like)
+        values = torch.empty(like.shape, dtype=torch.float32)
+        for block in torch.unique(self.index // BLOCK).tolist():
+            here = self.index // BLOCK == block
+            self.generator.manual_seed(derive_seed(self.seed, self.purpose, block))
+            values[here] = drawn(BLOCK, *like.shape[1:], generator=self.generator, dtype=torch.float32)[
+                self.index[here] % BLOCK
+            ]
+        return values.to(like)

@@ -1,7 +1,8 @@
-"""Projected gradient ascent in the Linf ball.
+"""Projected gradient ascent in the Linf or the L2 ball.
 
-One iteration: x <- x + step * sign(gradient); project to [x0 - eps, x0 + eps]; clip to [0, 1].
-`sign(0) = 0`. The caller decides the model's mode; nothing here touches its parameters.
+One iteration: x <- x + step * direction; project to the ball around x0; clip to [0, 1]. The direction is
+sign(gradient) for Linf and gradient / |gradient| for L2; a gradient of 0 moves nothing. The caller decides
+the model's mode; nothing here touches its parameters.
 """
 
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from fairbench.attacks.balls import BALLS, Ball
 from fairbench.attacks.budget import Budget, per_image
 from fairbench.attacks.draws import Draws
 
@@ -34,14 +36,17 @@ def pgd(
     `loss` maps logits (B, C) to values (B,) to be raised; a targeted attack passes the negative of
     the loss it lowers. `observe(k, x_k, logits_k)` sees each iterate before step k = 0..K-1, not the
     last one; it may return who still moves (B,) bool: a stopping rule is an observer. `then` moves a
-    second time along the same gradient sign, by its step and into its ball (DAFA's program).
+    second time along the same direction, by its step and into its ball (DAFA's program).
 
     Starts: "none"; "gaussian", x + 0.001 n, neither clipped nor projected before the first gradient;
     "gaussian-clipped", the same projected and clipped to [0, 1]; "uniform" in the ball and clipped to
     [0, 1]; "uniform-unclipped".
     """
-    moves = [_move(x, each) for each in (budget, then) if each is not None]
-    x_adv = _start(x, budget, start, rng)
+    ball = _ball(x, budget)
+    moves = [(ball, per_image(budget.step_size, x))]
+    if then is not None:
+        moves.append((_ball(x, then), per_image(then.step_size, x)))
+    x_adv = _start(ball, start, rng)
     for k in range(budget.num_steps):
         x_adv = x_adv.detach().requires_grad_()
         with torch.enable_grad():
@@ -50,27 +55,25 @@ def pgd(
             (gradient,) = torch.autograd.grad(loss(logits).sum(), x_adv)
         x_adv = x_adv.detach()
         moving = None if observe is None else observe(k, x_adv, logits.detach())
-        sign, stepped = gradient.sign(), x_adv
-        for step_size, lower, upper in moves:
-            stepped = torch.clamp(stepped + step_size * sign, lower, upper)
+        direction, stepped = ball.steepest(gradient), x_adv
+        for inside, step_size in moves:
+            stepped = inside.project(stepped + step_size * direction)
         x_adv = stepped if moving is None else torch.where(moving.view(-1, 1, 1, 1), stepped, x_adv)
     return x_adv.detach()
 
 
-def _move(x: Tensor, budget: Budget) -> tuple[float | Tensor, Tensor, Tensor]:
-    """(step size, lowest, highest image): clipping the bounds equals projecting and then clipping."""
-    eps = per_image(budget.eps, x)
-    return per_image(budget.step_size, x), (x - eps).clamp(0, 1), (x + eps).clamp(0, 1)
+def _ball(x: Tensor, budget: Budget) -> Ball:
+    return BALLS[budget.norm](x, budget.eps)
 
 
-def _start(x: Tensor, budget: Budget, start: Start, rng: Draws) -> Tensor:
+def _start(ball: Ball, start: Start, rng: Draws) -> Tensor:
+    x = ball.x
     if start == "gaussian":
         return x + GAUSSIAN_SCALE * rng.normal(x)
     if start == "gaussian-clipped":
-        _, lower, upper = _move(x, budget)
-        return torch.clamp(x + GAUSSIAN_SCALE * rng.normal(x), lower, upper)
+        return ball.project(x + GAUSSIAN_SCALE * rng.normal(x))
     if start == "uniform":
-        return (x + (2 * rng.uniform(x) - 1) * per_image(budget.eps, x)).clamp(0, 1)
+        return (x + ball.uniform(rng)).clamp(0, 1)
     if start == "uniform-unclipped":
-        return x + (2 * rng.uniform(x) - 1) * per_image(budget.eps, x)
+        return x + ball.uniform(rng)
     return x

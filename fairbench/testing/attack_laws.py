@@ -228,4 +228,5 @@ def values(found: Any) -> dict[str, Tensor]:
         return {**found.terms, **{name: value for name, value in logits.items() if value is not None}}
     if isinstance(found, Tensor | dict):
         return by_name(found)
-    return {name: torch.as_tensor(value) for name, value in vars(found).items()}
+    numbers = {name: value for name, value in vars(found).items() if not isinstance(value, str)}
+    return {name: torch.as_tensor(value) for name, value in numbers.items()}

@@ -57,6 +57,54 @@ def test_linear_two_class_model_reaches_the_analytic_optimum(start):
     torch.testing.assert_close(x_adv, (images + eps * towards_the_other).detach(), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("start", STARTS)
+def test_linear_two_class_model_reaches_the_analytic_optimum_of_the_l2_ball(start):
+    model, eps = nn.Sequential(nn.Flatten(), nn.Linear(192, 2)), 0.4
+    with torch.no_grad():
+        model[1].weight.copy_(draws().normal(model[1].weight))
+    given = batch(num_classes=2)
+    images = 0.3 + 0.4 * given.x  # away from the pixel bounds
+    towards_one = (model[1].weight[1] - model[1].weight[0]).view(1, 3, 8, 8).detach()
+    towards_the_other = torch.where(given.y.view(-1, 1, 1, 1) == 0, towards_one, -towards_one)
+    x_adv = pgd(
+        model,
+        images,
+        lambda logits: cross_entropy(logits, given.y),
+        budget=Budget(eps, eps / 2, 30, "l2"),
+        start=start,
+        rng=draws(),
+    )
+    torch.testing.assert_close(
+        x_adv, images + eps * towards_the_other / towards_one.norm(), rtol=0, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_iterates_stay_in_each_samples_l2_ball_and_in_the_unit_range(start):
+    given = batch()
+    eps = torch.linspace(0, 0.9, 12, dtype=torch.float64)
+    x_adv = run(network(), given, Budget(eps, 0.2, 5, "l2"), start)
+    assert ((x_adv - given.x).flatten(1).norm(dim=1) <= eps.float() + 1e-6).all()
+    assert (excess(given.x, x_adv, Budget(eps, 0.0, 0, "l2")) <= 1e-6).all()
+    assert (excess(given.x, x_adv, Budget(eps, 0.0, 0)) <= 0).all()  # the Linf ball of that radius is wider
+
+
+def test_one_step_in_the_l2_ball_has_the_length_of_the_step_size():
+    given = batch()
+    given.x.mul_(0.4).add_(0.3)
+    x_adv = run(network(), given, Budget(0.5, 0.1, 1, "l2"))
+    torch.testing.assert_close((x_adv - given.x).flatten(1).norm(dim=1), torch.full((12,), 0.1))
+
+
+def test_uniform_starts_in_the_l2_ball_are_clipped_where_asked():
+    given = batch()
+    clipped = run(network(), given, Budget(3.0, 0.1, 0, "l2"), "uniform")
+    free = run(network(), given, Budget(3.0, 0.1, 0, "l2"), "uniform-unclipped")
+    assert torch.equal(clipped, free.clamp(0, 1))
+    assert not torch.equal(clipped, free)
+    assert ((free - given.x).flatten(1).norm(dim=1) > 2.8).all()  # in 192 dimensions most lies outside
+
+
 def test_steps_reach_no_further_than_their_sum():
     given = batch()
     x_adv = run(network(), given, Budget(1.0, 0.01, 4))
@@ -74,10 +122,11 @@ def test_untargeted_attack_raises_the_loss_and_targeted_lowers_it():
         assert (cross_entropy(model(down), target) < cross_entropy(model(given.x), target)).all()
 
 
+@pytest.mark.parametrize("norm", ["linf", "l2"])
 @pytest.mark.parametrize("start", STARTS)
-def test_radius_zero_gives_the_images_back(start):
+def test_radius_zero_gives_the_images_back(start, norm):
     given = batch()
-    assert torch.equal(run(network(), given, Budget(0.0, 0.1, 1), start), given.x)
+    assert torch.equal(run(network(), given, Budget(0.0, 0.1, 1, norm), start), given.x)
 
 
 def test_no_steps_give_the_start():
@@ -217,6 +266,9 @@ def test_excess_says_how_far_each_sample_is_outside():
     assert found[:3].tolist() == pytest.approx([-0.05, 0.1, 0.02], abs=1e-6)
     assert found[3].isnan()
     assert excess(x, x - 0.1, Budget(-0.1, 0.0, 0)).max() <= 1e-7  # the size of the radius counts
+    pair = torch.tensor([[0.3, 0.4], [0.0, 0.0], [0.0, -0.6]]).view(3, 1, 1, 2)
+    found = excess(x[:3].expand(3, 1, 1, 2) - 0.5, x[:3] - 0.5 + pair, Budget(0.4, 0.0, 0, "l2"))
+    assert found.tolist() == pytest.approx([0.1, -0.4, 0.2], abs=1e-6)
 
 
 def test_scaling_a_budget_scales_radius_and_step_or_the_radius_alone():
@@ -227,6 +279,7 @@ def test_scaling_a_budget_scales_radius_and_step_or_the_radius_alone():
     assert torch.equal(radius.eps, both.eps)
     assert radius.step_size == 0.02
     assert both.num_steps == 7
+    assert Budget(0.1, 0.02, 7, "l2").scale(factor).norm == "l2"
 
 
 def test_values_per_sample_are_shaped_and_typed_like_the_images():
