@@ -1,0 +1,66 @@
+"""`fairbench export`: a run's model for others."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from fairbench.cli.options import json_option, open_registry, print_json, registry_option, results_option
+
+if TYPE_CHECKING:
+    from fairbench.runner.export import Format
+
+
+@click.command(
+    "export", epilog="Example: fairbench export trix.cifar10.resnet18.trix-150.seed0 --to robustbench"
+)
+@click.argument("record")
+@click.option(
+    "--to",
+    type=click.Choice(["robustbench", "safetensors"]),
+    required=True,
+    help="As robustbench loads models, or plain safetensors.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Where to write.  [default: RESULTS/exports/RUN.epoch-N]",
+)
+@click.option(
+    "--epoch", type=click.IntRange(min=1), metavar="N", help="An evaluated epoch.  [default: the last]"
+)
+@results_option
+@registry_option
+@json_option
+def export_command(
+    record: str,
+    to: "Format",
+    output: Path | None,
+    epoch: int | None,
+    results: Path,
+    registry_files: tuple[Path, ...],
+    as_json: bool,
+) -> None:
+    """Write the weights of a run, a file that builds its network, and RobustBench's JSON on it.
+
+    RECORD is a run's folder, or its name in the results folder, as far as it is unique. The exported
+    model gives the same verdict on every image as the record has.
+    """
+    registry = open_registry(registry_files)
+    from fairbench.runner.export import export, find_run
+
+    found = export(find_run(record, results), to, registry, results, output, epoch)
+    if as_json:
+        print_json(
+            {
+                **{part: str(getattr(found, part)) for part in ("weights", "builder", "info")},
+                "notes": list(found.notes),
+            }
+        )
+        return
+    for path in (found.weights, found.builder, found.info):
+        click.echo(path)
+    for note in found.notes:
+        click.echo(f"note: {note}", err=True)

@@ -1,0 +1,273 @@
+"""A run's model for others: its weights, a file that builds its network, and RobustBench's words on it.
+
+Layout     FOLDER/model.py, FOLDER/model.safetensors or FOLDER/<dataset>/<threat>/<Name>.pt (where robustbench
+           looks for models), and FOLDER/model_info/<dataset>/<threat>/<Name>.json.
+Source     The format of the entries in RobustBench (Croce et al., 2021, arXiv 2010.09670).
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from fairbench.core.errors import ConfigError, RecordError
+from fairbench.core.files import make_folder, write_atomic, write_json
+from fairbench.models.build import build_model
+from fairbench.models.checkpoints import load_weights, read_tensors, write_tensors
+from fairbench.plan.cells import read_cell
+from fairbench.plan.resolve import model_identity
+from fairbench.records.read import CLEAN, Record, read_record
+from fairbench.records.standing import is_autoattack
+from fairbench.registry import MethodEntry, Registry
+from fairbench.registry.schema import Paper
+
+Format = Literal["robustbench", "safetensors"]
+FOLDER = "exports"
+THREATS = {"linf": "Linf", "l2": "L2"}  # RobustBench's names
+LISTED = ("cifar10", "cifar100", "imagenet")  # RobustBench's data sets
+PAPERS_RADIUS = 0.031  # RobustBench lists such models with a footnote
+
+
+@dataclass(frozen=True)
+class Export:
+    """What was written: `weights` and `builder` make the model, `notes` say what is left to do."""
+
+    weights: Path
+    builder: Path
+    info: Path
+    notes: tuple[str, ...]
+
+
+def find_run(text: str, results: Path) -> Path:
+    """The run folder at the path `text`, or the one under RESULTS/runs whose name begins with it.
+
+    Raises ConfigError when there is none or more than one.
+    """
+    if (Path(text) / "cell.json").is_file():
+        return Path(text)
+    runs = results / "runs"
+    found = sorted(path.parent for path in runs.glob("*/cell.json") if path.parent.name.startswith(text))
+    exact = [path for path in found if path.name == text]
+    if len(exact or found) == 1:
+        return (exact or found)[0]
+    if found:
+        shown = "\n".join(path.name for path in found[:8])
+        raise ConfigError(f"{len(found)} runs in {runs} begin with {text!r}.", hint=f"write more:\n{shown}")
+    raise ConfigError(
+        f"there is no run called {text!r} in {runs}.",
+        hint="give a run's folder or name; see: fairbench status",
+    )
+
+
+def export(
+    run: Path,
+    to: Format,
+    registry: Registry,
+    results: Path,
+    out: Path | None = None,
+    epoch: int | None = None,
+) -> Export:
+    """Write the model of `run` at `epoch` (by default the last) to `out` (else a folder in RESULTS/exports).
+
+    Accuracies are those of that one epoch, from the record's own outcomes. Raises RecordError,
+    CheckpointError or ConfigError when the run is not done, or its weights or network are not here.
+    """
+    record = read_record(run)
+    if record.state != "done":
+        raise RecordError(
+            f"{run.name} is {record.state}: there is no model to export.", hint="see: fairbench status"
+        )
+    epoch = chosen_epoch(record, epoch)
+    model, target = rebuild(record, epoch)
+    entry = registry.methods.get(record.method)
+    architecture = record.model
+    if record.model in registry.models:
+        architecture = registry.models[record.model].title or record.model
+    out = out or results / FOLDER / f"{run.name}.epoch-{epoch:04d}"
+    name = robustbench_name(record.method, entry, architecture)
+    threat = THREATS[record.identity("protocol")["threat"]["norm"]]
+    place = Path(record.dataset) / threat
+    info, notes = describe(record, epoch, entry, architecture)
+    weights = out / place / f"{name}.pt" if to == "robustbench" else out / "model.safetensors"
+    files = Export(weights, out / "model.py", out / "model_info" / place / f"{name}.json", tuple(notes))
+    make_folder(weights.parent)
+    make_folder(files.info.parent)
+    tensors = {key: value.contiguous() for key, value in model.state_dict().items()}
+    if to == "robustbench":
+        write_atomic(weights, lambda file: torch.save(tensors, file))
+    else:
+        write_tensors(weights, tensors, {"run": run.name, "epoch": epoch})
+    source = write_network(out, target)
+    text = builder_text(record, epoch, source, files)
+    if to == "robustbench":
+        text += entry_text(record, name)
+    write_atomic(files.builder, lambda file: file.write(text.encode()))
+    write_json(files.info, info)
+    return files
+
+
+def chosen_epoch(record: Record, epoch: int | None) -> int:
+    """The epoch to export. Raises ConfigError when the record has no outcomes of it."""
+    known = sorted({item.epoch for item in record.evaluations if item.attack == CLEAN})
+    if epoch is None and record.epochs_evaluated:
+        return record.epochs_evaluated[-1]
+    if epoch is None or epoch not in known:
+        raise ConfigError(
+            f"{record.folder.name} was not evaluated at epoch {epoch}.",
+            hint=f"--epoch is one of: {', '.join(map(str, known))}",
+        )
+    return epoch
+
+
+def rebuild(record: Record, epoch: int) -> tuple[torch.nn.Module, str]:
+    """The network with the weights of `epoch`, and the target that builds it: module:function or a file's."""
+    path = record.folder / "checkpoints" / f"epoch-{epoch:04d}.safetensors"
+    weights, _ = read_tensors(path)
+    target = read_cell(record.folder).locations["model"]
+    if {"name": record.model, **model_identity(target)} != record.identity("model"):
+        raise ConfigError(
+            f"the code of the model {record.model!r} ({target}) is not what this run was trained with.",
+            hint="undo the change, or run again",
+        )
+    model = build_model(target, record.num_classes, image_shape(record), seed=0)
+    load_weights(model, weights, str(path))
+    return model, target
+
+
+def image_shape(record: Record) -> tuple[int, int, int]:
+    """Channels, height and width of the images that the record is about."""
+    channels, height, width = record.identity("dataset")["image_shape"]
+    return channels, height, width
+
+
+def robustbench_name(method: str, entry: MethodEntry | None, architecture: str) -> str:
+    """RobustBench's kind of name: first author, year and first word of the title, then what tells apart."""
+    paper = entry.paper if entry else None
+    parts = [architecture]
+    if entry is None or entry.extends is not None or paper is None or not (paper.authors and paper.title):
+        parts.insert(0, method)
+    if paper is not None and paper.authors and paper.title:
+        author = paper.authors.split(",")[0].split()[-1]
+        parts.insert(0, author + year_of(paper) + re.split(r"\W+", paper.title.strip())[0])
+    return "_".join(re.sub(r"[^A-Za-z0-9.-]+", "-", part) for part in parts)
+
+
+def year_of(paper: Paper) -> str:
+    """The year of publication, "" when unknown."""
+    if found := re.search(r"\b(19|20)\d\d\b", paper.venue or ""):
+        return found[0]
+    return f"20{paper.arxiv[:2]}" if paper.arxiv else ""
+
+
+def describe(
+    record: Record, epoch: int, entry: MethodEntry | None, architecture: str
+) -> tuple[dict[str, Any], list[str]]:
+    """RobustBench's JSON on the checkpoint of `epoch`, and what a reader should know or fill in."""
+    protocol = record.identity("protocol")
+    trained: float = protocol["threat"]["eps"]
+    robust = [
+        (
+            item.attack,
+            accuracy(record, item.attack, epoch, item.id),
+            record.attack_settings(item.attack, item.id),
+        )
+        for item in record.evaluations
+        if item.epoch == epoch and item.attack != CLEAN
+    ]
+    full = [(value, at["eps"]) for name, value, at in robust if name == "autoattack" and is_autoattack(at)]
+    if protocol.get("subset"):
+        full = []
+    judged, eps = full[-1] if full else (None, trained)
+    radius = (protocol["threat"]["norm"], eps)
+    reported = [value for _, value, at in robust if (at.get("norm", "linf"), at.get("eps")) == radius]
+    paper = (entry.paper if entry else None) or Paper()
+    official = entry.official.repo if entry and entry.official else None
+    link = f"https://github.com/{official}" if official else ""
+    info = {
+        "link": f"https://arxiv.org/abs/{paper.arxiv}" if paper.arxiv else link,
+        "name": paper.title or record.method,
+        "authors": paper.authors or "",
+        "additional_data": False,
+        "number_forward_passes": 1,
+        "dataset": record.dataset,
+        "venue": paper.venue or "Unpublished",
+        "architecture": architecture,
+        "eps": fraction(eps),
+        "clean_acc": percent(accuracy(record, CLEAN, epoch)),
+        "reported": percent(min(reported)) if reported else None,
+        "autoattack_acc": None if judged is None else percent(judged),
+    }
+    if trained != eps:
+        info["footnote"] = f"Trained with radius {fraction(trained)}, evaluated with {fraction(eps)}."
+    elif eps == PAPERS_RADIUS:
+        info["footnote"] = "The radius is 0.031, or 7.9/255, and not 8/255."
+    notes = [f"the accuracies are those of epoch {epoch} alone, not the mean that tables show"]
+    if not full:
+        notes.append(
+            f"autoattack_acc is null: epoch {epoch} has no full evaluation called autoattack; "
+            "add one with: fairbench run --attacks autoattack, and export again"
+        )
+    if protocol.get("subset"):
+        notes.append("the accuracies are of a subset of the test images: RobustBench asks for all")
+    if not (info["link"] and paper.title and paper.authors):
+        notes.append(f"the registry has no full paper entry for {record.method}: fill in link, name, authors")
+    if record.dataset not in LISTED:
+        notes.append(f"RobustBench lists {', '.join(LISTED)}, not {record.dataset}")
+    return info, notes
+
+
+def accuracy(record: Record, attack: str, epoch: int, id: str | None = None) -> float:
+    """Share of the test images that are correct under `attack` at `epoch`, in [0, 1]."""
+    return float(record.outcomes(attack, epoch, id)["correct"].mean())
+
+
+def percent(value: float) -> str:
+    """A share as RobustBench writes it."""
+    return f"{100 * value:.2f}"
+
+
+def fraction(eps: float) -> str:
+    """8/255 for what is a whole number of grey levels, else the number."""
+    levels = round(255 * eps)
+    return f"{levels}/255" if levels and abs(255 * eps - levels) < 1e-9 else f"{eps:g}"
+
+
+def write_network(out: Path, target: str) -> str:
+    """Lines of Python that make the builder of `target` known as `network`; a file of one's own is copied."""
+    place, _, function = target.rpartition(":")
+    if not place.endswith(".py"):
+        return f"from {place} import {function} as network\n"
+    content = Path(place).read_bytes()
+    write_atomic(out / "network.py", lambda file: file.write(content))
+    return (
+        "from pathlib import Path\n\nfrom fairbench.core.imports import load_object\n\n"
+        f"network = load_object(f\"{{Path(__file__).with_name('network.py')}}:{function}\")\n"
+    )
+
+
+def builder_text(record: Record, epoch: int, source: str, files: Export) -> str:
+    """The content of model.py."""
+    weights = files.weights.relative_to(files.builder.parent).as_posix()
+    shape = image_shape(record)
+    return f'''"""{record.folder.name}, epoch {epoch}. Images are in [0, 1]; outputs are logits.
+
+fairbench evaluate {weights} --model model.py:build --dataset {record.dataset}
+"""
+
+{source}
+
+def build(num_classes={record.num_classes}, image_shape={shape}):
+    """The network with initial weights; those of the run are in {weights}."""
+    return network(num_classes, image_shape)
+'''
+
+
+def entry_text(record: Record, name: str) -> str:
+    """The lines of model.py that robustbench's table of models takes over."""
+    return f'''
+
+# For robustbench/model_zoo/{record.dataset}.py; the id of the uploaded weights is yours to fill in.
+ENTRY = ("{name}", {{"model": build, "gdrive_id": None}})
+'''
