@@ -1,4 +1,4 @@
-"""AutoAttack through the package `pyautoattack`, with its traps closed.
+"""AutoAttack through the package `pyautoattack`, with its traps closed: the reference for our own engine.
 
 Croce and Hein, ICML 2020, arXiv 2003.01690. The package defaults to eps 0.3 and to a seed from the
 clock, and fails in the targeted attacks when there are fewer than ten classes; here both are
@@ -6,48 +6,81 @@ required and the number of targets follows the classes.
 """
 
 import sys
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
+from fairbench.attacks.network import Network
 from fairbench.core.errors import ConfigError
 
 MIN_CLASSES = 4  # the targeted loss compares the four largest logits
-MAX_TARGETS = 9
+
+
+def require_classes(stages: Sequence[str], num_classes: int) -> None:
+    """Raise ConfigError when one of `stages` compares more logits than there are classes."""
+    needed = MIN_CLASSES if "apgd-t" in stages or not stages else 2
+    if num_classes < needed:
+        raise ConfigError(
+            f"AutoAttack needs at least {needed} classes, the data set has {num_classes}.",
+            hint="choose another attack: fairbench list attacks",
+        )
 
 
 def autoattack(
-    model: nn.Module,
+    network: Network,
     x: Tensor,
     y: Tensor,
     *,
+    norm: str = "linf",
     eps: float,
     seed: int,
     num_classes: int,
-    stages: tuple[str, ...] = (),
-    batch_size: int = 250,
+    stages: Sequence[str] = (),
+    num_targets: int = 9,
+    num_queries: int = 5000,
 ) -> Tensor:
-    """Adversarial images (N, C, H, W) of AutoAttack (Linf) for `x` in [0, 1], labels `y`.
+    """Adversarial images (N, ch, H, W) of AutoAttack for one batch `x` in [0, 1] with labels `y`.
 
-    Without `stages` the standard version; else these stages, of apgd-ce, apgd-t, fab-t, square. The
-    model must be in eval mode and give logits. Raises ConfigError for fewer than four classes.
+    Without `stages` the standard version; else these parts, of apgd-ce, apgd-t, fab-t, square. The
+    model must be in eval mode and give logits. Raises ConfigError for too few classes.
     """
     from pyautoattack import AutoAttack
 
-    if num_classes < MIN_CLASSES:
-        raise ConfigError(
-            f"AutoAttack needs at least {MIN_CLASSES} classes, the data set has {num_classes}.",
-            hint="choose another attack: fairbench list attacks",
-        )
-    attack = AutoAttack(model, norm="Linf", eps=eps, seed=seed, device=str(x.device), version="standard")
+    require_classes(stages, num_classes)
+    attack = AutoAttack(
+        _Counted(network),
+        norm={"linf": "Linf", "l2": "L2"}[norm],
+        eps=eps,
+        seed=seed,
+        device=str(x.device),
+        version="standard",
+    )
     if stages:  # not version="custom": that would also change restarts
         attack.attacks_to_run = list(stages)
-    targets = min(MAX_TARGETS, num_classes - 1)
+    targets = min(num_targets, num_classes - 1)
     attack.apgd_targeted.n_target_classes = targets
     attack.fab.n_target_classes = targets
+    attack.square.n_queries = num_queries
     tracer = sys.gettrace()
     try:
-        x_adv, _ = attack.run_standard_evaluation(x, y, batch_size=batch_size)
+        x_adv, _ = attack.run_standard_evaluation(x, y, batch_size=len(x))
     finally:
         sys.settrace(tracer)  # the package's check for dynamic defences takes it away
     return torch.as_tensor(x_adv, device=x.device)
+
+
+class _Counted(nn.Module):
+    """The network as a module; every pass with a graph is taken to be followed by one backwards."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.model = network.model
+        self.passes = network.passes
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, C)."""
+        self.passes.forward += len(x)
+        if torch.is_grad_enabled() and x.requires_grad:
+            self.passes.backward += len(x)
+        return self.model(x)

@@ -60,8 +60,14 @@ def describe(registry: Registry, kind: str, name: str) -> str:
             f", {entry.mflops:g} MFLOP per 32x32 image" if entry.mflops else ""
         )
     if kind == "attacks":
-        steps = f", {entry.num_steps} steps of {entry.step_size:.4g}" if entry.kind == "pgd" else ""
-        return f"{entry.kind}, eps {entry.eps:.4g}{steps}"
+        words = [entry.kind, f"{entry.norm} {entry.eps:.4g}"]
+        if entry.kind == "pgd":
+            words.append(f"{entry.num_steps} steps of {entry.step_size:.4g} on {entry.loss}")
+        elif getattr(entry, "attacks", "standard") != "standard":
+            words.append(" + ".join(entry.attacks))
+        if getattr(entry, "precision", "float32") != "float32":
+            words.append(f"searched in {entry.precision}, verified in float32")
+        return ", ".join(words)
     if kind == "protocols":
         if not hasattr(entry, "epochs"):
             return "each method's own published schedule"

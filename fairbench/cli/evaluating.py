@@ -1,7 +1,10 @@
 """`fairbench evaluate`: attack a checkpoint from anywhere."""
 
+import re
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,24 +18,56 @@ from fairbench.cli.options import (
     registry_option,
     results_option,
 )
+from fairbench.cli.progress import describe_attack
 from fairbench.core.errors import ConfigError
+from fairbench.core.files import read_json
 from fairbench.data.manifest import data_root
 from fairbench.plan.selection import parse_names
+from fairbench.records.standing import describe_standing
 from fairbench.registry import read_scalar
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from fairbench.evaluation.progress import Progress
+
 ZOO = "robustbench:"
+REFERENCE = ":reference"
+MODEL_FILE = re.compile(r".*\.py(:.*)?")
+
+
+def total_work(stages: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Passes and seconds of all stages of an attack."""
+    return {key: sum(stage[key] for stage in stages) for key in ("forward", "backward", "seconds")}
+
+
+def compared(verdicts: Mapping[str, Any]) -> list[str]:
+    """The attacks that were also run by the reference package."""
+    return [name for name in verdicts if f"{name}{REFERENCE}" in verdicts]
+
+
+def disagreement(verdicts: Mapping[str, "NDArray[np.bool_]"], name: str) -> dict[str, int]:
+    """How many verdicts the reference package shares, and how many images only one of the two breaks."""
+    own, reference = verdicts[name], verdicts[f"{name}{REFERENCE}"]
+    return {
+        "same": int((own == reference).sum()),
+        "only_this": int((~own & reference).sum()),
+        "only_reference": int((own & ~reference).sum()),
+    }
 
 
 @click.command(
     "evaluate",
     epilog="Example: fairbench evaluate my.pt --model resnet18 --dataset cifar10 --attacks pgd-20,autoattack",
 )
-@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("checkpoint", required=False, type=click.Path(path_type=Path))
 @click.option(
     "--model",
     required=True,
-    metavar="NAME",
-    help=f"Its architecture; {ZOO}NAME is the RobustBench zoo's model for cifar10 or cifar100.",
+    metavar="NAME|FILE.py:FUNCTION",
+    help="Its architecture: a model of the registry, a function that builds it, or "
+    f"{ZOO}NAME, the RobustBench zoo's model for cifar10 or cifar100.",
 )
 @click.option("--dataset", required=True, help="The test images.")
 @click.option("--attacks", default="pgd-20", show_default=True, metavar="A,B|all")
@@ -45,7 +80,7 @@ ZOO = "robustbench:"
 @device_option
 @json_option
 def evaluate_command(
-    checkpoint: Path,
+    checkpoint: Path | None,
     model: str,
     dataset: str,
     attacks: str,
@@ -61,7 +96,9 @@ def evaluate_command(
     """Attack the weights in CHECKPOINT and print class-wise clean and robust accuracy.
 
     Reads a plain state dict, one saved under DataParallel or inside a training checkpoint, and
-    safetensors. Torch files are opened weights-only.
+    safetensors. Torch files are opened weights-only. For a model of the RobustBench zoo, CHECKPOINT may
+    be the folder that robustbench keeps its models in; a function may bring its own weights, and then
+    CHECKPOINT is left out.
     """
     from pydantic import ValidationError
 
@@ -69,9 +106,16 @@ def evaluate_command(
 
     registry = open_registry(registry_files)
     names = parse_names("attack", attacks, registry, option="--attacks")
+    file = MODEL_FILE.fullmatch(model) is not None
     model_entry = None
-    if not model.startswith(ZOO):
+    if not file and not model.startswith(ZOO):
         model_entry = registry.get("model", model, asked_by=f"--model {model}")
+    if checkpoint is None and not file:
+        raise ConfigError(
+            f"--model {model} is an architecture without weights.",
+            hint="name the checkpoint: fairbench evaluate CHECKPOINT --model ...\n"
+            "only a file may bring its own weights: --model FILE.py:FUNCTION",
+        )
     dataset_entry = registry.get("dataset", dataset, asked_by=f"--dataset {dataset}")
     chosen = {"clean": None} | {name: registry.get("attack", name) for name in names}
     changed = {} if seed is None else {"seed": seed}
@@ -91,14 +135,17 @@ def evaluate_command(
     from fairbench.records.outcomes import read_outcomes
     from fairbench.runner import foreign
 
-    def show(name: str, done: int, total: int) -> None:
+    def show(name: str, progress: "Progress") -> None:
         if not as_json and sys.stderr.isatty():
-            click.echo(f"\r{name}: {done}/{total}" + ("\n" if done == total else ""), err=True, nl=False)
+            click.echo(f"\r{name}: {describe_attack(progress)}\033[K", err=True, nl=False)
 
-    if model_entry is None:
-        architecture = foreign.from_zoo(model.removeprefix(ZOO), dataset)
-    else:
+    if model_entry is not None:
         architecture = foreign.registered(model_entry)
+    elif file:
+        architecture = foreign.from_file(model)
+    else:
+        assert checkpoint is not None
+        checkpoint, architecture = foreign.from_zoo(model.removeprefix(ZOO), dataset, checkpoint)
     found = foreign.evaluate_checkpoint(
         checkpoint,
         architecture,
@@ -110,10 +157,17 @@ def evaluate_command(
         subset_per_class=per_class,
         progress=show,
     )
+    if not as_json and sys.stderr.isatty():
+        click.echo(err=True)
     classes = found["classes"]
-    accuracy = {}
+    accuracy, verdicts, work = {}, {}, {}
+    findings: list[str] = []
     for name, file in found["files"].items():
         rows = read_outcomes(file)
+        verdicts[name] = rows["correct"]
+        about = read_json(file.with_suffix(".json"))
+        work[name] = total_work(about["stages"])
+        findings += [f"{name}: {finding['text']}" for finding in about.get("health", ())]
         accuracy[name] = (
             float(rows["correct"].mean()),
             class_accuracy(rows["correct"], rows["label"], len(classes), classes),
@@ -127,9 +181,12 @@ def evaluate_command(
                         "average": average,
                         "worst": float(by_class.min()),
                         "classes": dict(zip(classes, map(float, by_class), strict=True)),
+                        **work[name],
                     }
                     for name, (average, by_class) in accuracy.items()
                 },
+                "findings": findings,
+                "agreement": {name: disagreement(verdicts, name) for name in compared(verdicts)},
             }
         )
         return
@@ -139,5 +196,22 @@ def evaluate_command(
         (name, *(f"{100 * by_class[c]:.2f}" for _, by_class in accuracy.values()))
         for c, name in enumerate(classes)
     ]
-    click.echo(columns(lines, ("accuracy %", *accuracy)))
-    click.echo(f"\n{len(rows)} test images; outcomes in {found['folder']}")
+    count = len(rows)
+    lines += [
+        ("forward passes per image", *(f"{each['forward'] / count:.1f}" for each in work.values())),
+        ("backward passes per image", *(f"{each['backward'] / count:.1f}" for each in work.values())),
+        ("seconds", *(f"{each['seconds']:.1f}" for each in work.values())),
+    ]
+    click.echo(columns(lines, ("accuracy %", *accuracy)) + "\n")
+    for name, entry in chosen.items():
+        if entry is not None:
+            click.echo(f"{name}: {describe_standing(entry.model_dump(mode='json'))}")
+    for name in compared(verdicts):
+        told = disagreement(verdicts, name)
+        click.echo(
+            f"{name}: {told['same']} of {count} verdicts as by {name}{REFERENCE}; "
+            f"it alone breaks {told['only_this']}, the reference alone {told['only_reference']}"
+        )
+    for finding in findings:
+        click.echo(f"warning: {finding}")
+    click.echo(f"{count} test images; outcomes in {found['folder']}")

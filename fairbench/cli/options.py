@@ -58,7 +58,9 @@ def selection_options(command: Command) -> Command:
                 "--protocol", metavar="NAME", help="Threat, schedule and evaluation, instead of the suite's."
             ),
             click.option(
-                "--attacks", metavar="A,B|all", help="Evaluation attacks, instead of the protocol's."
+                "--attacks",
+                metavar="A,B@last|all",
+                help="Evaluation attacks, instead of the protocol's; NAME@last only at the final checkpoint.",
             ),
             click.option(
                 "--epochs", type=click.IntRange(min=1), help="Shorten or lengthen the schedule in proportion."
@@ -91,7 +93,7 @@ def selection_options(command: Command) -> Command:
 def select(registry: "Registry", data_root: Path, chosen: dict[str, Any]) -> tuple[list["Cell"], list[str]]:
     """The cells that the selection options choose, and notes on what was added."""
     from fairbench.plan.resolve import resolve
-    from fairbench.plan.selection import Selection, parse_names, parse_overrides, parse_seeds
+    from fairbench.plan.selection import Selection, parse_attacks, parse_names, parse_overrides, parse_seeds
     from fairbench.registry import read_scalar
 
     suite = registry.get("suite", chosen["suite"], asked_by=f"--suite {chosen['suite']}")
@@ -107,7 +109,7 @@ def select(registry: "Registry", data_root: Path, chosen: dict[str, Any]) -> tup
         methods=parse_names("method", chosen["methods"], registry, option="--methods"),
         datasets=parse_names("dataset", chosen["datasets"], registry, option="--datasets"),
         models=parse_names("model", chosen["models"], registry, option="--models"),
-        attacks=parse_names("attack", chosen["attacks"], registry, option="--attacks"),
+        attacks=parse_attacks(chosen["attacks"], registry, option="--attacks"),
         seeds=parse_seeds(chosen["seeds"]),
         protocol=chosen["protocol"],
         overrides=overrides,

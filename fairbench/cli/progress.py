@@ -3,9 +3,12 @@
 import sys
 import time
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fairbench.plan.cells import Cell
+
+if TYPE_CHECKING:
+    from fairbench.evaluation.progress import Progress
 
 LINE_SECONDS = 10.0
 
@@ -54,10 +57,10 @@ class Lines:
             self.last = time.monotonic()
             self.say(f"epoch {row['epoch']}: {describe(row)}")
 
-    def evaluation(self, attack: str, epoch: int, done: int, total: int) -> None:
+    def evaluation(self, attack: str, epoch: int, progress: "Progress") -> None:
         if time.monotonic() - self.last > LINE_SECONDS:
             self.last = time.monotonic()
-            self.say(f"evaluating {attack} at epoch {epoch}: {done}/{total}")
+            self.say(f"evaluating {attack} at epoch {epoch}: {describe_attack(progress)}")
 
     def say(self, text: str) -> None:
         print(f"{self.name}: {text}", file=sys.stderr, flush=True)
@@ -123,10 +126,9 @@ class Bars:
         self.loss = f"loss {row['loss']:.3f}"
         self.worst = worst_text(row)
 
-    def evaluation(self, attack: str, epoch: int, done: int, total: int) -> None:
-        self.progress.update(
-            self.task, total=total, completed=done, info=f"evaluating {attack} at epoch {epoch}"
-        )
+    def evaluation(self, attack: str, epoch: int, progress: "Progress") -> None:
+        info = f"evaluating {attack} at epoch {epoch}: {describe_attack(progress)}"
+        self.progress.update(self.task, total=100, completed=round(100 * progress.done), info=info)
 
 
 def progress(total: int) -> Bars | Lines:
@@ -137,6 +139,15 @@ def progress(total: int) -> Bars | Lines:
 def describe(row: dict[str, Any]) -> str:
     """Loss and the worst class's training accuracy of one epoch."""
     return f"loss {row['loss']:.3f} {worst_text(row)}".rstrip()
+
+
+def describe_attack(progress: "Progress") -> str:
+    """An attack's part at work, the share of images that still stands and the time left."""
+    stage = f"{progress.stage} " if progress.stage else ""
+    text = f"{stage}{100 * progress.done:.0f} %"
+    if progress.standing is not None:
+        text += f", {100 * progress.standing:.1f} % of the images stand"
+    return text + (f", {duration(progress.left)} left" if progress.left is not None else "")
 
 
 def worst_text(row: dict[str, Any]) -> str:

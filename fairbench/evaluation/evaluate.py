@@ -1,95 +1,150 @@
 """Attack the test images and say, for each, what the model predicted."""
 
+import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fairbench.attacks.autoattack import autoattack
-from fairbench.attacks.budget import BUDGET_TOLERANCE, Budget, excess
+from fairbench.attacks.budget import Budget
 from fairbench.attacks.frozen import frozen
 from fairbench.attacks.image_draws import ImageDraws
+from fairbench.attacks.network import Network
 from fairbench.attacks.pgd import pgd
-from fairbench.core.errors import ContractError, DataError
-from fairbench.data.images import ImageSet, check_unit_range, to_unit
-from fairbench.objectives.losses import cross_entropy
-from fairbench.registry.schema import AutoAttack, PgdAttack
+from fairbench.attacks.search import BATCH_SIZE
+from fairbench.data.images import ImageSet, check_labels, check_unit_range, to_unit
+from fairbench.evaluation.a3 import run_a3
+from fairbench.evaluation.autoattack import run_autoattack
+from fairbench.evaluation.campaign import Campaign, Stage
+from fairbench.evaluation.evidence import Evidence
+from fairbench.evaluation.health import check_model
+from fairbench.evaluation.journal import Journal
+from fairbench.evaluation.progress import Progress
+from fairbench.evaluation.verdicts import logits_of, require_inside
+from fairbench.metrics.masking import Finding, black_box_wins
+from fairbench.models.folding import folded
+from fairbench.objectives.losses import cross_entropy, margin
+from fairbench.registry.attacks import A3Attack, AttackEntry, AutoAttack, PgdAttack
 
-BATCH_SIZE = 256
+LOSSES = {"ce": cross_entropy, "margin": margin}
+CHECKED = 128  # images that the model's health is checked on
 
 
 @dataclass
 class Outcomes:
-    """One row per test example: label, prediction (under the attack) and whether it counts as correct."""
+    """One row per test example: label, prediction (under the attack) and whether it counts as correct.
+
+    `columns` are further verdicts (N,) bool. `about` is how they came about: passes by stage, findings
+    on the model's health. `evidence` holds the adversarial images of those that an ensemble broke.
+    """
 
     label: np.ndarray
     prediction: np.ndarray
     correct: np.ndarray
     columns: dict[str, np.ndarray] = field(default_factory=dict)
+    about: dict[str, Any] = field(default_factory=dict)
+    evidence: Evidence | None = None
 
 
 def evaluate(
     model: nn.Module,
     images: ImageSet,
-    attack: PgdAttack | AutoAttack | None,
+    attack: AttackEntry | None,
     *,
     batch_size: int = BATCH_SIZE,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    journal: Journal | None = None,
+    progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Outcomes:
-    """Outcomes of `attack` on all images in order; None means no attack (clean).
+    """Outcomes of `attack` on all images in order; None means no attack (clean, and the model's health).
 
-    The result does not depend on `batch_size`. Raises DataError for images outside [0, 1].
+    The result does not depend on `batch_size`, nor on interruptions behind which a `journal` continues.
+    Raises DataError for images outside [0, 1] and for outputs that are not finite, ConfigError for a
+    model that these attacks cannot judge.
     """
-    size = AUTOATTACK_BATCH if isinstance(attack, AutoAttack) else batch_size
-    parts: list[dict[str, Tensor]] = []
+    check_labels(images.labels, images.num_classes)
     with frozen(model):
-        for first in range(0, len(images.labels), size):
-            x = to_unit(images.images[first : first + size], torch.float32)
-            y = images.labels[first : first + size]
+        if isinstance(attack, AutoAttack | A3Attack):
+            return _ensemble(model, images, attack, batch_size, journal or Journal(None), progress)
+        about: dict[str, Any] = {}
+        if attack is None:
+            x = to_unit(images.images[:CHECKED], torch.float32)
             check_unit_range(x)
-            parts.append(_batch(model, x, y, attack, first, images.num_classes))
-            progress(first + len(y), len(images.labels))
+            health = check_model(model, x, images.labels[:CHECKED], images.num_classes)
+            about["health"] = [asdict(finding) for finding in health]
+        parts: list[dict[str, Tensor]] = []
+        began = time.perf_counter()
+        for first in range(0, len(images.labels), batch_size):
+            x = to_unit(images.images[first : first + batch_size], torch.float32)
+            y = images.labels[first : first + batch_size]
+            check_unit_range(x)
+            parts.append(_batch(model, x, y, attack, first))
+            progress(Progress("", (first + len(y)) / len(images.labels)))
+        about["stages"] = [_single_stage(attack, parts, time.perf_counter() - began)]
     joined = {name: torch.cat([part[name] for part in parts]).cpu().numpy() for name in parts[0]}
-    return Outcomes(images.labels.cpu().numpy(), joined.pop("prediction"), joined.pop("correct"), joined)
-
-
-AUTOATTACK_BATCH = 256  # fixed: the package's random draws depend on the batch
-
-
-def _batch(
-    model: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    attack: PgdAttack | AutoAttack | None,
-    first: int,
-    num_classes: int,
-) -> dict[str, Tensor]:
-    if attack is None:
-        prediction = predict(model, x)
-        return {"prediction": prediction, "correct": prediction == y}
-    if isinstance(attack, PgdAttack):
-        return pgd_outcomes(model, x, y, attack, ImageDraws(attack.seed, first))
-    x_adv = autoattack(
-        model,
-        x,
-        y,
-        eps=attack.eps,
-        seed=attack.seed,
-        num_classes=num_classes,
-        stages=() if attack.attacks == "standard" else attack.attacks,
-        batch_size=len(y),
+    return Outcomes(
+        images.labels.cpu().numpy(), joined.pop("prediction"), joined.pop("correct"), joined, about
     )
-    require_inside(x, x_adv, attack.eps)
-    prediction = predict(model, x_adv)
-    return {"prediction": prediction, "correct": prediction == y}
+
+
+def _batch(model: nn.Module, x: Tensor, y: Tensor, attack: PgdAttack | None, first: int) -> dict[str, Tensor]:
+    if attack is None:
+        prediction = logits_of(model, x).argmax(1)
+        return {"prediction": prediction, "correct": prediction == y}
+    return pgd_outcomes(model, x, y, attack, ImageDraws(attack.seed, torch.arange(first, first + len(y))))
+
+
+def _single_stage(attack: PgdAttack | None, parts: list[dict[str, Tensor]], seconds: float) -> dict[str, Any]:
+    """The only stage of an attack that is no ensemble."""
+    correct = torch.cat([part["correct"] for part in parts])
+    count, steps = len(correct), 0 if attack is None else attack.num_steps
+    stage = Stage("clean" if attack is None else "pgd", count, int((~correct).sum()))
+    stage.forward, stage.backward, stage.seconds = count * (steps + 1), count * steps, seconds
+    return asdict(stage)
+
+
+def _ensemble(
+    model: nn.Module,
+    images: ImageSet,
+    attack: AutoAttack | A3Attack,
+    batch_size: int,
+    journal: Journal,
+    progress: Callable[[Progress], None],
+) -> Outcomes:
+    """What still stands after all parts of an ensemble, each image that fell with its evidence."""
+    example = to_unit(images.images[:CHECKED], torch.float32)
+    check_unit_range(to_unit(images.images, torch.float32))
+    if isinstance(attack, AutoAttack) and attack.engine == "reference":
+        network = Network(model)
+    else:
+        dtype = torch.bfloat16 if attack.precision == "bfloat16" else None
+        network = Network(folded(model, example, dtype), dtype)
+    campaign = Campaign(
+        model, network, images, attack.eps, attack.norm, attack.seed, journal, batch_size, progress
+    )
+    if isinstance(attack, AutoAttack):
+        run_autoattack(campaign, attack)
+    else:
+        run_a3(campaign)
+    columns = {f"survived_{name}": standing.numpy() for name, standing in campaign.survived.items()}
+    about: dict[str, Any] = {"stages": [asdict(stage) for stage in campaign.stages.values()]}
+    about["health"] = [asdict(finding) for finding in _warnings(campaign)]
+    return Outcomes(
+        campaign.label.numpy(),
+        campaign.prediction.numpy(),
+        campaign.standing.numpy(),
+        columns,
+        about,
+        campaign.evidence(),
+    )
 
 
 def pgd_outcomes(
     model: nn.Module, x: Tensor, y: Tensor, attack: PgdAttack, draws: ImageDraws
 ) -> dict[str, Tensor]:
-    """PGD on the cross-entropy: prediction at the last iterate, and correctness by both notions of robust.
+    """PGD: prediction at the last iterate, and correctness by both notions of robust.
 
     `correct_last` is the evaluation of the DAFA and TRIX papers' tables; `correct_every_step`, right
     after each of the K steps, is what their programs log in training. `correct` is the one that
@@ -101,33 +156,29 @@ def pgd_outcomes(
         if k > 0:  # the start is not an attack's result
             every.logical_and_(logits.argmax(1) == y)
 
+    loss = LOSSES[attack.loss]
     x_adv = pgd(
         model,
         x,
-        lambda logits: cross_entropy(logits, y),
-        budget=Budget(attack.eps, attack.step_size, attack.num_steps),
+        lambda logits: loss(logits, y),
+        budget=Budget(attack.eps, attack.step_size, attack.num_steps, attack.norm),
         start="uniform-unclipped" if attack.start == "uniform" and not attack.clip_start else attack.start,
         rng=draws,
         observe=observe,
     )
-    prediction = predict(model, x_adv)
+    require_inside(x, x_adv, attack.eps, attack.norm)
+    prediction = logits_of(model, x_adv).argmax(1)
     last = prediction == y
     every &= last
     correct = every if attack.success == "every-step" else last
     return {"prediction": prediction, "correct": correct, "correct_last": last, "correct_every_step": every}
 
 
-def predict(model: nn.Module, x: Tensor) -> Tensor:
-    """The most likely class of each image: (B,)."""
-    with torch.no_grad():
-        logits = model(x)
-    if not bool(torch.isfinite(logits).all()):
-        raise DataError("the model's outputs are not finite: it cannot be evaluated.")
-    return logits.argmax(1)
-
-
-def require_inside(x: Tensor, x_adv: Tensor, eps: float) -> None:
-    """Raise ContractError when an attack's images are outside the ball or [0, 1]."""
-    largest = float(excess(x, x_adv, Budget(eps, 0.0, 0)).max())
-    if not largest <= BUDGET_TOLERANCE:
-        raise ContractError(f"the attack left its budget: |x_adv - x| exceeds {eps:.4f} by {largest:.4g}.")
+def _warnings(campaign: Campaign) -> list[Finding]:
+    """Square, which knows no gradients, finding what the gradients missed."""
+    before = [standing for name, standing in campaign.survived.items() if name != "square"]
+    after = campaign.survived.get("square")
+    if after is None or not before:
+        return []
+    finding = black_box_wins(float(before[-1].float().mean()), float(after.float().mean()))
+    return [] if finding is None else [finding]

@@ -1,5 +1,6 @@
 """Checkpoints from anywhere: plain state dicts, wrapped ones, safetensors. A pickle is never executed."""
 
+import hashlib
 import pickle
 import warnings
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from torch import Tensor
 from fairbench.core.errors import CheckpointError
 from fairbench.models.checkpoints import read_tensors
 
-WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "weights")
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "weights", "last")
 PREFIXES = ("module.", "_orig_mod.", "model.")
 
 
@@ -23,7 +24,12 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     reason when the file is missing, cut short, not a checkpoint, or holds more than weights.
     """
     if not path.is_file():
-        raise CheckpointError(f"there is no checkpoint at {path}.")
+        raise CheckpointError(
+            f"there is no checkpoint at {path}.",
+            hint="it is a folder: name a file in it, or a model of the zoo, --model robustbench:NAME"
+            if path.is_dir()
+            else "",
+        )
     if path.suffix == ".safetensors":
         tensors, _ = read_tensors(path)
         return unwrapped(tensors)
@@ -61,6 +67,15 @@ def weights_in(content: Any, path: Path) -> dict[str, Tensor]:
             hint=f"expected tensors by name, or a mapping with one of: {', '.join(WRAPPERS)}",
         )
     return {str(name): value for name, value in content.items()}
+
+
+def digest_weights(state: Mapping[str, Any]) -> str:
+    """SHA-256 of a state dict's tensors: their names, types, shapes and bits."""
+    found = hashlib.sha256()
+    for name, value in sorted((n, v) for n, v in state.items() if isinstance(v, Tensor)):
+        found.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def unwrapped(weights: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -40,6 +40,11 @@ def read_tensors(path: Path, device: torch.device | str = "cpu") -> tuple[dict[s
         ) from error
 
 
+def weights_path(folder: Path, epoch: int) -> Path:
+    """Where the weights of an epoch are in a run folder."""
+    return folder / "checkpoints" / f"epoch-{epoch:04d}.safetensors"
+
+
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], origin: str) -> None:
     """Copy `weights` into `model`.
 

@@ -9,13 +9,14 @@ import sys
 import warnings
 from contextlib import redirect_stdout
 from importlib.resources import files
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
 from torch import nn
 
-from fairbench.core.errors import ConfigError, EnvironmentFault, suggest
+from fairbench.core.errors import CheckpointError, ConfigError, EnvironmentFault, suggest
 
 DATASETS = {"cifar10": 10, "cifar100": 100}  # number of classes
 THREATS = ("Linf", "L2", "corruptions")  # the order in which a name is looked for
@@ -58,31 +59,50 @@ def _aliases() -> dict[str, ModuleType]:
     return aliases
 
 
-def zoo_model(name: str, dataset: str) -> nn.Module:
-    """The architecture of the zoo's entry `name` for `dataset`, on the CPU, in eval mode, untrained.
+def zoo_threats(name: str, dataset: str) -> list[str]:
+    """The threat models under which the zoo lists `name` for `dataset`, at least one.
 
-    Torch's global generators are left as they were. Raises EnvironmentFault without robustbench, and
-    ConfigError for a name or data set that the zoo does not have or an entry that cannot be built here.
+    Raises EnvironmentFault without robustbench, and ConfigError for a name or data set that the zoo lacks.
     """
-    if dataset not in DATASETS:
-        raise ConfigError(
-            f"the RobustBench zoo has no models for the data set {dataset!r}.",
-            hint=f"give --dataset {' or '.join(DATASETS)}",
-        )
-    import_robustbench()
-    import timm
-    from robustbench.model_zoo import model_dicts
-    from robustbench.model_zoo.enums import BenchmarkDataset, ThreatModel
-
-    found = model_dicts[BenchmarkDataset(dataset)]
-    tables = {threat: found.get(ThreatModel(threat), {}) for threat in THREATS}
-    threat = next((threat for threat, table in tables.items() if name in table), None)
-    if threat is None:
+    tables = _tables(dataset)
+    threats = [threat for threat, table in tables.items() if name in table]
+    if not threats:
         close = suggest(name, {known for table in tables.values() for known in table})
         raise ConfigError(
             f"the RobustBench zoo has no model called {name!r} for {dataset}.",
             hint=f"did you mean: {close}" if close else "see all: https://robustbench.github.io",
         )
+    return threats
+
+
+def zoo_file(folder: Path, name: str, dataset: str) -> tuple[Path, str]:
+    """The weights of `name` in a model folder as robustbench lays it out, and their threat model.
+
+    Looks for FOLDER/<dataset>/<threat>/<name>.pt. Raises as `zoo_threats` does, and CheckpointError that
+    lists what was looked for.
+    """
+    places = {threat: folder / dataset / threat / f"{name}.pt" for threat in zoo_threats(name, dataset)}
+    for threat, path in places.items():
+        if path.is_file():
+            return path, threat
+    hint = "looked for: " + "\n            ".join(map(str, places.values()))
+    if any(path.with_name(f"{path.name}_m0.pt").is_file() for path in places.values()):
+        hint += "\nan ensemble in several files is not read; build it in a file: --model FILE.py:function"
+    else:
+        hint += "\nnothing is downloaded: fetch the weights yourself, or name their file"
+    raise CheckpointError(f"there are no weights of {name!r} for {dataset} in {folder}.", hint=hint)
+
+
+def zoo_model(name: str, dataset: str, threat: str | None = None) -> nn.Module:
+    """The architecture of the zoo's entry `name` for `dataset`, on the CPU, in eval mode, untrained.
+
+    `threat` is one of `zoo_threats`, by default the first. Torch's global generators are left as they
+    were. Raises as `zoo_threats` does, and ConfigError for an entry that cannot be built here.
+    """
+    threat = threat or zoo_threats(name, dataset)[0]
+    table = _tables(dataset)[threat]
+    import timm
+
     registered = f"{name.lower().replace('-', '_')}_{dataset}_{threat.lower()}"
     try:
         with (
@@ -93,11 +113,26 @@ def zoo_model(name: str, dataset: str) -> nn.Module:
             if timm.is_model(registered):  # the table's own builder would ask timm for pretrained weights
                 model = timm.create_model(registered, num_classes=DATASETS[dataset], pretrained=False)
             else:
-                model = tables[threat][name]["model"]()
+                model = table[name]["model"]()
     except Exception as error:  # some ask for a GPU
         reason = f"{type(error).__name__} {error}".splitlines()[0][:200]
         raise ConfigError(
             f"the RobustBench zoo's model {name!r} cannot be built here: {reason}.",
-            hint="a function of your own may build it: see `models` in registry.yaml",
+            hint="a function of your own may build it: --model FILE.py:function",
         ) from error
     return model.eval()
+
+
+def _tables(dataset: str) -> dict[str, Any]:
+    """The zoo's entries for `dataset`: by threat model, then by name."""
+    if dataset not in DATASETS:
+        raise ConfigError(
+            f"the RobustBench zoo has no models for the data set {dataset!r}.",
+            hint=f"give --dataset {' or '.join(DATASETS)}",
+        )
+    import_robustbench()
+    from robustbench.model_zoo import model_dicts
+    from robustbench.model_zoo.enums import BenchmarkDataset, ThreatModel
+
+    found = model_dicts[BenchmarkDataset(dataset)]
+    return {threat: found.get(ThreatModel(threat), {}) for threat in THREATS}

@@ -1,6 +1,6 @@
 """Cells: method x dataset x model x protocol x seed, fully resolved and frozen."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +11,6 @@ from fairbench.core.files import read_json
 from fairbench.core.identity import digest
 from fairbench.registry import Protocol
 from fairbench.registry.components import FineTune
-from fairbench.registry.protocol import Selection
 
 SCHEMA = 1
 
@@ -76,6 +75,12 @@ class Cell:
         }
 
 
+def epochs_of(item: Mapping[str, Any], selected: Sequence[int], kept: Sequence[int]) -> tuple[int, ...]:
+    """The checkpoints that an attack of `Cell.evaluation` is for, of the selected and of all kept epochs."""
+    at = item.get("at", "selected")
+    return tuple(selected)[-1:] if at == "last" else tuple(kept if at == "every" else selected)
+
+
 def read_cell(folder: Path) -> Cell:
     """The cell of a run folder. Raises RecordError when its file is damaged or its id does not fit."""
     return cell_from(read_json(folder / "cell.json"), folder.name)
@@ -120,6 +125,8 @@ def training_protocol(cell: Cell) -> Protocol:
             "epochs": tune.epochs,
             "milestones": tune.milestones,
             "optimizer": protocol.optimizer.model_copy(update=rate),
-            "selection": Selection(last=min(protocol.selection.last, tune.epochs)),
+            "selection": protocol.selection.model_copy(
+                update={"last": min(protocol.selection.last, tune.epochs)}
+            ),
         }
     )

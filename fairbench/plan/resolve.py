@@ -16,6 +16,7 @@ from fairbench.registry import MethodEntry, PluginSource, Protocol, Registry
 from fairbench.registry.components import HoldOut, is_block, is_off, resolve_components
 from fairbench.registry.faults import explain
 from fairbench.registry.plugin import parse_target
+from fairbench.registry.protocol import Evaluation
 
 NUMERICS = 1  # raised when a change of the house's own code changes results: old ones are then stale
 BASELINE = "trades"
@@ -124,11 +125,11 @@ class Resolver:
         identity |= blocks
         if start is not None:
             identity["start"] = start.entry  # without the seed, which both have in common
-        attacks = self.selection.attacks or tuple(protocol.evaluation)
         evaluation = []
-        for attack in () if preparation else attacks:
-            settings = self.registry.get("attack", attack).model_dump(mode="json", exclude={"source"})
-            evaluation.append({"name": attack, "id": evaluation_id(identity, attack, settings), **settings})
+        for asked in () if preparation else self._attacks() or protocol.evaluation:
+            settings = self.registry.get("attack", asked.attack).model_dump(mode="json")
+            key = evaluation_id(identity, asked.attack, settings)
+            evaluation.append({**settings, "id": key, "at": asked.at})
         plugin = self.registry.plugin(method)
         changes = self.selection.overrides.get("protocol", {})
         return Cell(
@@ -149,6 +150,12 @@ class Resolver:
             start=start,
             preparation=preparation,
         )
+
+    def _attacks(self) -> tuple[Evaluation, ...]:
+        """The attacks asked for, or those of the suite when its own protocol is run."""
+        suite = self.registry.get("suite", self.selection.suite)
+        own = suite.evaluation if self.selection.protocol in (None, suite.protocol) else ()
+        return self.selection.attacks or own
 
     def _overrides(self, method: str) -> dict[str, Any]:
         chosen = self.selection.overrides
@@ -223,9 +230,17 @@ class Resolver:
                 "name": place.model,
                 **model_identity(self.registry.get("model", place.model).target),
             },
-            "protocol": protocol.model_dump(mode="json", exclude={"evaluation", "source"}),
+            "protocol": _training_settings(protocol),
             "seed": place.seed,
         }
+
+
+def _training_settings(protocol: Protocol) -> dict[str, Any]:
+    """What of a protocol can change weights, and what a table averages over."""
+    settings = protocol.model_dump(mode="json", exclude={"evaluation": True, "source": True})
+    if settings["selection"]["every"] is None:
+        del settings["selection"]["every"]
+    return settings
 
 
 def resolve_protocol(registry: Registry, method: str, name: str, overrides: Mapping[str, Any]) -> Protocol:

@@ -7,6 +7,7 @@ from typing import Any
 
 from fairbench.core.errors import ConfigError
 from fairbench.registry import Registry, read_scalar
+from fairbench.registry.protocol import TIERS, Evaluation
 
 MAX_SEED = 2**31 - 1
 
@@ -19,7 +20,7 @@ class Selection:
     methods: tuple[str, ...] = ()
     datasets: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
-    attacks: tuple[str, ...] = ()
+    attacks: tuple[Evaluation, ...] = ()
     seeds: tuple[int, ...] = ()
     protocol: str | None = None
     overrides: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -38,6 +39,23 @@ def parse_names(kind: str, text: str | None, registry: Registry, *, option: str)
     for name in names:
         registry.get(kind, name, asked_by=f"{option} {text}")
     return tuple(dict.fromkeys(names))
+
+
+def parse_attacks(text: str | None, registry: Registry, *, option: str) -> tuple[Evaluation, ...]:
+    """The attacks in "pgd-20,autoattack@last" or "all", each with the checkpoints it is for."""
+    tiers = {}
+    for part in (text or "").split(","):
+        name, at, tier = part.strip().partition("@")
+        if at and tier not in TIERS:
+            raise ConfigError(
+                f"{option}: no checkpoints called {tier!r}.", hint=f"write {name}@{' or @'.join(TIERS)}"
+            )
+        tiers[name] = tier or "selected"
+    names = parse_names("attack", text and ",".join(tiers), registry, option=option)
+    return tuple(
+        Evaluation.model_validate({"attack": name, "at": tiers.get(name, tiers.get("all", "selected"))})
+        for name in names
+    )
 
 
 def parse_seeds(text: str | None) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 from fairbench.core.claims import is_live, read_claim
 from fairbench.core.errors import RecordError
 from fairbench.core.files import read_json
-from fairbench.plan.cells import Cell, read_cell
+from fairbench.plan.cells import Cell, epochs_of, read_cell
 
 RUNS = "runs"
 FINISHED = frozenset({"done", "diverged"})  # the same cell would end the same way again
@@ -60,11 +60,17 @@ def folder_state(folder: Path, cell: Cell) -> tuple[str, str]:
     try:
         record: dict[str, Any] = read_json(folder / "record.json")
         state, reason = str(record["state"]), str(record.get("reason") or "")
-        evaluated = {item["id"] for item in record["evaluations"]}
+        evaluated = {(item["id"], item["epoch"]) for item in record["evaluations"]}
+        selected = record["epochs_evaluated"] if state == "done" else ()
+        kept = record.get("epochs_kept", selected)
         absent = [item["file"] for item in record["evaluations"] if not (folder / item["file"]).exists()]
     except (RecordError, KeyError, TypeError) as error:
         return "failed", f"damaged record: {error}"
-    lacking = [item["name"] for item in cell.evaluation if item["id"] not in evaluated]
+    lacking = [
+        item["name"]
+        for item in cell.evaluation
+        if not evaluated.issuperset((item["id"], epoch) for epoch in epochs_of(item, selected, kept))
+    ]
     if state == "done" and absent:
         return "partial", f"{absent[0]} is gone"
     if state == "done" and lacking:

@@ -217,6 +217,26 @@ def scan(results: Path) -> tuple[list[Record], list[Problem]]:
     return records, problems
 
 
+def find_record(results: Path, name: str) -> Record:
+    """The record of one run: its folder, its name in RESULTS/runs, or the beginning of that.
+
+    Raises RecordError when there is none, or several.
+    """
+    if (Path(name) / "cell.json").is_file():
+        return read_record(Path(name))
+    runs = results / "runs"
+    found = sorted(path for path in runs.glob("*") if path.name.startswith(name)) if name else []
+    found = [path for path in found if path.name == name] or found
+    if len(found) == 1:
+        return read_record(found[0])
+    if not found:
+        raise RecordError(f"there is no run {name!r} in {runs}.", hint="see: fairbench status")
+    several = "\n".join(path.name for path in found[:5])
+    raise RecordError(
+        f"{name!r} begins the names of {len(found)} runs.", hint=f"give more of the name:\n{several}"
+    )
+
+
 def read_record(folder: Path) -> Record:
     """The record in one run folder. Raises RecordError when it is damaged or of another schema."""
     path = folder / "cell.json"

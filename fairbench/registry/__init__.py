@@ -11,45 +11,32 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fairbench.registry.attacks import A3Attack, AttackEntry, AutoAttack, PgdAttack, read_attack
     from fairbench.registry.faults import Fault
     from fairbench.registry.load import load_registry
     from fairbench.registry.options import REQUIRED, Option
     from fairbench.registry.plugin import PluginSource, describe, locate
     from fairbench.registry.protocol import AnyProtocol, PerMethodProtocol, Protocol
     from fairbench.registry.registry import BrokenPlugin, Registry
-    from fairbench.registry.schema import (
-        AttackEntry,
-        AutoAttack,
-        DatasetEntry,
-        MethodEntry,
-        ModelEntry,
-        PgdAttack,
-        SuiteEntry,
-    )
+    from fairbench.registry.schema import DatasetEntry, MethodEntry, ModelEntry, SuiteEntry
     from fairbench.registry.source import read_scalar
 
 _HOMES = {
+    "attacks": ("A3Attack", "AttackEntry", "AutoAttack", "PgdAttack", "read_attack"),
     "faults": ("Fault",),
     "load": ("load_registry",),
     "options": ("REQUIRED", "Option"),
     "plugin": ("PluginSource", "describe", "locate"),
     "protocol": ("AnyProtocol", "PerMethodProtocol", "Protocol"),
     "registry": ("BrokenPlugin", "Registry"),
-    "schema": (
-        "AttackEntry",
-        "AutoAttack",
-        "DatasetEntry",
-        "MethodEntry",
-        "ModelEntry",
-        "PgdAttack",
-        "SuiteEntry",
-    ),
+    "schema": ("DatasetEntry", "MethodEntry", "ModelEntry", "SuiteEntry"),
     "source": ("read_scalar",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "REQUIRED",
+    "A3Attack",
     "AnyProtocol",
     "AttackEntry",
     "AutoAttack",
@@ -68,6 +55,7 @@ __all__ = [
     "describe",
     "load_registry",
     "locate",
+    "read_attack",
     "read_scalar",
 ]
 

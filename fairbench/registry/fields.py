@@ -28,7 +28,8 @@ def parse_fraction(value: Any) -> Any:
         return value
 
 
-def _check_pixel_units(value: float, info: ValidationInfo) -> float:
+def check_pixel_units(value: float, info: ValidationInfo) -> float:
+    """`value`, refused outside [0, 1]."""
     if value < 0:
         raise wrong(f"expected a number of at least 0, got {value:g}")
     if value > 1:
@@ -44,7 +45,7 @@ def _keys_back_from_json(milestones: Any) -> Any:
 
 
 Number = Annotated[float, BeforeValidator(parse_fraction)]
-PixelNumber = Annotated[Number, AfterValidator(_check_pixel_units)]
+PixelNumber = Annotated[Number, AfterValidator(check_pixel_units)]
 Milestones = Annotated[dict[int, Annotated[Number, Field(gt=0)]], BeforeValidator(_keys_back_from_json)]
 Texts = Annotated[tuple[str, ...], Field(strict=False)]
 Target = Annotated[str, Field(pattern=r"^[^:\s]([^:]*[^:\s])?(:[A-Za-z_][A-Za-z0-9_]*)?$")]

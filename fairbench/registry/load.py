@@ -5,19 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from fairbench.core.errors import ConfigError
+from fairbench.registry.attacks import ATTACK_KINDS, REFERENCE, AttackEntry
 from fairbench.registry.declare import KINDS, Declarations, Declared
 from fairbench.registry.faults import fault_error, show
 from fairbench.registry.methods import MethodResolver
 from fairbench.registry.plugin import parse_target
 from fairbench.registry.protocol import AnyProtocol, PerMethodProtocol, Protocol
 from fairbench.registry.registry import Registry
-from fairbench.registry.schema import (
-    ATTACK_KINDS,
-    AttackEntry,
-    DatasetEntry,
-    ModelEntry,
-    SuiteEntry,
-)
+from fairbench.registry.schema import DatasetEntry, ModelEntry, SuiteEntry
 from fairbench.registry.source import read_source
 
 BUILT_IN_LABEL = "fairbench/registry.yaml"
@@ -175,7 +170,7 @@ def _attacks(declarations: Declarations) -> dict[str, AttackEntry]:
             message = f"expected {' or '.join(ATTACK_KINDS)}, got {show(kind)}"
             declarations.faults.append(declared.fault(("kind",), message))
             continue
-        article = "an" if kind == "autoattack" else "a"
+        article = "a" if kind == "pgd" else "an"
         entry = declarations.validate(declared, model, declared.value, f"{article} {kind} attack")
         if entry is not None:
             entries[name] = entry
@@ -214,11 +209,13 @@ def _check_references(registry: Registry, declarations: Declarations, methods: l
     for name, declared in declarations.of("protocol").items():
         protocol = registry.protocols.get(name)
         if isinstance(protocol, Protocol) and "evaluation" in declared.value:
-            for index, attack in enumerate(protocol.evaluation):
-                check(declared, ("evaluation", index), "attack", attack)
+            for index, item in enumerate(protocol.evaluation):
+                check(declared, ("evaluation", index), "attack", item.attack.removesuffix(REFERENCE))
     for name, suite in registry.suites.items():
         declared = declarations.of("suite")[name]
         for kind in ("method", "dataset", "model"):
             for index, member in enumerate(getattr(suite, f"{kind}s")):
                 check(declared, (f"{kind}s", index), kind, member)
         check(declared, ("protocol",), "protocol", suite.protocol)
+        for index, item in enumerate(suite.evaluation):
+            check(declared, ("evaluation", index), "attack", item.attack.removesuffix(REFERENCE))

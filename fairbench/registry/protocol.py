@@ -1,11 +1,11 @@
 """Protocols: how everything is trained, selected and evaluated."""
 
-from typing import Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, PrivateAttr, ValidationInfo, field_validator
+from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_serializer, model_validator
 
 from fairbench.core.errors import ConfigError
-from fairbench.registry.fields import Entry, Milestones, Model, Number, PixelNumber, Texts, distinct, wrong
+from fairbench.registry.fields import Entry, Milestones, Model, Number, PixelNumber, distinct, wrong
 
 
 class Threat(Model):
@@ -49,9 +49,51 @@ class Augmentation(Model):
 
 
 class Selection(Model):
-    """Which epochs are evaluated."""
+    """Which epochs are evaluated: `last` are those whose mean a table shows."""
 
     last: int = Field(default=5, ge=1, description="the last k epochs")
+    every: int | None = Field(
+        default=None,
+        ge=1,
+        description="every k-th epoch besides, for attacks that ask for `every` checkpoint",
+    )
+
+    def epochs(self, num_epochs: int) -> tuple[int, ...]:
+        """The last k of `num_epochs` epochs, ascending."""
+        return tuple(range(num_epochs - self.last + 1, num_epochs + 1))
+
+    def kept(self, num_epochs: int) -> tuple[int, ...]:
+        """All epochs whose weights are kept, ascending."""
+        besides = range(self.every, num_epochs + 1, self.every) if self.every else ()
+        return tuple(sorted({*besides, *self.epochs(num_epochs)}))
+
+
+Tier = Literal["last", "selected", "every"]
+TIERS: tuple[Tier, ...] = get_args(Tier)
+
+
+class Evaluation(Model):
+    """An attack and the checkpoints it is for; in YAML `NAME`, or `NAME@last` for the final one only."""
+
+    attack: str
+    at: Tier = Field(
+        default="selected",
+        description="last: the final epoch; selected: those of `selection.last`; every: all kept",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        attack, at, tier = value.partition("@")
+        if at and tier not in TIERS:
+            raise wrong(f"expected {attack}@{' or @'.join(TIERS)}, got {value!r}")
+        return {"attack": attack, "at": tier or "selected"}
+
+    @model_serializer
+    def _to_text(self) -> str:
+        return self.attack if self.at == "selected" else f"{self.attack}@{self.at}"
 
 
 class Subset(Model):
@@ -76,7 +118,9 @@ class Protocol(Entry):
     )
     augmentation: Augmentation = Augmentation()
     selection: Selection = Selection()
-    evaluation: Texts = Field(default=(), description="attacks besides `clean`, which is always evaluated")
+    evaluation: Annotated[tuple[Evaluation, ...], Field(strict=False)] = Field(
+        default=(), description="attacks besides `clean`, which is always evaluated"
+    )
     subset: Subset | None = None
 
     _published: "Protocol | None" = PrivateAttr(None)
@@ -100,8 +144,9 @@ class Protocol(Entry):
 
     @field_validator("evaluation")
     @classmethod
-    def _each_attack_once(cls, evaluation: tuple[str, ...]) -> tuple[str, ...]:
-        return distinct(evaluation)
+    def _each_attack_once(cls, evaluation: tuple[Evaluation, ...]) -> tuple[Evaluation, ...]:
+        distinct(tuple(item.attack for item in evaluation))
+        return evaluation
 
     @property
     def published(self) -> "Protocol":
@@ -129,7 +174,7 @@ class Protocol(Entry):
             max(1, round(epoch * epochs / published.epochs)): factor
             for epoch, factor in published.milestones.items()
         }
-        selection = Selection(last=min(published.selection.last, epochs))
+        selection = published.selection.model_copy(update={"last": min(published.selection.last, epochs)})
         scaled = published.model_copy(
             update={"epochs": epochs, "milestones": milestones, "selection": selection}
         )

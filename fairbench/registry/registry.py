@@ -5,17 +5,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fairbench.core.errors import ConfigError, PluginError, UnknownNameError, suggest
+from fairbench.registry.attacks import REFERENCE, AttackEntry, AutoAttack
 from fairbench.registry.components import COMPONENTS, check_path, is_block, without_blocks
 from fairbench.registry.options import REQUIRED
 from fairbench.registry.plugin import PluginSource
 from fairbench.registry.protocol import AnyProtocol, Protocol
-from fairbench.registry.schema import (
-    AttackEntry,
-    DatasetEntry,
-    MethodEntry,
-    ModelEntry,
-    SuiteEntry,
-)
+from fairbench.registry.schema import DatasetEntry, MethodEntry, ModelEntry, SuiteEntry
 from fairbench.registry.source import read_scalar
 
 
@@ -49,7 +44,8 @@ class Registry:
     def get(self, kind: str, name: str, asked_by: str = "") -> Any:
         """The entry `name` of a kind ("method", "dataset", ...).
 
-        Raises UnknownNameError, or PluginError for a method whose plugin is broken.
+        An attack of AutoAttack's family is also there as NAME:reference, by the reference package. Raises
+        UnknownNameError, or PluginError for a method whose plugin is broken.
         """
         entries = self._entries(kind)
         if name in entries:
@@ -61,6 +57,10 @@ class Registry:
                         f"method {name!r} cannot be used: {plugin.reason}.",
                         hint=f"declared in: {plugin.origin}",
                     )
+        if kind == "attack" and name.endswith(REFERENCE):
+            own = entries.get(name.removesuffix(REFERENCE))
+            if isinstance(own, AutoAttack):
+                return own.model_copy(update={"name": name, "engine": "reference"})
         raise UnknownNameError(kind, name, entries, asked_by=asked_by)
 
     def plugin(self, name: str) -> PluginSource:

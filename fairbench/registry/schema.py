@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from fairbench.registry.components import Averaging, FineTune, HoldOut, WeightPerturbation
-from fairbench.registry.fields import Entry, Model, Number, PixelNumber, Target, Texts, distinct, wrong
+from fairbench.registry.fields import Entry, Model, Number, Target, Texts, distinct, wrong
 from fairbench.registry.protocol import AnyProtocol as AnyProtocol
+from fairbench.registry.protocol import Evaluation
 from fairbench.registry.protocol import PerMethodProtocol as PerMethodProtocol
 from fairbench.registry.protocol import Protocol as Protocol
 
@@ -142,60 +143,6 @@ class ModelEntry(Entry):
     )
 
 
-class PgdAttack(Entry):
-    """Projected gradient ascent in the Linf ball, one row per test image."""
-
-    kind: Literal["pgd"]
-    version: int = Field(default=1, ge=1, description="raised when the same settings give other results")
-    norm: Literal["linf"] = "linf"
-    eps: PixelNumber = Field(description="radius, pixel units of [0, 1]")
-    step_size: PixelNumber = Field(description="pixel units of [0, 1]")
-    num_steps: int = Field(ge=1)
-    start: Literal["uniform", "gaussian", "none"] = Field(
-        default="uniform", description="noise added to the image"
-    )
-    clip_start: bool = Field(
-        default=False, description="clip the noisy start to [0, 1] before the first gradient"
-    )
-    loss: Literal["ce"] = "ce"
-    success: Literal["last", "every-step"] = Field(
-        default="last", description="at which iterates robust means correct"
-    )
-    seed: int = Field(default=0, ge=0, description="of the noise, which is keyed by image")
-
-
-AUTOATTACK_PARTS = ("apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square")
-
-
-class AutoAttack(Entry):
-    """The ensemble of parameter-free attacks."""
-
-    kind: Literal["autoattack"]
-    version: int = Field(default=1, ge=1, description="raised when the same settings give other results")
-    norm: Literal["linf"] = "linf"
-    eps: PixelNumber = Field(description="radius, pixel units of [0, 1]")
-    attacks: Literal["standard"] | Texts = Field(
-        default="standard", description="the standard four, or a list"
-    )
-    seed: int = Field(default=0, ge=0)
-
-    @field_validator("attacks", mode="before")
-    @classmethod
-    def _standard_or_known(cls, attacks: Any) -> Any:
-        if attacks == "standard":
-            return attacks
-        if not isinstance(attacks, list | tuple) or not attacks:
-            raise wrong(f"expected 'standard' or a list of {', '.join(AUTOATTACK_PARTS)}")
-        for index, attack in enumerate(attacks):
-            if attack not in AUTOATTACK_PARTS:
-                raise wrong(f"expected one of {', '.join(AUTOATTACK_PARTS)}, got {attack!r}", index)
-        return distinct(tuple(attacks))
-
-
-AttackEntry = PgdAttack | AutoAttack
-ATTACK_KINDS: dict[str, type[PgdAttack] | type[AutoAttack]] = {"pgd": PgdAttack, "autoattack": AutoAttack}
-
-
 class SuiteEntry(Entry):
     """A table by name: methods x datasets x models x seeds under one protocol."""
 
@@ -205,6 +152,9 @@ class SuiteEntry(Entry):
     models: Annotated[Texts, Field(min_length=1)]
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False, min_length=1)]
     protocol: str
+    evaluation: Annotated[tuple[Evaluation, ...], Field(strict=False)] = Field(
+        default=(), description="attacks instead of the protocol's"
+    )
 
     @field_validator("methods", "datasets", "models", "seeds")
     @classmethod

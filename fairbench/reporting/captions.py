@@ -7,11 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fairbench.records.read import UNFINISHED, Record
-from fairbench.reporting.entries import TAIL_FRACTION, Entry, uses_tail
+from fairbench.records.standing import describe_standing
+from fairbench.reporting.entries import TAIL_FRACTION, Entry, Seed, uses_tail
 from fairbench.reporting.groups import Attack, assignments, is_per_method, setting_overrides
+from fairbench.reporting.masking import masking_notes
 
 PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
-_HIDDEN_SETTINGS = ("kind", "version", "id")
+_HIDDEN_SETTINGS = ("kind", "version", "id", "at")
 _SETTINGS_FIRST = ("eps", "step_size", "num_steps", "start")
 
 
@@ -32,12 +34,13 @@ def caption(
     """The sentences without which the numbers mean nothing."""
     if not entries:
         return "No run of this table is done yet."
-    done = [seed.record for entry in entries for seed in entry.seeds.values()]
+    done = [seed for entry in entries for seed in entry.seeds.values()]
     sentences = [
         _where(record, attack),
+        *([describe_standing(json.loads(attack.settings))] if attack else []),
         f"Each number is the mean over {_seed_count(entries)} of {_selection(done)}.",
         _plus_minus(entries, error),
-        _worst(done[0].num_classes),
+        _worst(done[0].record.num_classes),
     ]
     if base is not None:
         sentences.append(_rho(base.label, convention))
@@ -62,6 +65,7 @@ def notes(
     found += _not_done(entries)
     found += _missing_seeds(entries)
     found += _own_protocols(shown)
+    found += masking_notes(shown, base)
     found += _warnings(shown)
     for side in ("clean", "robust") if attack else ("clean",):
         names = [f"{entry.label} {entry.worst_class_name(side)}" for entry in shown]
@@ -105,8 +109,8 @@ def _seed_count(entries: Sequence[Entry]) -> str:
     return "seeds (" + ", ".join(f"{entry.label} {len(entry.seeds)}" for entry in entries) + ")"
 
 
-def _selection(records: Sequence[Record]) -> str:
-    epochs, *others = {record.epochs_evaluated for record in records}
+def _selection(seeds: Sequence[Seed]) -> str:
+    epochs, *others = {seed.epochs for seed in seeds}
     if others:
         sizes = {len(selected) for selected in (epochs, *others)}
         count = f"{sizes.pop()} " if len(sizes) == 1 else ""

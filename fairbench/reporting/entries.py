@@ -22,7 +22,14 @@ from fairbench.metrics.classwise import (
     worst_fraction_accuracy,
 )
 from fairbench.records.read import CLEAN, Record
-from fairbench.reporting.groups import Attack, assignments, attacks_of, differences, method_overrides
+from fairbench.reporting.groups import (
+    Attack,
+    assignments,
+    attack_epochs,
+    attacks_of,
+    differences,
+    method_overrides,
+)
 
 TAIL_FROM_CLASSES = 200  # with so many, the papers report the tail: TRIX, section 5 (Tiny-ImageNet)
 TAIL_FRACTION = 0.2
@@ -43,9 +50,10 @@ class Side:
 
 @dataclass(frozen=True)
 class Seed:
-    """One done record and its two sides; `robust` is None in a table without an attack."""
+    """One done record and its two sides, both of `epochs`; `robust` is None in a table without an attack."""
 
     record: Record
+    epochs: tuple[int, ...]
     clean: Side
     robust: Side | None
 
@@ -78,15 +86,15 @@ def uses_tail(num_classes: int) -> bool:
     return num_classes >= TAIL_FROM_CLASSES
 
 
-def reduce_side(record: Record, attack: str, id: str | None = None) -> Side:
-    """Mean average and mean worst class accuracy over the record's evaluated checkpoints.
+def reduce_side(record: Record, attack: str, epochs: Sequence[int], id: str | None = None) -> Side:
+    """Mean average and mean worst class accuracy over the checkpoints of `epochs`.
 
     Raises RecordError or DataError when outcomes are missing, damaged or lack a class.
     """
     num_classes = record.num_classes
     averages, worsts, classes = [], [], []
     counts: tuple[int, ...] | None = None
-    for epoch in record.epochs_evaluated:
+    for epoch in epochs:
         rows = record.outcomes(attack, epoch, id)
         accuracy = class_accuracy(rows["correct"], rows["label"], num_classes, record.class_names)
         averages.append(average_accuracy(rows["correct"]))
@@ -130,12 +138,12 @@ class SideCache:
     """Reductions already made: the clean side serves every attack's table."""
 
     def __init__(self) -> None:
-        self._sides: dict[tuple[str, str, str | None], Side] = {}
+        self._sides: dict[tuple[str, str, tuple[int, ...], str | None], Side] = {}
 
-    def side(self, record: Record, attack: str, id: str | None = None) -> Side:
-        key = (str(record.folder), attack, id)
+    def side(self, record: Record, attack: str, epochs: tuple[int, ...], id: str | None = None) -> Side:
+        key = (str(record.folder), attack, epochs, id)
         if key not in self._sides:
-            self._sides[key] = reduce_side(record, attack, id)
+            self._sides[key] = reduce_side(record, attack, epochs, id)
         return self._sides[key]
 
 
@@ -160,16 +168,18 @@ def distinct(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
 
 
 def _seed(record: Record, attack: Attack | None, sides: SideCache) -> Seed:
-    clean = sides.side(record, CLEAN)
-    if attack is None:
-        return Seed(record, clean, None)
     ids = attacks_of(record)
+    if attack is None:
+        epochs = record.epochs_evaluated
+        return Seed(record, epochs, sides.side(record, CLEAN, epochs), None)
     if attack not in ids:
         raise RecordError(f"not evaluated under {attack.name} with these settings.")
-    robust = sides.side(record, attack.name, ids[attack])
+    epochs = attack_epochs(record, attack)
+    clean = sides.side(record, CLEAN, epochs)
+    robust = sides.side(record, attack.name, epochs, ids[attack])
     if robust.class_counts != clean.class_counts:
         raise RecordError(f"{record.folder.name}: clean and {attack.name} have other test images.")
-    return Seed(record, clean, robust)
+    return Seed(record, epochs, clean, robust)
 
 
 def _labels(first: Mapping[str, Record]) -> dict[str, str]:

@@ -1,11 +1,13 @@
 """The run folder of a cell, made before anybody works on it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from fairbench.core.files import make_folder, write_json
 from fairbench.plan.cells import Cell, read_cell
 from fairbench.plan.status import RUNS
+from fairbench.registry.protocol import TIERS
 
 
 def prepare_folder(cell: Cell, results: Path) -> Path:
@@ -15,11 +17,18 @@ def prepare_folder(cell: Cell, results: Path) -> Path:
     data: dict[str, Any] = cell.to_json()
     if path.exists():
         before = read_cell(folder)
-        known = {item["id"] for item in before.evaluation}
-        added = [item for item in cell.evaluation if item["id"] not in known]
-        data["evaluation"] = [*before.evaluation, *added]
+        data["evaluation"] = _union(before.evaluation, cell.evaluation)
         data["preparation"] = before.preparation and cell.preparation  # a row of a table stays one
         if data == before.to_json():
             return folder
     write_json(path, data)
     return folder
+
+
+def _union(before: Sequence[dict[str, Any]], asked: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The attacks of both; one in both is for the more checkpoints of the two."""
+    found = {item["id"]: item for item in before}
+    for item in asked:
+        both = (found.get(item["id"], item), item)
+        found[item["id"]] = max(both, key=lambda each: TIERS.index(each.get("at", "selected")))
+    return list(found.values())

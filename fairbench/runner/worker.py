@@ -7,7 +7,9 @@ import logging
 import shutil
 import time
 import traceback
+from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 from typing import Protocol as Interface
@@ -26,25 +28,25 @@ from fairbench.core.errors import (
     ResultsError,
 )
 from fairbench.core.files import make_folder, read_json, write_atomic, write_json
-from fairbench.core.identity import digest_bytes
 from fairbench.core.seeds import derive_seed
 from fairbench.data.holdout import training_mask
 from fairbench.data.images import ImageSet, load_images
 from fairbench.data.manifest import Manifest, data_root, read_manifest
 from fairbench.data.stream import Augmentation
-from fairbench.evaluation.evaluate import evaluate
+from fairbench.evaluation.progress import Progress
 from fairbench.models.build import build_model
-from fairbench.models.checkpoints import load_weights, read_tensors
+from fairbench.models.checkpoints import load_weights, read_tensors, weights_path
 from fairbench.objectives.contract import AdversarialObjective, DataInfo, build_config
 from fairbench.objectives.load import load_plugin
-from fairbench.plan.cells import Cell, read_cell, training_protocol
+from fairbench.plan.cells import Cell, epochs_of, read_cell, training_protocol
 from fairbench.plan.status import FINISHED, folder_state
 from fairbench.records.curves import read_epochs
-from fairbench.records.outcomes import read_outcomes, write_outcomes
-from fairbench.registry import Protocol, describe, locate
+from fairbench.records.outcomes import outcome_name
+from fairbench.records.read import CLEAN
+from fairbench.registry import Protocol, describe, locate, read_attack
 from fairbench.registry.components import Averaging, HoldOut, WeightPerturbation
-from fairbench.registry.schema import ATTACK_KINDS
 from fairbench.runner.device import choose_device, choose_threads, describe_device
+from fairbench.runner.evaluating import evaluate_into
 from fairbench.runner.folders import prepare_folder
 from fairbench.runner.provenance import now, write_provenance
 from fairbench.training.trainer import Listener as TrainingListener
@@ -56,8 +58,8 @@ logger = logging.getLogger(__name__)
 class Listener(TrainingListener, Interface):
     """Whoever shows the progress of a cell."""
 
-    def evaluation(self, attack: str, epoch: int, done: int, total: int) -> None:
-        """`done` of `total` test images are evaluated under `attack` at the checkpoint of `epoch`."""
+    def evaluation(self, attack: str, epoch: int, progress: Progress) -> None:
+        """`attack` at the checkpoint of `epoch` is this far."""
 
 
 def run_cell(folder: Path, listener: Listener, device_name: str = "auto") -> str:
@@ -125,12 +127,9 @@ def _work(cell: Cell, folder: Path, held: Claim, listener: Listener, device: tor
     for left_over in checkpoints.glob(".*.tmp"):  # of a process that was killed while it wrote
         left_over.unlink()
     protocol = training_protocol(cell)
-    train, manifest = _images(cell, protocol, "train", device)
-    test, _ = _images(cell, protocol, "test", device)
-    shape = tuple(cell.identity["dataset"]["image_shape"])
-    model = build_model(cell.locations["model"], train.num_classes, shape, derive_seed(cell.seed, "init")).to(
-        device
-    )
+    train, manifest = load_split(cell, protocol, "train", device)
+    test, _ = load_split(cell, protocol, "test", device)
+    model = initial_model(cell, train, device)
     objective = build_objective(cell, train, device)
     awp, averaging = cell.identity.get("awp"), cell.identity.get("averaging")
     trainer = Trainer(
@@ -147,9 +146,10 @@ def _work(cell: Cell, folder: Path, held: Claim, listener: Listener, device: tor
         averaging=None if averaging is None else Averaging.model_validate(averaging),
         before_write=held.check,
     )
-    epochs = range(protocol.epochs - protocol.selection.last + 1, protocol.epochs + 1)
+    selected = protocol.selection.epochs(protocol.epochs)
+    kept = protocol.selection.kept(protocol.epochs)
     trained = len(read_epochs(folder)) >= protocol.epochs and all(
-        trainer.weights_path(e).exists() for e in epochs
+        trainer.weights_path(epoch).exists() for epoch in kept
     )
     if not trained:
         shutil.rmtree(folder / "outcomes", ignore_errors=True)  # of weights that are gone
@@ -160,20 +160,26 @@ def _work(cell: Cell, folder: Path, held: Claim, listener: Listener, device: tor
     began = time.perf_counter()
     evaluations: list[dict[str, Any]] = []
     failed: dict[str, str] = {}
-    for epoch in epochs:
+    for epoch in kept:
+        items = [item for item in cell.evaluation if epoch in epochs_of(item, selected, kept)]
+        if not items and epoch not in selected:
+            continue
         held.check()
         weights, _ = read_tensors(trainer.weights_path(epoch), device)
         load_weights(model, weights, str(trainer.weights_path(epoch)))
-        evaluations += _evaluate_epoch(model, test, cell, epoch, folder, listener, failed)
+        evaluations += _evaluate_epoch(
+            model, test, [{"name": CLEAN, "id": CLEAN}, *items], epoch, folder, listener, failed
+        )
     return {
         "state": "done",
         "reason": "; ".join(failed.values()) or None,
         "epoch": protocol.epochs,
         "num_classes": test.num_classes,
         "class_names": list(test.classes),
-        "epochs_evaluated": list(epochs),
+        "epochs_evaluated": list(selected),
+        "epochs_kept": list(kept),
         "evaluations": [item for item in evaluations if item["id"] not in failed],
-        "warnings": [*_warnings(cell, manifest), *trainer.warnings()],
+        "warnings": [*_warnings(cell, manifest), *trainer.warnings(), *_findings(evaluations)],
         "seconds": {"train": round(trained_in, 3), "evaluate": round(time.perf_counter() - began, 3)},
     }
 
@@ -181,68 +187,59 @@ def _work(cell: Cell, folder: Path, held: Claim, listener: Listener, device: tor
 def _evaluate_epoch(
     model: torch.nn.Module,
     test: ImageSet,
-    cell: Cell,
+    items: Sequence[dict[str, Any]],
     epoch: int,
     folder: Path,
     listener: Listener,
     failed: dict[str, str],
 ) -> list[dict[str, Any]]:
-    """The record's lines of all attacks at one checkpoint; one that fails is noted in `failed` by id."""
+    """The record's lines of `items` at one checkpoint; one that fails is noted in `failed` by id."""
     before = (finished_record(folder) or {}).get("evaluations", ())
     digests = {line["file"]: line["digest"] for line in before}
     lines = []
-    for item in ({"name": "clean", "id": "clean"}, *cell.evaluation):
+    for item in items:
+        name, clean = item["name"], item["id"] == CLEAN
         if item["id"] in failed:
             continue
+        file = f"outcomes/epoch-{epoch:04d}/{CLEAN if clean else outcome_name(name, item['id'])}.npy"
         try:
-            lines.append(_evaluate(model, test, item, epoch, folder, listener, digests))
+            line = evaluate_into(
+                folder / file,
+                model,
+                test,
+                None if clean else read_attack(item),
+                progress=partial(listener.evaluation, name, epoch),
+                expected=digests.get(file),
+            )
         except Exception as error:  # one attack that fails leaves the others' outcomes alone
-            if item["name"] == "clean" or isinstance(error, ResultsError):
+            if clean or isinstance(error, ResultsError):
                 raise
-            logger.debug("%s failed", item["name"], exc_info=True)
-            failed[item["id"]] = f"{item['name']}: {describe_fault(error, folder)}"
+            logger.debug("%s failed", name, exc_info=True)
+            failed[item["id"]] = f"{name}: {describe_fault(error, folder)}"
+        else:
+            lines.append({"attack": name, "id": item["id"], "epoch": epoch, "file": file, **line})
     return lines
 
 
-def _evaluate(
-    model: torch.nn.Module,
-    test: ImageSet,
-    item: dict[str, Any],
-    epoch: int,
-    folder: Path,
-    listener: Listener,
-    digests: dict[str, str],
-) -> dict[str, Any]:
-    """Evaluate one attack at one checkpoint, unless its file is whole; the record's line about it."""
-    name = item["name"] if item["name"] == "clean" else f"{item['name']}.{item['id']}"
-    file = f"outcomes/epoch-{epoch:04d}/{name}.npy"
-    path = folder / file
-    try:
-        read_outcomes(path, digests.get(file))
-    except RecordError:
-        attack = (
-            None
-            if item["name"] == "clean"
-            else ATTACK_KINDS[item["kind"]].model_validate({k: v for k, v in item.items() if k != "id"})
-        )
-        outcomes = evaluate(
-            model,
-            test,
-            attack,
-            progress=lambda done, total: listener.evaluation(item["name"], epoch, done, total),
-        )
-        make_folder(path.parent)
-        write_outcomes(path, outcomes.label, outcomes.prediction, outcomes.correct, **outcomes.columns)
-    return {
-        "attack": item["name"],
-        "id": item["id"],
-        "epoch": epoch,
-        "file": file,
-        "digest": digest_bytes(path.read_bytes()),
-    }
+def initial_model(cell: Cell, images: ImageSet, device: torch.device) -> torch.nn.Module:
+    """The cell's network with the initial weights of its seed."""
+    return build_model(
+        cell.locations["model"], images.num_classes, images.image_shape, derive_seed(cell.seed, "init")
+    ).to(device)
 
 
-def _images(
+def trained_model(
+    cell: Cell, folder: Path, epoch: int, images: ImageSet, device: torch.device
+) -> torch.nn.Module:
+    """The network of the cell in `folder` as it was evaluated at `epoch`. Raises CheckpointError."""
+    model = initial_model(cell, images, device)
+    path = weights_path(folder, epoch)
+    weights, _ = read_tensors(path, device)
+    load_weights(model, weights, str(path))
+    return model
+
+
+def load_split(
     cell: Cell, protocol: Protocol, split: str, device: torch.device
 ) -> tuple[ImageSet, Manifest | None]:
     """One split of the cell's data set; refuses data other than the cell was planned with."""
@@ -298,7 +295,7 @@ def load_start(
     Raises ContractError when the start did not end well.
     """
     beside = prepare_folder(start, folder.parent.parent)
-    path = beside / "checkpoints" / f"epoch-{training_protocol(start).epochs:04d}.safetensors"
+    path = weights_path(beside, training_protocol(start).epochs)
     if finished_record(beside) is not None and not path.exists():  # its weights were cleared away
         (beside / "record.json").unlink()
     state = run_cell(beside, listener, device.type)
@@ -352,6 +349,16 @@ def _augmentation(cell: Cell, protocol: Protocol) -> Augmentation:
         padding=chosen.padding,
         flip=chosen.flip and cell.identity["dataset"]["flip"],
     )
+
+
+def _findings(evaluations: Sequence[dict[str, Any]]) -> list[str]:
+    """What the health checks of the evaluations found, each finding once."""
+    texts = [
+        f"{line['attack']}: {finding['text']}"
+        for line in evaluations
+        for finding in line["about"].get("health", ())
+    ]
+    return list(dict.fromkeys(texts))
 
 
 def _warnings(cell: Cell, manifest: Manifest | None) -> list[str]:

@@ -20,7 +20,7 @@ from fairbench.core.seeds import derive_seed
 from fairbench.data.batch import Batch
 from fairbench.data.images import ImageSet, to_unit
 from fairbench.data.stream import Augmentation, EpochStream
-from fairbench.models.checkpoints import load_weights, read_tensors, write_tensors
+from fairbench.models.checkpoints import load_weights, read_tensors, weights_path, write_tensors
 from fairbench.objectives.contract import AdversarialObjective, Context, LossTerms, ValidationStats
 from fairbench.objectives.validation import robust_validation
 from fairbench.records.curves import append_epoch, keep_epochs, read_epochs
@@ -128,8 +128,8 @@ class Trainer:
 
     def weights_path(self, epoch: int, *, raw: bool = False) -> Path:
         """The weights to evaluate of an epoch; with `raw` the trained ones behind an average."""
-        kind = ".raw" if raw else ""
-        return self.folder / "checkpoints" / f"epoch-{epoch:04d}{kind}.safetensors"
+        path = weights_path(self.folder, epoch)
+        return path.with_suffix(".raw.safetensors") if raw else path
 
     @property
     def state_path(self) -> Path:
@@ -264,7 +264,7 @@ class Trainer:
     def _save(self, epoch: int, row: dict[str, Any]) -> None:
         """Weights if they will be evaluated, then the curve, then the full state: what comes last counts."""
         self.before_write()
-        if epoch > self.protocol.epochs - self.protocol.selection.last:
+        if epoch in self.protocol.selection.kept(self.protocol.epochs):
             weights: Mapping[str, Tensor] = self.model.state_dict()
             if self.average is not None and self.average.started:
                 write_tensors(self.weights_path(epoch, raw=True), weights, {"epoch": epoch})

@@ -13,8 +13,9 @@ from torch.overrides import TorchFunctionMode
 
 from fairbench.api import classes, losses
 from fairbench.attacks.frozen import frozen
-from fairbench.evaluation.evaluate import pgd_outcomes, predict
-from fairbench.registry.schema import PgdAttack
+from fairbench.evaluation.evaluate import pgd_outcomes
+from fairbench.evaluation.verdicts import logits_of
+from fairbench.registry.attacks import PgdAttack
 from fairbench.training.statistics import EpochTotals
 from fairbench.training.step import training_step
 
@@ -263,14 +264,14 @@ def test_pgd_evaluation_equals_the_papers_program(case):
         success="last",
     )
     with frozen(model):
-        case.same(predict(model, case.x) == case.y, "f64/correct_clean")
-        case.close("logits", outputs[-1], "f64/logits_clean")
+        case.same(logits_of(model, case.x).argmax(1) == case.y, "f64/correct_clean")
+        case.close("logits", outputs[-1][: len(case.x)], "f64/logits_clean")
         inputs.clear()
         outputs.clear()
         found = pgd_outcomes(model, case.x, case.y, attack, Recorded(uniform=case.tensor("draw/00_rand")))
     case.same(found["correct_last"], "f64/correct_adv_last")
     case.same(found["correct_every_step"], "f64/correct_adv_all_steps")
-    case.close_attack(inputs[-1])
-    case.close("logits", outputs[-1], "f64/logits_adv_last")
-    after_each_step = torch.stack([output.argmax(1) == case.y for output in outputs[1:]], 1)
+    case.close_attack(inputs[-1][: len(case.x)])
+    case.close("logits", outputs[-1][: len(case.x)], "f64/logits_adv_last")
+    after_each_step = torch.stack([output[: len(case.x)].argmax(1) == case.y for output in outputs[1:]], 1)
     case.same(after_each_step, "f64/correct_adv_per_step")

@@ -8,6 +8,7 @@ from toys import batch, settled
 
 from fairbench.attacks.autoattack import MIN_CLASSES, autoattack
 from fairbench.attacks.budget import Budget, excess
+from fairbench.attacks.network import Network
 from fairbench.core.errors import ConfigError
 
 EPS = 0.05
@@ -16,9 +17,8 @@ EPS = 0.05
 def attack(num_classes=5, seed=0, stages=("apgd-ce",), size=6):
     model, given = settled(num_classes), batch(size, num_classes)
     model.eval()
-    x_adv = autoattack(
-        model, given.x, model(given.x).argmax(1), eps=EPS, seed=seed, num_classes=num_classes, stages=stages
-    )
+    y = model(given.x).argmax(1)
+    x_adv = autoattack(Network(model), given.x, y, eps=EPS, seed=seed, num_classes=num_classes, stages=stages)
     return model, given, x_adv
 
 
@@ -27,13 +27,13 @@ def test_radius_and_seed_are_required(missing):
     settings = {"eps": EPS, "seed": 0, "num_classes": 5}
     del settings[missing]
     with pytest.raises(TypeError, match=missing):
-        autoattack(settled(5), batch().x, batch().y, **settings)
+        autoattack(Network(settled(5)), batch().x, batch().y, **settings)
 
 
 @pytest.mark.parametrize("num_classes", [2, MIN_CLASSES - 1])
 def test_too_few_classes_are_refused_with_advice(num_classes):
     with pytest.raises(ConfigError, match=f"at least 4 classes, the data set has {num_classes}") as error:
-        attack(num_classes)
+        attack(num_classes, stages=("apgd-t",))
     assert "fairbench list attacks" in error.value.hint
 
 

@@ -7,10 +7,11 @@ import toys
 from toys import settled
 
 from fairbench.attacks.frozen import frozen
-from fairbench.core.errors import ContractError, DataError
+from fairbench.core.errors import ConfigError, ContractError, DataError
 from fairbench.data.images import ImageSet
-from fairbench.evaluation.evaluate import evaluate, predict, require_inside
-from fairbench.registry.schema import AutoAttack, PgdAttack
+from fairbench.evaluation.evaluate import evaluate
+from fairbench.evaluation.verdicts import VERDICT_BATCH, logits_of, require_inside
+from fairbench.registry.attacks import AutoAttack, PgdAttack
 
 
 def pgd_attack(**changes):
@@ -42,13 +43,13 @@ def test_outcomes_do_not_depend_on_the_batch_size(start, clip_start):
 
 def test_clean_outcomes_are_the_models_predictions_in_the_order_of_the_images():
     model, images, told = settled(), toys.images(70), []
-    found = evaluate(model, images, None, batch_size=32, progress=lambda *done: told.append(done))
+    found = evaluate(model, images, None, batch_size=32, progress=lambda done: told.append(done.done))
     model.eval()
     assert torch.equal(torch.from_numpy(found.prediction), model(images.images / 255).argmax(1))
     assert np.array_equal(found.label, images.labels.numpy())
     assert np.array_equal(found.correct, found.prediction == found.label)
     assert found.columns == {}
-    assert told == [(32, 70), (64, 70), (70, 70)]
+    assert told == [32 / 70, 64 / 70, 1.0]
 
 
 def test_the_same_seed_repeats_and_another_starts_elsewhere():
@@ -121,29 +122,38 @@ def test_outputs_that_are_not_finite_are_refused(attack):
     model = settled()
     with torch.no_grad():
         model.fc.bias[1] = float("nan")
-    with pytest.raises(DataError, match="outputs are not finite"):
+    with pytest.raises((ConfigError, DataError), match="outputs are not finite"):
         rows(attack, model=model)
     assert model.training
 
 
-def test_prediction_is_the_largest_output():
-    model = settled().eval()
-    x = toys.batch().x
-    assert torch.equal(predict(model, x), model(x).argmax(1))
+@pytest.mark.parametrize("size", [1, VERDICT_BATCH, VERDICT_BATCH + 1])
+def test_verdicts_see_batches_of_one_size_only(size):
+    seen = []
+
+    class Watched(torch.nn.Module):
+        def forward(self, x):
+            seen.append(len(x))
+            return x.flatten(1)[:, :3]
+
+    x = torch.rand(size, 1, 2, 2)
+    assert torch.equal(logits_of(Watched(), x), x.flatten(1)[:, :3])
+    assert set(seen) == {VERDICT_BATCH}
 
 
 @pytest.mark.parametrize("shift", [0.06, -0.06, float("nan")])
 def test_images_outside_the_ball_are_refused(shift):
     x = torch.full((3, 1, 2, 2), 0.5)
     require_inside(x, x + 0.05, 0.05)
-    with pytest.raises(ContractError, match="left its budget"):
+    with pytest.raises(ContractError, match=r"left its budget of 0\.05\d* \(linf\) on 3 of 3 images"):
         require_inside(x, x + shift, 0.05)
     with pytest.raises(ContractError, match="left its budget"):
         require_inside(x, x + 0.6, 0.7)
 
 
-def test_autoattack_gives_one_row_per_image_and_is_not_stronger_than_the_ball_allows():
-    attack = AutoAttack(name="toy", kind="autoattack", eps=0.05, attacks=("apgd-ce",))
+@pytest.mark.parametrize("engine", ["fairbench", "reference"])
+def test_autoattack_gives_one_row_per_image_and_is_not_stronger_than_the_ball_allows(engine):
+    attack = AutoAttack(name="toy", kind="autoattack", eps=0.05, attacks=("apgd-ce",), engine=engine)
     images = toys.images(6)
     found, again = (rows(attack, images=images) for _ in range(2))
     assert_same_rows(found, again)

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from toys import assert_same, network
 
 from fairbench.core.errors import CheckpointError
-from fairbench.evaluation.foreign import read_checkpoint
+from fairbench.evaluation.foreign import digest_weights, read_checkpoint
 
 
 def weights():
@@ -36,8 +36,9 @@ def prefixed(*prefixes):
         {"state_dict": prefixed("module."), "epoch": 3, "best": 0.5},
         {"model_state_dict": weights(), "optimizer": {"state": {}}},
         {"net": weights(), "acc": 91.2},
+        {"last": weights(), "best": prefixed("better.")},
     ],
-    ids=range(9),
+    ids=range(10),
 )
 def test_known_wrappings_are_taken_off(tmp_path, content):
     torch.save(content, tmp_path / "w.pt")
@@ -119,5 +120,21 @@ def test_a_file_without_a_state_dict_is_refused(tmp_path, content):
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path):
     for path in (tmp_path / "none.pt", tmp_path):
-        with pytest.raises(CheckpointError, match="there is no checkpoint"):
+        with pytest.raises(CheckpointError, match="there is no checkpoint") as error:
             read_checkpoint(path)
+        assert ("robustbench:NAME" in error.value.hint) is path.is_dir()
+
+
+def test_the_digest_of_weights_changes_with_every_name_shape_type_and_value_only():
+    given = {"a": torch.arange(6.0).view(2, 3), "b": torch.tensor(3), "half": torch.ones(2).bfloat16()}
+    others = [
+        {"a": given["a"] + 1e-7},
+        {"a": given["a"].view(3, 2)},
+        {"a": given["a"].double()},
+        {"b": torch.tensor([3])},
+        {"c": torch.zeros(0)},
+    ]
+    digests = [digest_weights({**given, **other}) for other in ({}, *others)]
+    assert len(set(digests)) == len(digests)
+    turned = {"a": given["a"].T.contiguous().T, "_extra_state": {"not": "a tensor"}}
+    assert digest_weights(dict(reversed({**given, **turned}.items()))) == digests[0]

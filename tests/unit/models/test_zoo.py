@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from fairbench.core.errors import ConfigError, EnvironmentFault
+from fairbench.core.errors import CheckpointError, ConfigError, EnvironmentFault
 from fairbench.data.prepare import prepare
-from fairbench.models.zoo import import_robustbench, zoo_model
+from fairbench.models.zoo import import_robustbench, zoo_file, zoo_model, zoo_threats
 from fairbench.records.outcomes import read_outcomes
 from fairbench.registry import DatasetEntry
 from fairbench.runner import foreign
@@ -48,8 +48,12 @@ def test_a_robustbench_that_cannot_be_imported_is_an_error_and_leaves_no_alias(m
 
 
 @zoo
-@pytest.mark.parametrize(("name", "left_out"), [(RESNET18, ()), ("Wong2020Fast", ("mu", "sigma"))])
-def test_a_checkpoint_of_the_zoo_is_evaluated_even_without_its_normalisation(tmp_path, name, left_out):
+@pytest.mark.parametrize(
+    ("name", "left_out", "as_folder"), [(RESNET18, (), True), ("Wong2020Fast", ("mu", "sigma"), False)]
+)
+def test_a_checkpoint_of_the_zoo_is_evaluated_even_without_its_normalisation(
+    tmp_path, name, left_out, as_folder
+):
     draw = np.random.default_rng(0)
     labels = np.arange(10).repeat(2)
     images = draw.integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)
@@ -71,10 +75,14 @@ def test_a_checkpoint_of_the_zoo_is_evaluated_even_without_its_normalisation(tmp
     )
     model = zoo_model(name, "cifar10")
     weights = {f"module.{k}": v for k, v in model.state_dict().items() if k not in left_out}
-    torch.save({"state_dict": weights}, tmp_path / "w.pt")
+    file = tmp_path / "zoo" / "cifar10" / "Linf" / f"{name}.pt"
+    file.parent.mkdir(parents=True)
+    torch.save({"state_dict": weights}, file)
+    checkpoint, architecture = foreign.from_zoo(name, "cifar10", tmp_path / "zoo" if as_folder else file)
+    assert checkpoint == file
     found = foreign.evaluate_checkpoint(
-        tmp_path / "w.pt",
-        foreign.from_zoo(name, "cifar10"),
+        checkpoint,
+        architecture,
         dataset,
         {"clean": None},
         data_root=tmp_path / "data",
@@ -100,6 +108,40 @@ def test_building_leaves_the_global_generator_alone():
 @zoo
 def test_a_name_is_looked_for_under_all_threat_models():
     assert zoo_model("Hendrycks2020AugMix_ResNeXt", "cifar100")(torch.rand(1, 3, 32, 32)).shape == (1, 100)
+
+
+def put(folder, *places):
+    for place in places:
+        (folder / place).parent.mkdir(parents=True, exist_ok=True)
+        (folder / place).touch()
+    return folder
+
+
+@zoo
+def test_a_model_folder_is_searched_under_every_threat_model_that_lists_the_name(tmp_path):
+    name = "Rebuffi2021Fixing_70_16_cutmix_extra"
+    assert zoo_threats(name, "cifar10") == ["Linf", "L2"]
+    put(tmp_path, f"cifar10/L2/{name}.pt", f"cifar10/corruptions/{name}.pt")
+    assert zoo_file(tmp_path, name, "cifar10") == (tmp_path / "cifar10" / "L2" / f"{name}.pt", "L2")
+    put(tmp_path, f"cifar10/Linf/{name}.pt")
+    assert zoo_file(tmp_path, name, "cifar10")[1] == "Linf"
+
+
+@zoo
+def test_weights_that_are_not_in_the_folder_are_listed_with_every_place_looked_at(tmp_path):
+    put(tmp_path, f"cifar100/Linf/{RESNET18}.pt", f"cifar10/Linf/{RESNET18}.pth")
+    with pytest.raises(CheckpointError, match=f"no weights of '{RESNET18}' for cifar10") as error:
+        zoo_file(tmp_path, RESNET18, "cifar10")
+    assert f"looked for: {tmp_path / 'cifar10' / 'Linf' / RESNET18}.pt" in error.value.hint
+    assert "nothing is downloaded" in error.value.hint
+
+
+@zoo
+def test_an_ensemble_in_several_files_is_refused_with_a_way_out(tmp_path):
+    put(tmp_path, "cifar10/Linf/Chen2020Adversarial.pt_m0.pt")
+    with pytest.raises(CheckpointError) as error:
+        zoo_file(tmp_path, "Chen2020Adversarial", "cifar10")
+    assert "--model FILE.py:function" in error.value.hint
 
 
 @zoo

@@ -14,6 +14,7 @@ from fairbench.plan.cost import estimate
 from fairbench.plan.resolve import scaled_epochs, set_path
 from fairbench.plan.status import statuses
 from fairbench.registry import load_registry
+from fairbench.registry.protocol import Evaluation
 
 TRIX_150 = load_registry([]).get("protocol", "trix-150")
 SMALL = {"methods": ("trades", "trix"), "seeds": (0, 1)}
@@ -113,8 +114,12 @@ def test_seed_model_and_data_set_are_part_of_an_id_and_the_entry_ignores_the_see
     assert len({cell.entry for cell in cells}) == 4
 
 
+def attacks(*texts):
+    return tuple(Evaluation.model_validate(text) for text in texts)
+
+
 def test_another_attack_changes_no_id_of_a_cell_and_each_attack_has_its_own(plan):
-    before, after = plan(**SMALL), plan(attacks=("pgd-20", "autoattack"), **SMALL)
+    before, after = plan(**SMALL), plan(attacks=attacks("pgd-20", "autoattack"), **SMALL)
     assert ids(before) == ids(after)
     evaluations = [item["id"] for cell in after for item in cell.evaluation]
     assert len(set(evaluations)) == 2 * len(after)
@@ -201,7 +206,7 @@ def test_a_cost_is_positive_and_grows_with_the_work(plan, registry):
     assert seconds("protocol.budget.num_steps=10") > base
     assert seconds("protocol.subset.train_per_class=10", "protocol.subset.test_per_class=5") < base
     assert seconds(models=("resnet18",)) > base
-    assert seconds(attacks=("autoattack",)) > base
+    assert seconds(attacks=attacks("autoattack")) > seconds(attacks=attacks("autoattack@last")) > base
     assert seconds(cuda=True) < base
 
 

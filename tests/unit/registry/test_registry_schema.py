@@ -6,9 +6,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from fairbench.core.errors import ConfigError
+from fairbench.registry.attacks import AutoAttack, PgdAttack
 from fairbench.registry.faults import explain
 from fairbench.registry.protocol import Protocol
-from fairbench.registry.schema import AutoAttack, DatasetEntry, PgdAttack
+from fairbench.registry.schema import DatasetEntry
 
 TRIX_150 = {
     "name": "trix-150",

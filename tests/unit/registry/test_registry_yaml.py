@@ -253,7 +253,7 @@ def test_an_unknown_setting_is_answered_with_the_options(write, ours):
         ("models:\n  a: {taget: 'a:b'}\n", "3  models.a.taget", "Did you mean 'target'?"),
         ("models:\n  a: {1: 2, target: 'a:b'}\n", "3  models.a.1", "unknown key '1'"),
         ("models:\n  a: {target: build}\n", "3  models.a.target", "pattern"),
-        ("attacks:\n  a: {kind: pdg}\n", "3  attacks.a.kind", "expected pgd or autoattack, got 'pdg'"),
+        ("attacks:\n  a: {kind: pdg}\n", "3  attacks.a.kind", "expected pgd or autoattack or a3, got 'pdg'"),
         (
             "attacks:\n  a: {kind: pgd, eps: 8, step_size: 0.1, num_steps: 1}\n",
             "3  attacks.a.eps",

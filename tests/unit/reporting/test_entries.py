@@ -9,7 +9,8 @@ from fairbench.reporting.entries import SideCache, distinct, make_entries, reduc
 
 def test_the_worst_class_is_taken_per_checkpoint_and_averaged_afterwards(results):
     folder = results.run(clean=((9, 2, 7), (1, 8, 9)), robust=None)
-    side = reduce_side(read_record(folder), "clean")
+    record = read_record(folder)
+    side = reduce_side(record, "clean", record.epochs_evaluated)
     assert side.worst == pytest.approx((0.2 + 0.1) / 2)  # not min((9+1)/2, (2+8)/2, 8) / 10 = 0.5
     assert side.average == pytest.approx((18 / 30 + 18 / 30) / 2)
     assert side.worst_classes == (1, 0)
@@ -18,7 +19,8 @@ def test_the_worst_class_is_taken_per_checkpoint_and_averaged_afterwards(results
 
 def test_with_two_hundred_classes_worst_is_the_mean_of_the_lowest_fifth(results):
     hits = tuple(k % 10 for k in range(200))  # 20 classes at each of 0/10 .. 9/10
-    side = reduce_side(read_record(results.run(clean=(hits,), robust=(hits,))), "clean")
+    record = read_record(results.run(clean=(hits,), robust=(hits,)))
+    side = reduce_side(record, "clean", record.epochs_evaluated)
     assert side.worst == pytest.approx(0.05)
     assert uses_tail(200)
     assert not uses_tail(199)
@@ -80,4 +82,4 @@ def test_a_class_without_test_images_is_named(results):
     record = read_record(folder)
     wider = type(record)(folder, record.cell, {**record.record, "num_classes": 4, "class_names": []})
     with pytest.raises(EmptyClassError, match=r"class 3 \(class 3\)"):
-        reduce_side(wider, "clean")
+        reduce_side(wider, "clean", wider.epochs_evaluated)

@@ -1,0 +1,27 @@
+"""A3 as a campaign: its rounds over the images that still stand."""
+
+from torch import Tensor
+
+from fairbench.attacks.a3 import a3
+from fairbench.attacks.search import Findings, Search
+from fairbench.evaluation.campaign import Campaign
+
+
+def run_a3(campaign: Campaign) -> None:
+    """All rounds of A3 (arXiv 2203.05154)."""
+
+    def attack(
+        search: Search, index: Tensor, key: str, *, target: Tensor | None, keep: tuple[str, ...]
+    ) -> Findings:
+        stage = key if key == "ranking" else f"round-{key}"
+        return campaign.attack(search, index, stage, target=target, keep=keep)
+
+    a3(
+        attack,
+        campaign.left(),
+        eps=campaign.eps,
+        norm=campaign.norm,
+        num_classes=campaign.num_classes,
+        num_images=len(campaign.label),
+    )
+    campaign.survived.clear()  # rounds are no attacks of their own: their passes are told, not their verdicts

@@ -1,0 +1,90 @@
+"""AutoAttack as a campaign: which searches, in which order, at which classes.
+
+Croce and Hein, ICML 2020, arXiv 2003.01690. Each part starts from the clean images that still stand; targeted
+parts try the most likely other classes of the clean image, one after the other.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from fairbench.attacks.apgd import Apgd
+from fairbench.attacks.autoattack import autoattack, require_classes
+from fairbench.attacks.fab import Fab
+from fairbench.attacks.search import Findings, Search
+from fairbench.attacks.square import Square
+from fairbench.core.errors import ConfigError
+from fairbench.evaluation.campaign import BACKWARD, Campaign
+from fairbench.registry.attacks import AutoAttack
+
+REFERENCE_COST = {"apgd-ce": 103 + 101 * BACKWARD, "apgd-t": 920 + 909 * BACKWARD}
+REFERENCE_COST |= {
+    "fab-t": 1829 + 900 * 2 * BACKWARD,
+    "square": 5003.0,
+}  # its FAB computes parameter gradients
+
+
+def run_autoattack(campaign: Campaign, attack: AutoAttack) -> None:
+    """All parts of `attack`. Raises ConfigError for fewer classes than its targeted loss compares."""
+    require_classes(attack.parts, campaign.num_classes)
+    if attack.engine == "reference":
+        if attack.num_steps != 100:
+            raise ConfigError("the reference package runs 100 steps only.", hint="leave num_steps out")
+        return _reference(campaign, attack)
+    ranking = other_classes(campaign.clean_logits, campaign.images.labels, attack.num_targets)
+    plan: list[tuple[str, Search, Tensor | None]] = []
+    for part in attack.parts:
+        search = SEARCHES[part](attack)
+        if part in ("apgd-t", "fab-t"):
+            plan += [(f"{part}.{t + 1}", search, ranking[:, t]) for t in range(ranking.shape[1])]
+        else:
+            plan.append((part, search, None))
+    campaign.expected = {key: search.cost[0] + BACKWARD * search.cost[1] for key, search, _ in plan}
+    for key, search, target in plan:
+        left = campaign.left()
+        campaign.attack(search, left, key, target=None if target is None else target[left.to(target.device)])
+    return None
+
+
+SEARCHES: dict[str, Callable[[AutoAttack], Search]] = {
+    "apgd-ce": lambda a: Apgd(eps=a.eps, norm=a.norm, loss="ce", iterations=a.num_steps),
+    "apgd-t": lambda a: Apgd(eps=a.eps, norm=a.norm, loss="dlr-t", iterations=a.num_steps),
+    "fab-t": lambda a: Fab(eps=a.eps, norm=a.norm, iterations=a.num_steps),
+    "square": lambda a: Square(eps=a.eps, norm=a.norm, queries=a.num_queries),
+}
+
+
+def other_classes(logits: Tensor, label: Tensor, count: int) -> Tensor:
+    """The `count` (at most C - 1) most likely classes besides `label` (N,), most likely first: (N, count)."""
+    first = logits.scatter(1, label[:, None], torch.inf)
+    order: Tensor = first.argsort(dim=1, descending=True, stable=True)
+    return order[:, 1 : count + 1]
+
+
+def _reference(campaign: Campaign, attack: AutoAttack) -> None:
+    """The package's attacks, each on what still stands, in batches in index order as it makes them itself."""
+    campaign.expected = {part: REFERENCE_COST[part] for part in attack.parts}
+
+    def attempt(x: Tensor, y: Tensor, index: Tensor, tick: Callable[[float], None], part: str) -> Findings:
+        found = [
+            autoattack(
+                campaign.network,
+                some_x,
+                some_y,
+                norm=attack.norm,
+                eps=attack.eps,
+                seed=attack.seed,
+                num_classes=campaign.num_classes,
+                stages=(part,),
+                num_targets=attack.num_targets,
+                num_queries=attack.num_queries,
+            )
+            for some_x, some_y in zip(x.split(campaign.batch_size), y.split(campaign.batch_size), strict=True)
+        ]
+        x_adv = torch.cat(found)
+        return Findings((x_adv != x).flatten(1).any(1), {"x_adv": x_adv})
+
+    for part in attack.parts:
+        campaign.attempt(partial(attempt, part=part), campaign.left(), part, REFERENCE_COST[part])

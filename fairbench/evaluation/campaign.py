@@ -1,0 +1,196 @@
+"""Searches one after the other over the images that still stand.
+
+A search runs in blocks of images; each block's findings are verified, kept in the journal and never computed
+again. Findings depend on images, seed and settings alone: not on blocks, batches or interruptions.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from fairbench.attacks.budget import Norm
+from fairbench.attacks.network import Network, Passes
+from fairbench.attacks.search import BATCH_SIZE, Findings, Rows, Search, run_search
+from fairbench.data.images import ImageSet, to_unit
+from fairbench.evaluation.evidence import Evidence
+from fairbench.evaluation.journal import Journal
+from fairbench.evaluation.progress import Progress
+from fairbench.evaluation.verdicts import fooled_by, logits_of
+
+BACKWARD = 1.35  # an input gradient in forward passes (measured on a ResNet-18); for the time left only
+BLOCK = 4  # batches in a block: enough to close up, little enough to lose
+
+Attempt = Callable[[Tensor, Tensor, Tensor, Callable[[float], None]], Findings]
+"""From x, y, index and a listener of the share done to findings with the row `x_adv`."""
+
+
+@dataclass
+class Stage:
+    """What a part of an attack did: images tried, broken, and found but not confirmed by the verdict."""
+
+    name: str
+    tried: int = 0
+    broken: int = 0
+    unconfirmed: int = 0
+    forward: int = 0
+    backward: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
+class Campaign:
+    """The state of an attack on all images of a set.
+
+    `model` gives the verdicts, `network` is searched (the same model, perhaps folded or in another dtype).
+    Both are frozen and in eval mode.
+    """
+
+    model: nn.Module
+    network: Network
+    images: ImageSet
+    eps: float
+    norm: Norm
+    seed: int
+    journal: Journal = Journal(None)
+    batch_size: int = BATCH_SIZE
+    progress: Callable[[Progress], None] = lambda progress: None
+    dtype: torch.dtype = torch.float32
+    stages: dict[str, Stage] = field(default_factory=dict)
+    survived: dict[str, Tensor] = field(default_factory=dict)  # (N,) after each stage
+    expected: Mapping[str, float] | None = None  # forward passes per image by key; None: nobody knows
+
+    def __post_init__(self) -> None:
+        self.label = self.images.labels.cpu()
+        everyone = torch.arange(len(self.label))
+        self.clean_logits = torch.cat([logits_of(self.model, self._x(some)) for some in everyone.split(1024)])
+        self.prediction = self.clean_logits.argmax(1).cpu()
+        self.standing = self.prediction == self.label
+        self.broken: list[
+            tuple[Tensor, Tensor]
+        ] = []  # positions and adversarial images, in order of their fall
+        self._rate: tuple[float, float] = (0.0, 0.0)  # seconds, forward passes
+
+    @property
+    def num_classes(self) -> int:
+        return self.images.num_classes
+
+    def left(self) -> Tensor:
+        """Positions of the images that still stand, ascending."""
+        return self.standing.nonzero().flatten()
+
+    def attack(
+        self,
+        search: Search,
+        index: Tensor,
+        key: str,
+        *,
+        target: Tensor | None = None,
+        keep: tuple[str, ...] = (),
+    ) -> Findings:
+        """Search around the images at `index`; those found and confirmed fall.
+
+        `key` names the work, "stage" or "stage.part", for the journal and the draws. `target` (n,) goes with
+        `index`. The findings say who fell, with the rows to `keep`.
+        """
+
+        def attempt(x: Tensor, y: Tensor, some: Tensor, tick: Callable[[float], None]) -> Findings:
+            aims = None if target is None else target[torch.searchsorted(index, some)].to(x.device)
+            return run_search(
+                search,
+                self.network,
+                x,
+                y,
+                some,
+                seed=self.seed,
+                purpose=key,
+                target=aims,
+                keep=("x_adv", *keep),
+                batch_size=self.batch_size,
+                tick=tick,
+            )
+
+        return self.attempt(attempt, index, key, search.cost[0] + BACKWARD * search.cost[1])
+
+    def attempt(self, attempt: Attempt, index: Tensor, key: str, cost: float) -> Findings:
+        """As `attack`, for anything that finds images; `cost` is in forward passes per image."""
+        parts = []
+        for number, some in enumerate(index.split(self.batch_size * BLOCK)):
+            begun = number * self.batch_size * BLOCK
+
+            def tick(share: float, begun: int = begun, size: int = len(some)) -> None:
+                self._tell(key, cost, begun + share * size, len(index))
+
+            parts.append(self._block(attempt, some, f"{key}.block{number}", key.split(".")[0], cost, tick))
+        if self.expected is not None:
+            self.expected = {name: each for name, each in self.expected.items() if name != key}
+        self.survived[key.split(".")[0]] = self.standing.clone()
+        if not parts:
+            return Findings(torch.zeros(0, dtype=torch.bool), {})
+        rows = {name: torch.cat([part.rows[name] for part in parts]) for name in parts[0].rows}
+        return Findings(torch.cat([part.found for part in parts]), rows)
+
+    def _block(
+        self,
+        attempt: Attempt,
+        index: Tensor,
+        key: str,
+        stage_name: str,
+        cost: float,
+        tick: Callable[[float], None],
+    ) -> Findings:
+        saved = self.journal.read(key, index)
+        if saved is None:
+            began, before = time.perf_counter(), Passes(**asdict(self.network.passes))
+            x, y = self._x(index), self.images.labels[index.to(self.images.device)]
+            findings = attempt(x, y, index, tick)
+            found = findings.found.nonzero().flatten()
+            x_adv = findings.rows["x_adv"][found]
+            fooled, prediction = fooled_by(self.model, x[found], y[found], x_adv, self.eps, self.norm)
+            confirmed = torch.zeros_like(findings.found).index_put_((found,), fooled)
+            kept = {name: value.cpu() for name, value in findings.rows.items() if name != "x_adv"}
+            tensors = {"found": confirmed, "x_adv": x_adv[fooled], "prediction": prediction[fooled]}
+            tensors |= {f"row.{name}": value for name, value in kept.items()}
+            about = {
+                "unconfirmed": int((~fooled).sum()),
+                "forward": self.network.passes.forward - before.forward,
+                "backward": self.network.passes.backward - before.backward,
+                "seconds": time.perf_counter() - began,
+            }
+            saved = {name: value.cpu() for name, value in tensors.items()}, about
+            self.journal.write(key, index, *saved)
+            self._rate = (self._rate[0] + about["seconds"], self._rate[1] + cost * len(index))
+        tensors, about = saved
+        found = tensors["found"]
+        self.standing[index[found]] = False
+        self.prediction[index[found]] = tensors["prediction"]
+        self.broken.append((index[found], tensors["x_adv"]))
+        stage = self.stages.setdefault(stage_name, Stage(stage_name))
+        stage.tried += len(index)
+        stage.broken += int(found.sum())
+        for name in ("unconfirmed", "forward", "backward", "seconds"):
+            setattr(stage, name, getattr(stage, name) + about[name])
+        rows: Rows = {n.removeprefix("row."): v for n, v in tensors.items() if n.startswith("row.")}
+        return Findings(found, rows)
+
+    def evidence(self) -> Evidence:
+        """Everyone who fell, by ascending position."""
+        shape = self.images.image_shape
+        index = torch.cat([index for index, _ in self.broken] or [torch.zeros(0, dtype=torch.int64)])
+        x_adv = torch.cat([x_adv for _, x_adv in self.broken] or [torch.zeros(0, *shape)])
+        order = index.argsort()
+        return Evidence(index[order], x_adv[order])
+
+    def _x(self, index: Tensor) -> Tensor:
+        return to_unit(self.images.images[index.to(self.images.device)], self.dtype)
+
+    def _tell(self, key: str, cost: float, done: float, total: int) -> None:
+        seconds, passes = self._rate
+        left = None
+        if self.expected is not None and passes:
+            rest = sum(each for name, each in self.expected.items() if name != key) * int(self.standing.sum())
+            left = (cost * (total - done) + rest) * seconds / passes
+        standing = float(self.standing.float().mean())
+        self.progress(Progress(key, done / max(total, 1), standing, left))

@@ -1,0 +1,56 @@
+"""The boring second path: whether an image is adversarial, decided by the model itself and nothing clever.
+
+The original network in eval mode and in float32 (float64 for a float64 model), no folding, no compilation, no
+reduced precision, always batches of the same size. What a search found counts only when this agrees.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from fairbench.attacks.budget import BUDGET_TOLERANCE
+from fairbench.core.errors import ContractError, DataError
+
+VERDICT_BATCH = 64
+
+
+def logits_of(model: nn.Module, x: Tensor) -> Tensor:
+    """Logits (B, C) of images x (B, ch, H, W). Raises DataError when they are not finite."""
+    parts = []
+    with torch.no_grad():
+        for batch in x.split(VERDICT_BATCH):
+            filled = torch.cat([batch, batch[:1].expand(VERDICT_BATCH - len(batch), *batch.shape[1:])])
+            parts.append(model(filled)[: len(batch)])
+    logits = torch.cat(parts)
+    if not bool(torch.isfinite(logits).all()):
+        raise DataError("the model's outputs are not finite: it cannot be evaluated.")
+    return logits
+
+
+def fooled_by(
+    model: nn.Module, x: Tensor, y: Tensor, x_adv: Tensor, eps: float, norm: str
+) -> tuple[Tensor, Tensor]:
+    """Who is fooled (B,) bool, and the predictions (B,) on `x_adv`.
+
+    Fooled: another class than y, at most `eps` + 1e-6 from x in `norm` (linf or l2), pixels in [0, 1].
+    """
+    if len(x) == 0:
+        return torch.zeros_like(y, dtype=torch.bool), torch.zeros_like(y)
+    prediction = logits_of(model, x_adv).argmax(1)
+    return inside(x, x_adv, eps, norm) & (prediction != y), prediction
+
+
+def inside(x: Tensor, x_adv: Tensor, eps: float, norm: str) -> Tensor:
+    """Which images (B,) are within the ball and [0, 1]; not-a-number is outside."""
+    move = (x_adv - x).flatten(1).double()
+    distance = move.abs().amax(1) if norm == "linf" else move.norm(dim=1)
+    pixels = ((x_adv >= 0) & (x_adv <= 1)).flatten(1).all(1)
+    return pixels & (distance <= eps + BUDGET_TOLERANCE)
+
+
+def require_inside(x: Tensor, x_adv: Tensor, eps: float, norm: str = "linf") -> None:
+    """Raise ContractError when an attack's images are outside the ball or [0, 1]."""
+    outside = int((~inside(x, x_adv, eps, norm)).sum())
+    if outside:
+        raise ContractError(
+            f"the attack left its budget of {eps:.4f} ({norm}) on {outside} of {len(x)} images."
+        )

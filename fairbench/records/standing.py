@@ -1,0 +1,32 @@
+"""What a number obtained by an attack may be called, decided by the attack's settings and never by its name.
+
+Every attack gives an upper bound on robust accuracy. Only the unabridged procedure in float32 may be called
+AutoAttack; everything else is a valid bound under a name of its own.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+STANDARD = {"attacks": "standard", "num_steps": 100, "num_targets": 9, "num_queries": 5000}
+
+
+def is_autoattack(settings: Mapping[str, Any]) -> bool:
+    """Whether these settings of an evaluation are AutoAttack standard, computed exactly."""
+    unabridged = all(settings.get(name) == value for name, value in STANDARD.items())
+    return settings.get("kind") == "autoattack" and unabridged and settings.get("precision") == "float32"
+
+
+def describe_standing(settings: Mapping[str, Any]) -> str:
+    """One sentence for a caption: AutoAttack standard (exact), or a valid upper bound and of what kind."""
+    kind, reduced = settings.get("kind"), settings.get("precision", "float32") != "float32"
+    if is_autoattack(settings):
+        who = "the reference package" if settings.get("engine") == "reference" else "exact"
+        return f"AutoAttack standard ({who})."
+    searched = f" searched in {settings['precision']} and verified in float32," if reduced else ""
+    if kind == "autoattack":
+        changed = [name for name, value in STANDARD.items() if settings.get(name) != value]
+        with_ = f" with other {', '.join(changed)}," if changed and "attacks" not in changed else ""
+        what = "parts of AutoAttack," if "attacks" in changed else "AutoAttack's parts,"
+        return f"Robust accuracy is a valid upper bound by {what}{with_}{searched} not AutoAttack standard."
+    name = {"a3": "A3", "pgd": "PGD"}.get(str(kind), "this attack")
+    return f"Robust accuracy is a valid upper bound by {name} alone,{searched} not AutoAttack."

@@ -1,0 +1,112 @@
+"""Evaluation attacks in the registry: PGD, AutoAttack and its parts, A3.
+
+Whatever can change a verdict is a setting here, with a version; how fast it is computed is not.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+
+from fairbench.registry.fields import Entry, Number, Texts, check_pixel_units, distinct, wrong
+
+Norm = Literal["linf", "l2"]
+
+
+def _check_radius(value: float, info: ValidationInfo) -> float:
+    if info.data.get("norm") == "l2":  # a length in the space of images; 2 is usual on MNIST
+        if value < 0:
+            raise wrong(f"expected a number of at least 0, got {value:g}")
+        return value
+    return check_pixel_units(value, info)
+
+
+Radius = Annotated[Number, AfterValidator(_check_radius)]
+
+
+class Attack(Entry):
+    """What every attack has."""
+
+    version: int = Field(default=1, ge=1, description="raised when the same settings give other results")
+    norm: Norm = "linf"
+    eps: Radius = Field(description="radius, pixel units of [0, 1]; a length for l2")
+    seed: int = Field(default=0, ge=0, description="of the noise, which is keyed by image")
+
+
+class PgdAttack(Attack):
+    """Projected gradient ascent, one row per test image."""
+
+    kind: Literal["pgd"]
+    step_size: Radius = Field(description="in the units of eps")
+    num_steps: int = Field(ge=1)
+    start: Literal["uniform", "gaussian", "none"] = Field(
+        default="uniform", description="noise added to the image"
+    )
+    clip_start: bool = Field(
+        default=False, description="clip the noisy start to [0, 1] before the first gradient"
+    )
+    loss: Literal["ce", "margin"] = Field(
+        default="ce", description="cross-entropy, or the margin of Carlini and Wagner"
+    )
+    success: Literal["last", "every-step"] = Field(
+        default="last", description="at which iterates robust means correct"
+    )
+
+
+AUTOATTACK_PARTS = ("apgd-ce", "apgd-t", "fab-t", "square")
+
+
+class AutoAttack(Attack):
+    """AutoAttack, or some of its parts, over the images that still stand."""
+
+    kind: Literal["autoattack"]
+    attacks: Literal["standard"] | Texts = Field(
+        default="standard", description="the standard four, or a list"
+    )
+    num_steps: int = Field(default=100, ge=1, description="iterations of apgd-ce, apgd-t and fab-t")
+    num_targets: int = Field(
+        default=9, ge=1, description="classes that the targeted parts try, at most C - 1"
+    )
+    num_queries: int = Field(default=5000, ge=1, description="of square")
+    precision: Literal["float32", "bfloat16"] = Field(
+        default="float32", description="of the search; what it finds is always verified in float32"
+    )
+    engine: Literal["fairbench", "reference"] = Field(
+        default="fairbench", description="reference: the authors' algorithms as packaged in pyautoattack"
+    )
+
+    @field_validator("attacks", mode="before")
+    @classmethod
+    def _standard_or_known(cls, attacks: Any) -> Any:
+        if attacks == "standard":
+            return attacks
+        if not isinstance(attacks, list | tuple) or not attacks:
+            raise wrong(f"expected 'standard' or a list of {', '.join(AUTOATTACK_PARTS)}")
+        for index, attack in enumerate(attacks):
+            if attack not in AUTOATTACK_PARTS:
+                raise wrong(f"expected one of {', '.join(AUTOATTACK_PARTS)}, got {attack!r}", index)
+        return distinct(tuple(attacks))
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The attacks in their order."""
+        return AUTOATTACK_PARTS if self.attacks == "standard" else self.attacks
+
+
+class A3Attack(Attack):
+    """Adaptive Auto Attack: better starts, and effort where images look breakable (arXiv 2203.05154)."""
+
+    kind: Literal["a3"]
+    precision: Literal["float32", "bfloat16"] = Field(
+        default="float32", description="of the search; what it finds is always verified in float32"
+    )
+
+
+AttackEntry = PgdAttack | AutoAttack | A3Attack
+ATTACK_KINDS: dict[str, type[AttackEntry]] = {"pgd": PgdAttack, "autoattack": AutoAttack, "a3": A3Attack}
+REFERENCE = ":reference"
+
+
+def read_attack(settings: dict[str, Any]) -> AttackEntry:
+    """The attack of a plan's settings, which `model_dump` made."""
+    kind = ATTACK_KINDS[settings["kind"]]
+    return kind.model_validate({name: settings[name] for name in kind.model_fields if name in settings})

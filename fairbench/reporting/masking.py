@@ -1,0 +1,81 @@
+"""Notes on methods whose robustness under PGD does not survive stronger attacks on the same weights."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fairbench.core.errors import RecordError
+from fairbench.metrics.classwise import class_accuracy
+from fairbench.metrics.masking import GAP, masking_gap
+from fairbench.records.read import Record
+from fairbench.reporting.entries import Entry
+from fairbench.reporting.groups import attacks_of
+
+ALONE = 2 * GAP  # without a baseline: short PGD reads several points high on any small network
+SAME_RADIUS = 1.05  # 8/255 is 1.2 % above 0.031; radii further apart are not compared
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Robust accuracies (C + 1,), the average first, under the strongest PGD and the strongest ensemble."""
+
+    pgd: np.ndarray
+    ensemble: np.ndarray
+    names: tuple[str, str]
+
+
+def masking_notes(shown: Sequence[Entry], base: Entry | None) -> Iterator[str]:
+    """One note for each entry whose gap is suspicious: 5 points more than the baseline's, or 10."""
+    pairs = {entry.key: pair for entry in shown if (pair := _pair(entry)) is not None}
+    usual = 0.0
+    if base is not None and base.key in pairs:
+        usual = max(0.0, float(pairs[base.key].pgd[0] - pairs[base.key].ensemble[0]))
+    for entry in shown:
+        pair = pairs.get(entry.key)
+        threshold = GAP + usual if usual and entry is not base else ALONE
+        if pair is None or masking_gap(float(pair.pgd[0]), float(pair.ensemble[0]), threshold) is None:
+            continue
+        gap = 100 * (pair.pgd - pair.ensemble)
+        worst = int(gap[1:].argmax())
+        name = next(iter(entry.seeds.values())).record.class_names[worst]
+        than = "" if entry is base or not usual else f", {100 * usual:.1f} for {base.label if base else ''}"
+        yield (
+            f"{entry.label}: {gap[0]:.1f} points between {pair.names[0]} and {pair.names[1]}{than} "
+            f"(most: {name}, {gap[1 + worst]:.1f}); gradients may be masked, {pair.names[0]} misleads here"
+        )
+
+
+def _pair(entry: Entry) -> Pair | None:
+    """The means over the entry's seeds; None without both kinds of attack at like radii."""
+    found = [pair for seed in entry.seeds.values() for pair in _of_record(seed.record)]
+    if not found:
+        return None
+    means = [np.mean([getattr(pair, side) for pair in found], axis=0) for side in ("pgd", "ensemble")]
+    return Pair(means[0], means[1], found[0].names)
+
+
+def _of_record(record: Record) -> Iterator[Pair]:
+    """The last checkpoint's accuracies, where both were evaluated; nothing when outcomes are missing."""
+    epoch = record.epochs_evaluated[-1]
+    by_kind: dict[bool, list[tuple[np.ndarray, str, dict[str, Any]]]] = {True: [], False: []}
+    for attack, id in attacks_of(record).items():
+        settings = json.loads(attack.settings)
+        try:
+            rows = record.outcomes(attack.name, epoch, id)
+        except RecordError:
+            continue
+        by_class = class_accuracy(rows["correct"], rows["label"], record.num_classes, record.class_names)
+        accuracy = np.concatenate([[rows["correct"].mean()], by_class])
+        by_kind[settings.get("kind") == "pgd"].append((accuracy, attack.name, settings))
+    like = [(pgd, strong) for pgd in by_kind[True] for strong in by_kind[False] if _like(pgd[2], strong[2])]
+    if like:
+        pgd, strong = min(like, key=lambda pair: (pair[1][0][0], pair[0][0][0]))
+        yield Pair(pgd[0], strong[0], (pgd[1], strong[1]))
+
+
+def _like(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    low, high = sorted((one.get("eps") or 0.0, other.get("eps") or 0.0))
+    return one.get("norm") == other.get("norm") and high <= SAME_RADIUS * low

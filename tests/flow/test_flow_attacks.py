@@ -1,0 +1,152 @@
+"""Attacks from the command line: tiers, what is kept, what is never done twice, and how it is checked."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from fairbench.evaluation.journal import Journal
+
+EVALUATION = """
+version: 1
+protocols:
+  tiered:
+    extends: tiny
+    version: 1
+    source: none; a test
+    epochs: 4
+    selection: {last: 2, every: 1}
+    evaluation: [pgd-2@every, parts, pgd-3@last]
+attacks:
+  parts: {kind: autoattack, eps: 0.1, attacks: [apgd-ce, square], num_steps: 5, num_queries: 20}
+  adaptive: {kind: a3, eps: 0.1}
+"""
+METHOD = ("--methods", "trades")
+
+
+@pytest.fixture
+def attacks(bench, tmp_path: Path):
+    """The bench with a protocol of three tiers."""
+    (tmp_path / "attacks.yaml").write_text(EVALUATION)
+    return ("--registry", str(tmp_path / "attacks.yaml"), *METHOD)
+
+
+def evaluated(record):
+    """Epochs by attack."""
+    found = {}
+    for line in record["evaluations"]:
+        found.setdefault(line["attack"], []).append(line["epoch"])
+    return found
+
+
+def test_each_attack_is_run_on_the_checkpoints_of_its_tier(bench, attacks):
+    out, _ = bench.run(*attacks, "--protocol", "tiered")
+    record = bench.record("trades")
+    everywhere = {"clean": [1, 2, 3, 4], "pgd-2": [1, 2, 3, 4]}
+    assert evaluated(record) == {**everywhere, "parts": [3, 4], "pgd-3": [4]}
+    assert record["epochs_evaluated"] == [3, 4]
+    pages = " ".join(out.split()).split("digits, cnn-small, tiered")
+    assert "the mean over the last 2 checkpoints (epochs 3-4)" in next(
+        p for p in pages if "attack parts" in p
+    )
+    assert "the one checkpoint evaluated (epoch 4)" in next(p for p in pages if "attack pgd-3" in p)
+    assert "parts of AutoAttack, not AutoAttack standard" in next(p for p in pages if "attack parts" in p)
+
+
+def test_more_checkpoints_and_more_attacks_never_retrain_and_never_repeat(bench, attacks):
+    bench.run(*attacks, "--attacks", "parts@last")
+    folder = bench.folder_of("trades")
+    (weights,) = folder.glob("checkpoints/epoch-*.safetensors")
+    before = {path: path.stat().st_mtime_ns for path in (weights, *folder.rglob("*.npy"))}
+    assert bench.states(*attacks, "--attacks", "parts@last") == {"trades.0": "done"}
+    assert bench.states(*attacks, "--attacks", "parts,adaptive") == {"trades.0": "partial"}
+    bench.run(*attacks, "--attacks", "parts,adaptive")
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert set(evaluated(bench.record("trades"))) == {"clean", "parts", "adaptive"}
+    assert list(folder.rglob("*.partial")) == []
+
+
+def test_an_evaluation_killed_between_blocks_goes_on_behind_them(bench, attacks, monkeypatch):
+    bench.run(*attacks, "--attacks", "adaptive")
+    (whole,) = (path.read_bytes() for path in bench.folder_of("trades").rglob("adaptive.*.npy"))
+    bench.results = bench.folder / "again"
+    written = []
+    write = Journal.write
+
+    def stop(self, key, *content):
+        write(self, key, *content)
+        written.append(key)
+        if len(written) == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Journal, "write", stop)
+    bench.run(*attacks, "--attacks", "adaptive", code=130)
+    (partial,) = bench.folder_of("trades").rglob("adaptive.*.partial")
+    assert len(list(partial.iterdir())) == 4
+    bench.run(*attacks, "--attacks", "adaptive")
+    assert len(written) == len(set(written))
+    (again,) = (path.read_bytes() for path in bench.folder_of("trades").rglob("adaptive.*.npy"))
+    assert again == whole
+
+
+def test_verify_finds_a_record_as_it_was_and_names_what_was_changed(bench, attacks):
+    bench.run(*attacks, "--attacks", "pgd-2,parts")
+    name = bench.folder_of("trades").name
+
+    def verify(code=0):
+        out, _ = bench.call("verify", name, "--results", str(bench.results), "--all", "--json", code=code)
+        return {check["attack"]: (check["checked"], check["wrong"]) for check in json.loads(out)["checks"]}
+
+    assert verify() == {"clean": (50, 0), "pgd-2": (50, 0), "parts": (50, 0)}
+    out, _ = bench.call("verify", "trades", "--results", str(bench.results))
+    assert "all as recorded" in out
+
+    (proof,) = bench.results.rglob("*.adversarial.safetensors")
+    kept = proof.read_bytes()
+    tensors = load_file(proof)
+    assert len(tensors["index"]) > 0
+    tensors["scale"] = np.zeros_like(tensors["scale"])  # clean images, passed off as adversarial
+    save_file(tensors, proof)
+    assert verify(code=1)["parts"][1] > 0
+    proof.write_bytes(kept)
+    (rows,) = bench.results.rglob("pgd-2.*.npy")
+    rows.write_bytes(rows.read_bytes()[:-1])
+    assert verify(code=1) == {"clean": (50, 0), "pgd-2": (0, 1), "parts": (50, 0)}
+
+
+def test_verify_of_no_run_says_what_to_type(bench):
+    _, error = bench.call("verify", "trades", "--results", str(bench.results), code=2)
+    assert "there is no run 'trades'" in error
+    assert "fairbench status" in error
+
+
+def test_an_attack_and_its_reference_are_compared_by_one_command(bench, attacks, tmp_path):
+    bench.run(*attacks)
+    (weights,) = bench.folder_of("trades").glob("checkpoints/epoch-*.safetensors")
+    given = ["evaluate", str(weights), "--model", "cnn-small", "--dataset", "digits", "--per-class", "4"]
+    given += ["--results", str(tmp_path / "there")]
+    asked = "apgd-ce,apgd-ce:reference"
+    out, _ = bench.call(*given, "--attacks", asked, "--eps", "0.1", "--json")
+    found = json.loads(out)
+    agreement = found["agreement"]["apgd-ce"]
+    assert agreement["same"] >= 38
+    assert agreement["same"] + agreement["only_this"] + agreement["only_reference"] == 40
+    assert found["attacks"]["apgd-ce"]["forward"] > 0
+    out, _ = bench.call(*given, "--attacks", asked, "--eps", "0.1")
+    assert "of 40 verdicts as by apgd-ce:reference" in " ".join(out.split())
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ("pgd-2@sometimes", "no checkpoints called 'sometimes'"),
+        ("pgd-2:reference", "no attack called 'pgd-2:reference'"),
+        ("pgd-22", "did you mean: pgd-2"),
+    ],
+)
+def test_attacks_that_cannot_be_are_refused_before_anything_runs(bench, attacks, asked, message):
+    _, error = bench.run(*attacks, "--attacks", asked, code=2)
+    assert message in error
+    assert not bench.results.exists()
