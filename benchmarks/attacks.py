@@ -77,7 +77,11 @@ def main() -> None:
     parser.add_argument("--norm", choices=sorted(NORMS), default="linf")
     parser.add_argument("--targets", type=int, default=9, help="abridges AutoAttack: for large networks")
     parser.add_argument("--queries", type=int, default=5000, help="likewise")
-    parser.add_argument("--engines", default="reference,autoattack,a3,reference-seed-1")
+    parser.add_argument(
+        "--engines",
+        default="reference,autoattack,a3,reference-seed-1",
+        help="of reference, autoattack, autoattack-fast, a3; each with a seed of its own as NAME-seed-N",
+    )
     given = parser.parse_args()
     torch.set_num_threads(1)
     registry = load_registry()
@@ -95,15 +99,15 @@ def main() -> None:
     exact = AutoAttack(name="autoattack", kind="autoattack", **common, **abridged)
     attacks = {
         "autoattack": exact,
-        "autoattack-seed-1": exact.model_copy(update={"seed": 1}),
         "autoattack-fast": exact.model_copy(update={"precision": "bfloat16"}),
         "a3": A3Attack(name="a3", kind="a3", **common),
     }
 
     def run(name: str, part: ImageSet):
-        if name.startswith("reference"):
-            return reference(model, part, exact, int(name.endswith("1")), given.batch)
-        return ours(model, part, attacks[name], given.batch)
+        engine, _, seed = name.partition("-seed-")
+        if engine == "reference":
+            return reference(model, part, exact, int(seed or 0), given.batch)
+        return ours(model, part, attacks[engine].model_copy(update={"seed": int(seed or 0)}), given.batch)
 
     names = given.engines.split(",")
     correct = {name: [] for name in names}

@@ -41,6 +41,7 @@ from fairbench.attacks.a3_plan import (
 from fairbench.attacks.balls import BALLS
 from fairbench.attacks.budget import Norm
 from fairbench.attacks.image_draws import ImageDraws
+from fairbench.attacks.margin import margin, of_class, others
 from fairbench.attacks.network import Network
 from fairbench.attacks.search import Findings, Rows, Search, note
 
@@ -154,8 +155,8 @@ class Ranking(Search):
     def step(self, network: Network, rows: Rows, k: int) -> None:
         logits = network.logits(rows["iterate"])
         note(rows, rows["iterate"], logits.argmax(1) != rows["y"])
-        others = _without(logits, rows["y"])
-        rows["rival"] = others.argsort(dim=1, descending=True, stable=True)[:, : self.num_rivals]
+        rest = others(logits, rows["y"])
+        rows["rival"] = rest.argsort(dim=1, descending=True, stable=True)[:, : self.num_rivals]
 
 
 class Restart(Search):
@@ -187,7 +188,7 @@ class Restart(Search):
         rows["direction"] = self._direction(rows, draws)
         rows["best"] = x.new_full((len(x),), -math.inf)
         rows["in_start"] = torch.zeros_like(rows["found"])
-        rows["own_weight"] = _of_class(rows["direction"], y)
+        rows["own_weight"] = of_class(rows["direction"], y)
         rows["reached_weight"] = torch.zeros_like(rows["best"])
 
     def step(self, network: Network, rows: Rows, k: int) -> None:
@@ -220,7 +221,7 @@ class Restart(Search):
         new = fooled & ~rows["found"]
         if k <= self.start_steps:
             rows["in_start"] = rows["in_start"] | new
-        weight = _of_class(rows["direction"], reached)
+        weight = of_class(rows["direction"], reached)
         rows["reached_weight"] = torch.where(new, weight, rows["reached_weight"])
         rows["best"] = torch.maximum(rows["best"], margin(logits, rows["y"]).to(rows["best"]))
         note(rows, rows["iterate"], fooled)
@@ -230,18 +231,3 @@ def step_sizes(eps: float, steps: int) -> tuple[float, ...]:
     """From eps down half a cosine, towards a tenth of it (at most ten steps) or a thousandth."""
     least = eps * (0.1 if steps <= 10 else 0.001)
     return tuple(least + (eps - least) * (1 + math.cos(math.pi * s / (steps + 1))) / 2 for s in range(steps))
-
-
-def margin(logits: Tensor, label: Tensor) -> Tensor:
-    """The largest other logit minus the label's, above 0 when wrong: (B,)."""
-    return _without(logits, label).amax(1) - _of_class(logits, label)
-
-
-def _without(logits: Tensor, label: Tensor) -> Tensor:
-    """Logits (B, C) with the label's out of every comparison."""
-    return logits.scatter(1, label[:, None], -math.inf)
-
-
-def _of_class(values: Tensor, label: Tensor) -> Tensor:
-    """For each row of `values` (B, C) that of its class: (B,)."""
-    return values.gather(1, label[:, None]).squeeze(1)

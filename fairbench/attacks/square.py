@@ -13,6 +13,7 @@ from torch import Tensor
 from fairbench.attacks.balls import TINY
 from fairbench.attacks.budget import Norm, lengths
 from fairbench.attacks.image_draws import ImageDraws
+from fairbench.attacks.margin import margin
 from fairbench.attacks.network import Network
 from fairbench.attacks.search import Rows, Search
 from fairbench.core.seeds import derive_seed
@@ -147,9 +148,7 @@ def _hill(height: int, width: int) -> Tensor:
 def _judge(network: Network, x: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
     """z_y - max z_other, and whether another class wins: (B,) each."""
     logits = network.logits(x)
-    true = logits.gather(1, label[:, None])
-    other = logits.scatter(1, label[:, None], -torch.inf).amax(1)
-    return true.squeeze(1) - other, logits.argmax(1) != label
+    return -margin(logits, label), logits.argmax(1) != label
 
 
 def _signs(uniform: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from fairbench.attacks.budget import Budget
 from fairbench.attacks.frozen import frozen
 from fairbench.attacks.image_draws import ImageDraws
+from fairbench.attacks.margin import margin
 from fairbench.attacks.network import Network
 from fairbench.attacks.pgd import pgd
 from fairbench.attacks.search import BATCH_SIZE
@@ -26,7 +27,7 @@ from fairbench.evaluation.progress import Progress
 from fairbench.evaluation.verdicts import logits_of, require_inside
 from fairbench.metrics.masking import Finding, black_box_wins
 from fairbench.models.folding import folded
-from fairbench.objectives.losses import cross_entropy, margin
+from fairbench.objectives.losses import cross_entropy
 from fairbench.registry.attacks import A3Attack, AttackEntry, AutoAttack, PgdAttack
 
 LOSSES = {"ce": cross_entropy, "margin": margin}

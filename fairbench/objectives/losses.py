@@ -37,16 +37,6 @@ def runner_up(logits: Tensor, label: Tensor) -> Tensor:
     return logits.detach().masked_fill(is_label, -torch.inf).argmax(1)
 
 
-def margin(logits: Tensor, label: Tensor) -> Tensor:
-    """The largest other logit minus the label's, above 0 when wrong: (B,).
-
-    What Carlini and Wagner (arXiv 1608.04644) raise, as PGD attacks of that name use it: without their clamp.
-    """
-    is_label = class_indicator(label, logits.shape[1], torch.bool)
-    other = logits.masked_fill(is_label, -torch.inf).amax(1)
-    return other - logits.gather(1, label[:, None]).squeeze(1)
-
-
 def mart_margin(logits_adv: Tensor, label: Tensor) -> Tensor:
     """MART's boosted cross-entropy (ICLR 2020): -log p_y - log(1 - p_k), k the runner-up: (B,)."""
     probability = log_probabilities(logits_adv).exp()

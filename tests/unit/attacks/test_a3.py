@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from fairbench.attacks.a3 import Ranking, Restart, a3, choose, margin, step_sizes
+from fairbench.attacks.a3 import Ranking, Restart, a3, choose, step_sizes
 from fairbench.attacks.a3_plan import BY_DIRECTION, BY_MARGIN, Lean, Learnt, plan_lean
 from fairbench.attacks.budget import BUDGET_TOLERANCE, Budget, excess
 from fairbench.attacks.image_draws import ImageDraws
+from fairbench.attacks.margin import margin
 from fairbench.attacks.network import Network
 from fairbench.attacks.search import Findings, run_search
 
@@ -249,11 +250,6 @@ def test_steps_shrink_from_the_radius_along_a_cosine(steps, least):
     assert all(later < earlier for earlier, later in pairwise(sizes))
     turn = (1 + math.cos(math.pi * (steps - 1) / (steps + 1))) / 2
     assert sizes[-1] == pytest.approx(EPS * (least + (1 - least) * turn))
-
-
-def test_the_margin_is_positive_just_where_the_label_loses():
-    logits = torch.tensor([[3.0, 1.0, 2.0], [0.0, 5.0, 1.0]])
-    assert margin(logits, torch.tensor([0, 2])).tolist() == [-1.0, 4.0]
 
 
 def test_rivals_are_ranked_by_their_logits_without_the_label():
