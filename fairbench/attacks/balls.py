@@ -72,6 +72,7 @@ class L2Ball(Ball):
         return torch.addcmul(self.x, away, shrink).clamp_(0, 1)
 
     def steepest(self, gradient: Tensor) -> Tensor:
+        gradient = gradient.nan_to_num(0.0, 0.0, 0.0)  # one such value would spread over the whole image
         return gradient / (lengths(gradient, "l2") + TINY)
 
     def uniform(self, draws: Draws) -> Tensor:

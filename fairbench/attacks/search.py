@@ -41,7 +41,7 @@ class Search(ABC):
     def step(self, network: Network, rows: Rows, k: int) -> None:
         """Iteration k = 0..iterations-1 for all rows, in place.
 
-        Shapes never change and nothing waits for the device, so a step can be captured. Rows that are
+        Shapes never change and nothing waits for the device. Rows that are
         found may be moved on or not; their `x_adv` stays that of the first success.
         """
 

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from fairbench.cli.options import columns, json_option, open_registry, print_json, registry_option
+from fairbench.records.standing import STANDARD
 from fairbench.registry import Registry
 
 KINDS = ("methods", "datasets", "models", "attacks", "protocols", "suites")
@@ -65,6 +66,9 @@ def describe(registry: Registry, kind: str, name: str) -> str:
             words.append(f"{entry.num_steps} steps of {entry.step_size:.4g} on {entry.loss}")
         elif getattr(entry, "attacks", "standard") != "standard":
             words.append(" + ".join(entry.attacks))
+        if entry.kind == "autoattack":
+            numbers = {name: getattr(entry, name) for name in STANDARD if name != "attacks"}
+            words += [f"{name}={value}" for name, value in numbers.items() if value != STANDARD[name]]
         if getattr(entry, "precision", "float32") != "float32":
             words.append(f"searched in {entry.precision}, verified in float32")
         return ", ".join(words)

@@ -2,6 +2,7 @@
 
 import re
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,13 +19,14 @@ from fairbench.cli.options import (
     registry_option,
     results_option,
 )
-from fairbench.cli.progress import describe_attack
+from fairbench.cli.progress import LINE_SECONDS, describe_attack
 from fairbench.core.errors import ConfigError
 from fairbench.core.files import read_json
 from fairbench.data.manifest import data_root
 from fairbench.plan.selection import parse_names
 from fairbench.records.standing import describe_standing
 from fairbench.registry import read_scalar
+from fairbench.registry.fields import parse_fraction
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,8 +73,13 @@ def disagreement(verdicts: Mapping[str, "NDArray[np.bool_]"], name: str) -> dict
 )
 @click.option("--dataset", required=True, help="The test images.")
 @click.option("--attacks", default="pgd-20", show_default=True, metavar="A,B|all")
-@click.option("--eps", help="Radius in units of [0, 1], for instance 8/255, instead of the attacks' own.")
-@click.option("--seed", type=click.IntRange(min=0), help="Seed of the attacks' noise, instead of their own.")
+@click.option(
+    "--eps",
+    help="Radius, for instance 8/255, instead of the attacks' own; PGD's step scales with it.",
+)
+@click.option(
+    "--seed", type=click.IntRange(0, 2**31 - 1), help="Seed of the attacks' noise, instead of their own."
+)
 @click.option("--per-class", type=click.IntRange(min=1), help="Only the first images of each class.")
 @results_option
 @data_option
@@ -119,12 +126,21 @@ def evaluate_command(
     dataset_entry = registry.get("dataset", dataset, asked_by=f"--dataset {dataset}")
     chosen = {"clean": None} | {name: registry.get("attack", name) for name in names}
     changed = {} if seed is None else {"seed": seed}
+    norms = {entry.norm for entry in chosen.values() if entry is not None}
+    if eps is not None and len(norms) > 1:
+        raise ConfigError(
+            f"--eps {eps}: one radius for attacks in {' and '.join(sorted(norms))}.",
+            hint="evaluate each norm by itself; what is on disk is not computed again",
+        )
     if eps is not None:
         changed["eps"] = read_scalar(eps.strip())
     for name, entry in chosen.items():
         if entry is not None and changed:
             try:
-                chosen[name] = type(entry).model_validate({**entry.model_dump(), **changed})
+                radius, scaled = parse_fraction(changed.get("eps")), {}
+                if entry.kind == "pgd" and isinstance(radius, int | float):  # as many steps, as far across
+                    scaled["step_size"] = entry.step_size * radius / entry.eps
+                chosen[name] = type(entry).model_validate({**entry.model_dump(), **changed, **scaled})
             except ValidationError as error:
                 _, message = explain(error, type(entry), "the attack")[0]
                 raise ConfigError(
@@ -135,9 +151,16 @@ def evaluate_command(
     from fairbench.records.outcomes import read_outcomes
     from fairbench.runner import foreign
 
+    last = [time.monotonic()]
+
     def show(name: str, progress: "Progress") -> None:
-        if not as_json and sys.stderr.isatty():
+        if as_json:
+            return
+        if sys.stderr.isatty():
             click.echo(f"\r{name}: {describe_attack(progress)}\033[K", err=True, nl=False)
+        elif time.monotonic() - last[0] > LINE_SECONDS:
+            last[0] = time.monotonic()
+            click.echo(f"{name}: {describe_attack(progress)}", err=True)
 
     if model_entry is not None:
         architecture = foreign.registered(model_entry)

@@ -127,7 +127,7 @@ class Bars:
         self.worst = worst_text(row)
 
     def evaluation(self, attack: str, epoch: int, progress: "Progress") -> None:
-        info = f"evaluating {attack} at epoch {epoch}: {describe_attack(progress)}"
+        info = f"{describe_attack(progress)} ({attack}, epoch {epoch})"
         self.progress.update(self.task, total=100, completed=round(100 * progress.done), info=info)
 
 
@@ -146,7 +146,7 @@ def describe_attack(progress: "Progress") -> str:
     stage = f"{progress.stage} " if progress.stage else ""
     text = f"{stage}{100 * progress.done:.0f} %"
     if progress.standing is not None:
-        text += f", {100 * progress.standing:.1f} % of the images stand"
+        text += f", {100 * progress.standing:.1f} % stand"
     return text + (f", {duration(progress.left)} left" if progress.left is not None else "")
 
 

@@ -1,11 +1,15 @@
 """`fairbench status`: what a results folder holds."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import click
 
 from fairbench.cli.options import columns, json_option, print_json, results_option
 from fairbench.core.claims import is_live, read_claim
+from fairbench.core.errors import RecordError
+from fairbench.plan.cells import read_cell
+from fairbench.plan.status import folder_state
 from fairbench.records.curves import read_epochs
 from fairbench.records.read import UNFINISHED, scan
 
@@ -20,7 +24,11 @@ def status_command(results: Path, as_json: bool) -> None:
     for record in records:
         owner = read_claim(record.folder / "claim")
         live = owner is not None and is_live(record.folder / "claim", owner)
-        state = "running" if live else "partial" if record.state == UNFINISHED else record.state
+        state, reason = record.state, record.reason
+        if state == "done":  # an attack asked for later may be missing
+            with suppress(RecordError):
+                state, reason = folder_state(record.folder, read_cell(record.folder))
+        state = "running" if live else "partial" if state == UNFINISHED else state
         epochs = read_epochs(record.folder)
         found.append(
             {
@@ -33,7 +41,7 @@ def status_command(results: Path, as_json: bool) -> None:
                 "state": state,
                 "epoch": epochs[-1]["epoch"] if epochs else 0,
                 "epochs": record.num_epochs,
-                "reason": record.reason,
+                "reason": reason,
             }
         )
     if as_json:

@@ -16,6 +16,7 @@ from fairbench.attacks.margin import margin
 from fairbench.attacks.network import Network
 from fairbench.attacks.pgd import pgd
 from fairbench.attacks.search import BATCH_SIZE
+from fairbench.core.errors import ConfigError
 from fairbench.data.images import ImageSet, check_labels, check_unit_range, to_unit
 from fairbench.evaluation.a3 import run_a3
 from fairbench.evaluation.autoattack import run_autoattack
@@ -24,7 +25,7 @@ from fairbench.evaluation.evidence import Evidence
 from fairbench.evaluation.health import check_model
 from fairbench.evaluation.journal import Journal
 from fairbench.evaluation.progress import Progress
-from fairbench.evaluation.verdicts import logits_of, require_inside
+from fairbench.evaluation.verdicts import full_precision, logits_of, require_inside
 from fairbench.metrics.masking import Finding, black_box_wins
 from fairbench.models.folding import folded
 from fairbench.objectives.losses import cross_entropy
@@ -66,15 +67,13 @@ def evaluate(
     model that these attacks cannot judge.
     """
     check_labels(images.labels, images.num_classes)
-    with frozen(model):
+    _require_float32(model)
+    with frozen(model), full_precision():
         if isinstance(attack, AutoAttack | A3Attack):
             return _ensemble(model, images, attack, batch_size, journal or Journal(None), progress)
         about: dict[str, Any] = {}
         if attack is None:
-            x = to_unit(images.images[:CHECKED], torch.float32)
-            check_unit_range(x)
-            health = check_model(model, x, images.labels[:CHECKED], images.num_classes)
-            about["health"] = [asdict(finding) for finding in health]
+            about["health"] = [asdict(finding) for finding in _health(model, images)]
         parts: list[dict[str, Tensor]] = []
         began = time.perf_counter()
         for first in range(0, len(images.labels), batch_size):
@@ -82,7 +81,10 @@ def evaluate(
             y = images.labels[first : first + batch_size]
             check_unit_range(x)
             parts.append(_batch(model, x, y, attack, first))
-            progress(Progress("", (first + len(y)) / len(images.labels)))
+            done = (first + len(y)) / len(images.labels)
+            standing = float(torch.cat([part["correct"] for part in parts]).sum()) / len(images.labels)
+            left = (time.perf_counter() - began) * (1 - done) / done
+            progress(Progress("", done, standing + 1 - done, left))
         about["stages"] = [_single_stage(attack, parts, time.perf_counter() - began)]
     joined = {name: torch.cat([part[name] for part in parts]).cpu().numpy() for name in parts[0]}
     return Outcomes(
@@ -95,6 +97,22 @@ def _batch(model: nn.Module, x: Tensor, y: Tensor, attack: PgdAttack | None, fir
         prediction = logits_of(model, x).argmax(1)
         return {"prediction": prediction, "correct": prediction == y}
     return pgd_outcomes(model, x, y, attack, ImageDraws(attack.seed, torch.arange(first, first + len(y))))
+
+
+def _require_float32(model: nn.Module) -> None:
+    dtypes = (parameter.dtype for parameter in model.parameters())
+    other = next((d for d in dtypes if d.is_floating_point and d != torch.float32), None)
+    if other is not None:
+        raise ConfigError(
+            f"the model's weights are {str(other).removeprefix('torch.')}; verdicts are made in float32.",
+            hint="convert it: model.float()",
+        )
+
+
+def _health(model: nn.Module, images: ImageSet) -> list[Finding]:
+    x = to_unit(images.images[:CHECKED])
+    check_unit_range(x)
+    return check_model(model, x, images.labels[:CHECKED], images.num_classes)
 
 
 def _single_stage(attack: PgdAttack | None, parts: list[dict[str, Tensor]], seconds: float) -> dict[str, Any]:
@@ -115,8 +133,10 @@ def _ensemble(
     progress: Callable[[Progress], None],
 ) -> Outcomes:
     """What still stands after all parts of an ensemble, each image that fell with its evidence."""
-    example = to_unit(images.images[:CHECKED], torch.float32)
-    check_unit_range(to_unit(images.images, torch.float32))
+    _health(model, images)  # what it reports is told with the clean evaluation; here it may refuse
+    for part in torch.split(images.images, 1024):
+        check_unit_range(to_unit(part))
+    example = to_unit(images.images[:CHECKED])
     if isinstance(attack, AutoAttack) and attack.engine == "reference":
         network = Network(model)
     else:

@@ -1,7 +1,7 @@
 """Adversarial images on disk: one byte per pixel, and each still fools when read back.
 
-A displacement is rounded to 127 levels of its own largest pixel each way. The few images that do not
-survive this, checked by the same verdict that counted them, are kept in full precision.
+A displacement is rounded to 127 levels of its own largest pixel each way. The few images that are then
+taken for another class, by the same verdict that counted them, are kept in full precision.
 """
 
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from fairbench.attacks.budget import Norm
 from fairbench.evaluation.verdicts import fooled_by
 from fairbench.models.checkpoints import read_tensors, write_tensors
 
@@ -25,14 +26,16 @@ class Evidence:
 
 
 def write_evidence(
-    path: Path, model: nn.Module, x: Tensor, y: Tensor, evidence: Evidence, eps: float, norm: str
+    path: Path, model: nn.Module, x: Tensor, y: Tensor, evidence: Evidence, eps: float, norm: Norm
 ) -> None:
     """Write `evidence` against `model` (frozen, eval mode) for clean x (M, ch, H, W) with labels y (M,)."""
     moved = evidence.x_adv.to(x) - x
     scale = (moved.flatten(1).abs().amax(1) / LEVELS) if len(x) else moved.new_zeros(0)
     delta = torch.round(moved / _column(scale.clamp(min=torch.finfo(scale.dtype).tiny), moved))
     packed = delta.to(torch.int8)
-    again, _ = fooled_by(model, x, y, _unpack(x, packed, scale), eps, norm)
+    _, wanted = fooled_by(model, x, y, evidence.x_adv.to(x), eps, norm)
+    fooled, prediction = fooled_by(model, x, y, _unpack(x, packed, scale), eps, norm)
+    again = fooled & (prediction == wanted)
     tensors = {
         "index": evidence.index,
         "delta": packed,

@@ -4,6 +4,9 @@ The original network in eval mode and in float32 (float64 for a float64 model), 
 reduced precision, always batches of the same size. What a search found counts only when this agrees.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 
@@ -15,15 +18,19 @@ VERDICT_BATCH = 64
 
 def logits_of(model: nn.Module, x: Tensor) -> Tensor:
     """Logits (B, C) of images x (B, ch, H, W). Raises DataError when they are not finite."""
+    logits = _logits(model, x)
+    if not bool(torch.isfinite(logits).all()):
+        raise DataError("the model's outputs are not finite: it cannot be evaluated.")
+    return logits
+
+
+def _logits(model: nn.Module, x: Tensor) -> Tensor:
     parts = []
     with torch.no_grad():
         for batch in x.split(VERDICT_BATCH):
             filled = torch.cat([batch, batch[:1].expand(VERDICT_BATCH - len(batch), *batch.shape[1:])])
             parts.append(model(filled)[: len(batch)])
-    logits = torch.cat(parts)
-    if not bool(torch.isfinite(logits).all()):
-        raise DataError("the model's outputs are not finite: it cannot be evaluated.")
-    return logits
+    return torch.cat(parts)
 
 
 def fooled_by(
@@ -31,12 +38,27 @@ def fooled_by(
 ) -> tuple[Tensor, Tensor]:
     """Who is fooled (B,) bool, and the predictions (B,) on `x_adv`.
 
-    Fooled: another class than y, at most `eps` + 1e-6 from x in `norm` (linf or l2), pixels in [0, 1].
+    Fooled: another class than y by finite logits, at most `eps` + 1e-6 from x in `norm` (linf or l2), pixels
+    in [0, 1].
     """
     if len(x) == 0:
         return torch.zeros_like(y, dtype=torch.bool), torch.zeros_like(y)
-    prediction = logits_of(model, x_adv).argmax(1)
-    return inside(x, x_adv, eps, norm) & (prediction != y), prediction
+    logits = _logits(model, x_adv)
+    prediction = logits.argmax(1)
+    finite = torch.isfinite(logits).all(1)
+    return inside(x, x_adv, eps, norm) & finite & (prediction != y), prediction
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Float32 means float32: no TF32 in products and convolutions, no autocast."""
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    try:
+        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+            yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
 def inside(x: Tensor, x_adv: Tensor, eps: float, norm: str) -> Tensor:

@@ -1,34 +1,44 @@
-"""The same network with less arithmetic: BatchNorm folded into convolutions, channels last."""
+"""The same network with less arithmetic: BatchNorm folded into convolutions, channels last.
+
+The author's forward runs unchanged. Tracing only finds out which BatchNorm follows which convolution; then
+the modules are exchanged, so whatever else the forward does (custom gradients, no_grad) stays as it is.
+"""
 
 import copy
 import logging
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.fx import GraphModule
-from torch.fx.experimental.optimization import fuse
+from torch import Tensor, fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from fairbench.core.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
-TOLERANCE = 1e-4  # of the largest logit; folding in float32 changes logits by 1e-6 of it
+TOLERANCE = 1e-4  # of the largest value; folding in float32 changes logits by 1e-6 of it
+FOLDABLE = {nn.Conv1d: nn.BatchNorm1d, nn.Conv2d: nn.BatchNorm2d, nn.Conv3d: nn.BatchNorm3d}
 
 
 def folded(model: nn.Module, example: Tensor, dtype: torch.dtype | None = None) -> nn.Module:
-    """A copy of `model` (eval mode) that gives the same logits up to rounding, in `dtype`, channels last.
+    """A copy of `model` (eval mode) that gives the same logits and gradients up to rounding, in `dtype`.
 
-    A network that torch.fx cannot trace, or whose folded logits on `example` (B, ch, H, W) differ by more
-    than rounding, is copied as it is.
+    A network that cannot be traced, or that differs on `example` (B, ch, H, W) by more than rounding, is
+    copied without folding; one that cannot be copied is returned itself. Raises ConfigError when that
+    one would have to change its dtype.
     """
-    found: nn.Module = copy.deepcopy(model)
     try:
-        fused = fuse(found)
-        fits = isinstance(fused, GraphModule) and _same(model, fused, example)
-    except Exception as error:  # tracing runs the author's code with stand-ins for tensors: anything may come
-        log.debug("not folded: %s", error)
-        fits = False
-    if fits:
-        found = fused
-    found.eval()
+        found = _fused(model, example)
+    except Exception as error:  # copying and tracing run the author's code: anything may come
+        log.debug("cannot be copied: %s", error)
+        if dtype is not None:
+            raise ConfigError(
+                f"this model cannot be copied, so it cannot be searched in {dtype}: {error}.",
+                hint="take the attack in float32",
+            ) from error
+        return model
     for parameter in found.parameters():
         parameter.requires_grad_(False)
     if example.dim() == 4:
@@ -36,7 +46,51 @@ def folded(model: nn.Module, example: Tensor, dtype: torch.dtype | None = None) 
     return found if dtype is None else found.to(dtype)
 
 
-def _same(model: nn.Module, fused: nn.Module, example: Tensor) -> bool:
-    with torch.no_grad():
-        wanted, found = model(example), fused(example)
-    return bool((wanted - found).abs().max() <= TOLERANCE * wanted.abs().max().clamp(min=1))
+def _fused(model: nn.Module, example: Tensor) -> nn.Module:
+    found = copy.deepcopy(model).eval()
+    try:
+        for conv, norm in _pairs(found):
+            layers: Any = found.get_submodule(conv), found.get_submodule(norm)
+            fused = fuse_conv_bn_eval(*layers)
+            found.set_submodule(conv, fused)
+            found.set_submodule(norm, nn.Identity())
+        if _same(model, found, example):
+            return found
+    except Exception as error:
+        log.debug("not folded: %s", error)
+    return copy.deepcopy(model).eval()
+
+
+def _pairs(model: nn.Module) -> Iterator[tuple[str, str]]:
+    """Names of a convolution and the BatchNorm that alone takes its output, each used once."""
+    graph = fx.Tracer().trace(model)
+    modules = dict(model.named_modules(remove_duplicate=False))
+    calls = Counter(id(modules[node.target]) for node in graph.nodes if node.op == "call_module")
+    for node in graph.nodes:
+        before = node.args[0] if node.args else None
+        if node.op != "call_module" or not isinstance(before, fx.Node) or before.op != "call_module":
+            continue
+        conv, norm = modules[before.target], modules[node.target]
+        alone = len(before.users) == 1 and calls[id(conv)] == calls[id(norm)] == 1
+        plain = FOLDABLE.get(type(conv)) is type(norm) and norm.track_running_stats
+        hooked = any((m._forward_hooks or m._forward_pre_hooks) for m in (conv, norm))
+        if alone and plain and not hooked:
+            yield str(before.target), str(node.target)
+
+
+def _same(model: nn.Module, found: nn.Module, example: Tensor) -> bool:
+    """Whether logits and the gradients of one direction in logit space agree up to rounding."""
+    wanted, got = (_logits_and_gradient(each, example) for each in (model, found))
+    return all(
+        bool((a - b).abs().max() <= TOLERANCE * a.abs().max().clamp(min=torch.finfo(a.dtype).tiny))
+        for a, b in zip(wanted, got, strict=True)
+    )
+
+
+def _logits_and_gradient(model: nn.Module, example: Tensor) -> tuple[Tensor, Tensor]:
+    x = example.detach().requires_grad_()
+    with torch.enable_grad():
+        logits = model(x)
+        direction = torch.linspace(-1, 1, logits.shape[1], dtype=logits.dtype, device=logits.device)
+        (gradient,) = torch.autograd.grad((logits * direction).sum(), x)
+    return logits.detach(), gradient

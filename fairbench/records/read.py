@@ -23,13 +23,17 @@ _STATES = ("done", "diverged", "failed", "interrupted", "skipped")
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One outcomes file of a record. `attack` is "clean" for none; `id` is that of the attack's settings."""
+    """One outcomes file of a record. `attack` is "clean" for none; `id` is that of the attack's settings.
+
+    `about`: passes by stage, findings, and the digest of the adversarial images.
+    """
 
     attack: str
     epoch: int
     file: str
     digest: str | None = None
     id: str = ""
+    about: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -137,7 +141,14 @@ class Record:
     @property
     def evaluations(self) -> tuple[Evaluation, ...]:
         return tuple(
-            Evaluation(e["attack"], e["epoch"], e["file"], e.get("digest"), str(e.get("id") or ""))
+            Evaluation(
+                e["attack"],
+                e["epoch"],
+                e["file"],
+                e.get("digest"),
+                str(e.get("id") or ""),
+                e.get("about") or {},
+            )
             for e in self.record.get("evaluations") or ()
         )
 

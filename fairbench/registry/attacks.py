@@ -5,7 +5,7 @@ Whatever can change a verdict is a setting here, with a version; how fast it is 
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from fairbench.registry.fields import Entry, Number, Texts, check_pixel_units, distinct, wrong
 
@@ -29,7 +29,7 @@ class Attack(Entry):
     version: int = Field(default=1, ge=1, description="raised when the same settings give other results")
     norm: Norm = "linf"
     eps: Radius = Field(description="radius, pixel units of [0, 1]; a length for l2")
-    seed: int = Field(default=0, ge=0, description="of the noise, which is keyed by image")
+    seed: int = Field(default=0, ge=0, lt=2**31, description="of the noise, which is keyed by image")
 
 
 class PgdAttack(Attack):
@@ -85,6 +85,14 @@ class AutoAttack(Attack):
             if attack not in AUTOATTACK_PARTS:
                 raise wrong(f"expected one of {', '.join(AUTOATTACK_PARTS)}, got {attack!r}", index)
         return distinct(tuple(attacks))
+
+    @model_validator(mode="after")
+    def _reference_is_as_packaged(self) -> "AutoAttack":
+        if self.engine == "reference" and self.num_steps != 100:
+            raise wrong("the reference package runs 100 steps only", "num_steps")
+        if self.engine == "reference" and self.precision != "float32":
+            raise wrong("the reference package searches in float32 only", "precision")
+        return self
 
     @property
     def parts(self) -> tuple[str, ...]:

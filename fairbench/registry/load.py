@@ -170,6 +170,10 @@ def _attacks(declarations: Declarations) -> dict[str, AttackEntry]:
             message = f"expected {' or '.join(ATTACK_KINDS)}, got {show(kind)}"
             declarations.faults.append(declared.fault(("kind",), message))
             continue
+        if name.startswith("autoattack") and kind != "autoattack":
+            message = f"an attack of kind {kind} is no AutoAttack; choose another name"
+            declarations.faults.append(declared.fault((), message))
+            continue
         article = "a" if kind == "pgd" else "an"
         entry = declarations.validate(declared, model, declared.value, f"{article} {kind} attack")
         if entry is not None:

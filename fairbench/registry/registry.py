@@ -60,7 +60,7 @@ class Registry:
         if kind == "attack" and name.endswith(REFERENCE):
             own = entries.get(name.removesuffix(REFERENCE))
             if isinstance(own, AutoAttack):
-                return own.model_copy(update={"name": name, "engine": "reference"})
+                return own.model_copy(update={"name": name, "engine": "reference", "precision": "float32"})
         raise UnknownNameError(kind, name, entries, asked_by=asked_by)
 
     def plugin(self, name: str) -> PluginSource:

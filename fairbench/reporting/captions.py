@@ -116,7 +116,8 @@ def _selection(seeds: Sequence[Seed]) -> str:
         count = f"{sizes.pop()} " if len(sizes) == 1 else ""
         return f"the mean over the last {count}checkpoints of each run, which end at different epochs"
     if len(epochs) == 1:
-        return f"the one checkpoint evaluated (epoch {epochs[0]})"
+        only = all(seed.epochs == seed.record.epochs_evaluated for seed in seeds)
+        return f"the {'one checkpoint evaluated' if only else 'last checkpoint alone'} (epoch {epochs[0]})"
     last = epochs == tuple(range(epochs[-1] - len(epochs) + 1, epochs[-1] + 1))
     if last:
         return f"the mean over the last {len(epochs)} checkpoints (epochs {epochs[0]}-{epochs[-1]})"

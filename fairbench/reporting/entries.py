@@ -25,7 +25,6 @@ from fairbench.records.read import CLEAN, Record
 from fairbench.reporting.groups import (
     Attack,
     assignments,
-    attack_epochs,
     attacks_of,
     differences,
     method_overrides,
@@ -118,6 +117,7 @@ def make_entries(records: Iterable[Record], attack: Attack | None, sides: "SideC
         by_key[record.entry].append(record)
     groups = {key: sorted(runs, key=lambda r: r.seed) for key, runs in by_key.items()}
     labels = _labels({key: runs[0] for key, runs in groups.items()})
+    last_only = any(only_last(record, attack) for runs in groups.values() for record in runs)
     entries = []
     for key, runs in groups.items():
         seeds: dict[int, Seed] = {}
@@ -126,7 +126,7 @@ def make_entries(records: Iterable[Record], attack: Attack | None, sides: "SideC
             if record.state != "done":
                 continue
             try:
-                seeds[record.seed] = _seed(record, attack, sides)
+                seeds[record.seed] = _seed(record, attack, sides, last_only)
             except (RecordError, DataError) as error:
                 faults.append(f"seed {record.seed} left out: {error.message}")
         overrides = method_overrides(runs[0])
@@ -167,14 +167,22 @@ def distinct(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
     return sorted(kept, key=lambda r: (r.folder.name, str(r.folder))), disputed
 
 
-def _seed(record: Record, attack: Attack | None, sides: SideCache) -> Seed:
+def only_last(record: Record, attack: Attack | None) -> bool:
+    """Whether the record was evaluated under `attack` at the last of several selected checkpoints only."""
+    if record.state != "done" or attack is None or attack not in (ids := attacks_of(record)):
+        return False
+    found = {e.epoch for e in record.evaluations if (e.attack, e.id) == (attack.name, ids[attack])}
+    return len(record.epochs_evaluated) > 1 and found == {record.epochs_evaluated[-1]}
+
+
+def _seed(record: Record, attack: Attack | None, sides: SideCache, last_only: bool) -> Seed:
+    """Its two sides; with `last_only`, at the last checkpoint, because another of the table has no more."""
     ids = attacks_of(record)
+    epochs = record.epochs_evaluated[-1:] if last_only else record.epochs_evaluated
     if attack is None:
-        epochs = record.epochs_evaluated
         return Seed(record, epochs, sides.side(record, CLEAN, epochs), None)
     if attack not in ids:
         raise RecordError(f"not evaluated under {attack.name} with these settings.")
-    epochs = attack_epochs(record, attack)
     clean = sides.side(record, CLEAN, epochs)
     robust = sides.side(record, attack.name, epochs, ids[attack])
     if robust.class_counts != clean.class_counts:

@@ -1,6 +1,5 @@
 """What may stand in one table: the same data, network, protocol and attack, to the last setting."""
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -58,18 +57,10 @@ def attacks_of(record: Record) -> dict[Attack, str]:
         if evaluation.attack == CLEAN:
             continue
         settings = record.attack_settings(evaluation.attack, evaluation.id)
-        kept = {k: v for k, v in settings.items() if k not in ("name", "id", "seed")}
-        if kept.get("at") in ("selected", "every"):  # a table shows the selected checkpoints of both
-            del kept["at"]
+        kept = {k: v for k, v in settings.items() if k not in ("name", "id", "seed", "at")}
         kept = kept or {"id": evaluation.id}
         found[Attack(evaluation.attack, canonical_json(kept))] = evaluation.id
     return found
-
-
-def attack_epochs(record: Record, attack: Attack) -> tuple[int, ...]:
-    """The checkpoints that count under `attack`: the selected ones, or the last where the plan says so."""
-    at_last = json.loads(attack.settings).get("at") == "last"
-    return record.epochs_evaluated[-1:] if at_last else record.epochs_evaluated
 
 
 def method_overrides(record: Record) -> dict[str, Any]:

@@ -20,7 +20,7 @@ SAME_RADIUS = 1.05  # 8/255 is 1.2 % above 0.031; radii further apart are not co
 
 @dataclass(frozen=True)
 class Pair:
-    """Robust accuracies (C + 1,), the average first, under the strongest PGD and the strongest ensemble."""
+    """Robust accuracies (C + 1,), the average first: PGD on the cross-entropy, and the strongest ensemble."""
 
     pgd: np.ndarray
     ensemble: np.ndarray
@@ -30,18 +30,19 @@ class Pair:
 def masking_notes(shown: Sequence[Entry], base: Entry | None) -> Iterator[str]:
     """One note for each entry whose gap is suspicious: 5 points more than the baseline's, or 10."""
     pairs = {entry.key: pair for entry in shown if (pair := _pair(entry)) is not None}
-    usual = 0.0
+    usual = None
     if base is not None and base.key in pairs:
         usual = max(0.0, float(pairs[base.key].pgd[0] - pairs[base.key].ensemble[0]))
     for entry in shown:
         pair = pairs.get(entry.key)
-        threshold = GAP + usual if usual and entry is not base else ALONE
+        compared = usual is not None and entry is not base
+        threshold = GAP + (usual or 0.0) if compared else ALONE
         if pair is None or masking_gap(float(pair.pgd[0]), float(pair.ensemble[0]), threshold) is None:
             continue
         gap = 100 * (pair.pgd - pair.ensemble)
         worst = int(gap[1:].argmax())
         name = next(iter(entry.seeds.values())).record.class_names[worst]
-        than = "" if entry is base or not usual else f", {100 * usual:.1f} for {base.label if base else ''}"
+        than = f", {100 * (usual or 0.0):.1f} for {base.label}" if compared and base else ""
         yield (
             f"{entry.label}: {gap[0]:.1f} points between {pair.names[0]} and {pair.names[1]}{than} "
             f"(most: {name}, {gap[1 + worst]:.1f}); gradients may be masked, {pair.names[0]} misleads here"
@@ -69,6 +70,8 @@ def _of_record(record: Record) -> Iterator[Pair]:
             continue
         by_class = class_accuracy(rows["correct"], rows["label"], record.num_classes, record.class_names)
         accuracy = np.concatenate([[rows["correct"].mean()], by_class])
+        if settings.get("kind") == "pgd" and settings.get("loss", "ce") != "ce":
+            continue  # the margin is what such a method is found out with, and no measure of plain PGD
         by_kind[settings.get("kind") == "pgd"].append((accuracy, attack.name, settings))
     like = [(pgd, strong) for pgd in by_kind[True] for strong in by_kind[False] if _like(pgd[2], strong[2])]
     if like:

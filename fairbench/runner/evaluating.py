@@ -8,21 +8,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from fairbench.attacks.frozen import frozen
 from fairbench.core.errors import RecordError
 from fairbench.core.files import make_folder, read_json, write_json
-from fairbench.core.identity import digest_bytes
+from fairbench.core.identity import digest, digest_bytes
 from fairbench.data.images import ImageSet, to_unit
 from fairbench.evaluation.evaluate import evaluate
 from fairbench.evaluation.evidence import write_evidence
+from fairbench.evaluation.foreign import digest_weights
 from fairbench.evaluation.journal import Journal
 from fairbench.evaluation.progress import Progress
+from fairbench.evaluation.verdicts import full_precision, logits_of
 from fairbench.records.outcomes import read_outcomes, write_outcomes
 from fairbench.registry import AttackEntry
 from fairbench.runner.device import describe_device
 from fairbench.runner.provenance import versions
+
+PROBED = 8  # images
 
 
 def evaluate_into(
@@ -33,28 +38,33 @@ def evaluate_into(
     *,
     progress: Callable[[Progress], None],
     expected: str | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Evaluate `attack` (None: clean) into `path`, a .npy, unless it is there whole; a record's words on it.
 
-    `expected` is the file's SHA-256 when a record already knows it. An interrupted evaluation goes on
-    behind its finished blocks.
+    `expected` is the file's SHA-256 when a record already knows it; outcomes of a model that now answers
+    otherwise, because its code changed, are not believed. An interrupted evaluation goes on behind its
+    finished blocks. `check` is called before anything is written, to stop a worker that lost its claim.
     """
     about_path = path.with_suffix(".json")
-    try:
-        read_outcomes(path, expected)
-        about = read_json(about_path)
-    except RecordError:
+    settings = None if attack is None else attack.model_dump(mode="json")
+    answers = probe(model, images)
+    what = digest({"settings": settings, "weights": digest_weights(model.state_dict()), "answers": answers})
+    journal = Journal(path.with_suffix(".partial"), what, check)
+    about = _known(path, about_path, expected, answers)
+    if about is None:
         make_folder(path.parent)
-        journal = Journal(path.with_suffix(".partial"))
         found = evaluate(model, images, attack, journal=journal, progress=progress)
         about = {
             "schema": 1,
-            "settings": None if attack is None else attack.model_dump(mode="json"),
+            "settings": settings,
             "images": len(found.label),
+            "probe": answers,
             **found.about,
             "device": describe_device(images.device),
             "versions": versions(),
         }
+        check()
         if found.evidence is not None and attack is not None:
             here = found.evidence.index.to(images.device)
             x, y = to_unit(images.images[here]), images.labels[here]
@@ -65,6 +75,32 @@ def evaluate_into(
         write_json(about_path, about)
         # Last, because it says that the others are there.
         write_outcomes(path, found.label, found.prediction, found.correct, **found.columns)
-        journal.clear()
-    told = {part: about[part] for part in ("stages", "health") if part in about}
+    journal.clear()
+    told = {part: about[part] for part in ("stages", "health", "adversarial") if part in about}
     return {"digest": digest_bytes(path.read_bytes()), "about": told}
+
+
+def probe(model: nn.Module, images: ImageSet) -> list[list[float]]:
+    """The model's logits on the first images: who it is, whatever its code and weights are called."""
+    with frozen(model), full_precision():
+        logits = logits_of(model, to_unit(images.images[:PROBED]))
+    return [[round(value, 4) for value in row] for row in logits.tolist()]
+
+
+def _known(
+    path: Path, about_path: Path, expected: str | None, answers: list[list[float]]
+) -> dict[str, Any] | None:
+    """What lies beside whole outcomes, {} for those from before anything did; None when there are none."""
+    try:
+        read_outcomes(path, expected)
+    except RecordError:
+        return None
+    if not about_path.exists():
+        return {}
+    try:
+        about: dict[str, Any] = read_json(about_path)
+    except RecordError:
+        return None
+    # Another device rounds otherwise; other code answers otherwise.
+    same = np.allclose(about.get("probe", answers), answers, rtol=0.01, atol=0.01)
+    return about if same else None

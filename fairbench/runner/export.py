@@ -176,11 +176,14 @@ def describe(
         for item in record.evaluations
         if item.epoch == epoch and item.attack != CLEAN
     ]
-    full = [(value, at["eps"]) for name, value, at in robust if name == "autoattack" and is_autoattack(at)]
+    norm = protocol["threat"]["norm"]
+    full = [
+        (value, at["eps"]) for _, value, at in robust if is_autoattack(at) and at.get("norm", "linf") == norm
+    ]
     if protocol.get("subset"):
         full = []
     judged, eps = full[-1] if full else (None, trained)
-    radius = (protocol["threat"]["norm"], eps)
+    radius = (norm, eps)
     reported = [value for _, value, at in robust if (at.get("norm", "linf"), at.get("eps")) == radius]
     paper = (entry.paper if entry else None) or Paper()
     official = entry.official.repo if entry and entry.official else None
@@ -206,7 +209,7 @@ def describe(
     notes = [f"the accuracies are those of epoch {epoch} alone, not the mean that tables show"]
     if not full:
         notes.append(
-            f"autoattack_acc is null: epoch {epoch} has no full evaluation called autoattack; "
+            f"autoattack_acc is null: epoch {epoch} has no full evaluation by AutoAttack; "
             "add one with: fairbench run --attacks autoattack, and export again"
         )
     if protocol.get("subset"):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fairbench.attacks.frozen import frozen
+from fairbench.core.claims import claim
 from fairbench.core.errors import ConfigError, FairbenchError
 from fairbench.core.files import make_folder, write_json
 from fairbench.core.identity import digest, digest_bytes
@@ -21,6 +22,7 @@ from fairbench.models.build import build_model
 from fairbench.models.checkpoints import load_weights
 from fairbench.models.wideresnet import UNUSED_PREFIXES
 from fairbench.models.zoo import CONSTANTS, zoo_file, zoo_model
+from fairbench.plan.resolve import model_identity
 from fairbench.records.outcomes import outcome_name
 from fairbench.registry import AttackEntry, DatasetEntry, ModelEntry
 from fairbench.runner.device import choose_device, describe_device
@@ -43,7 +45,8 @@ class Architecture:
 
 def registered(entry: ModelEntry) -> Architecture:
     """A model of the registry."""
-    return Architecture(entry.target, partial(build_model, entry.target, seed=0))
+    known = ":".join(model_identity(entry.target).values())  # the content of a file, not only its place
+    return Architecture(known, partial(build_model, entry.target, seed=0))
 
 
 def from_zoo(name: str, dataset: str, place: Path) -> tuple[Path, Architecture]:
@@ -164,8 +167,11 @@ def evaluate_checkpoint(
         },
     )
     files = {}
-    for name, attack in attacks.items():
-        key = "clean" if attack is None else outcome_name(name, digest(attack.model_dump(mode="json"), 8))
-        files[name] = folder / f"{key}.npy"
-        evaluate_into(files[name], model, images, attack, progress=partial(progress, name))
+    with claim(folder / "claim") as held:
+        for name, attack in attacks.items():
+            key = "clean" if attack is None else outcome_name(name, digest(attack.model_dump(mode="json"), 8))
+            files[name] = folder / f"{key}.npy"
+            evaluate_into(
+                files[name], model, images, attack, progress=partial(progress, name), check=held.check
+            )
     return {"folder": folder, "files": files, "classes": images.classes}

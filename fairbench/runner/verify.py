@@ -7,7 +7,7 @@ them, is run again on the first images, or on all.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,18 +16,18 @@ from torch import nn
 
 from fairbench.attacks.frozen import frozen
 from fairbench.core.errors import CheckpointError, RecordError
-from fairbench.core.files import read_json
 from fairbench.core.identity import digest_bytes
 from fairbench.data.images import ImageSet, to_unit
 from fairbench.evaluation.evaluate import evaluate
-from fairbench.evaluation.evidence import read_evidence
-from fairbench.evaluation.verdicts import fooled_by, logits_of
+from fairbench.evaluation.evidence import Evidence, read_evidence
+from fairbench.evaluation.verdicts import fooled_by, full_precision, logits_of
 from fairbench.plan.cells import read_cell, training_protocol
 from fairbench.records.read import CLEAN, Evaluation, Record
 from fairbench.registry import PgdAttack, read_attack
 from fairbench.runner.device import choose_device
 from fairbench.runner.worker import load_split, trained_model
 
+PROOF = ".adversarial.safetensors"
 FIRST = 64  # images that PGD is run on again unless all are asked for
 
 
@@ -49,7 +49,7 @@ def verify_record(record: Record, *, device_name: str, everything: bool = False)
     images, _ = load_split(cell, training_protocol(cell), "test", device)
     for epoch in dict.fromkeys(evaluation.epoch for evaluation in record.evaluations):
         model = trained_model(cell, record.folder, epoch, images, device)
-        with frozen(model):
+        with frozen(model), full_precision():
             clean = logits_of_all(model, images).argmax(1).cpu().numpy()
             for evaluation in record.evaluations:
                 if evaluation.epoch == epoch:
@@ -78,39 +78,50 @@ def _check(
     if evaluation.attack == CLEAN:
         wrong = (rows["prediction"] != clean) | (rows["correct"] != (clean == rows["label"]))
         return Check(CLEAN, evaluation.epoch, len(rows), int(wrong.sum()), "predictions computed anew")
-    attack = read_attack(record.attack_settings(evaluation.attack, evaluation.id))
+    settings = record.attack_settings(evaluation.attack, evaluation.id)
+    if not settings:
+        return Check(evaluation.attack, evaluation.epoch, len(rows), len(rows), "cell.json does not know it")
+    attack = read_attack(settings)
     if isinstance(attack, PgdAttack):
         part = images if everything else _first(images, FIRST)
         again, there = evaluate(model, part, attack), rows[: len(part)]
-        wrong = (again.prediction != there["prediction"]) | (again.correct != there["correct"])
+        found = {"prediction": again.prediction, "correct": again.correct, **again.columns}
+        wrong = np.any([found[name] != there[name] for name in found], axis=0)
         return Check(attack.name, evaluation.epoch, len(part), int(wrong.sum()), "attacked anew")
-    wrong, found = _refuted(record.folder / evaluation.file, model, images, rows, clean, attack)
-    return Check(
-        attack.name, evaluation.epoch, len(rows), int(wrong.sum()), f"{found} adversarial images shown again"
+    proof = (record.folder / evaluation.file).with_suffix(PROOF)
+    digest = (evaluation.about.get("adversarial") or {}).get("digest")
+    try:
+        if digest is None or digest_bytes(proof.read_bytes()) != digest:
+            raise RecordError("they are not those of the record")
+        evidence = read_evidence(proof, to_unit(images.images))
+    except (CheckpointError, RecordError, OSError) as error:
+        what = f"no adversarial images to show: {error}; delete {evaluation.file} and run again"
+        return Check(attack.name, evaluation.epoch, len(rows), len(rows), what)
+    wrong, what = (
+        _refuted(evidence, model, images, rows, clean, attack),
+        f"{len(evidence.index)} images shown again",
     )
+    return Check(attack.name, evaluation.epoch, len(rows), int(wrong.sum()), what)
 
 
 def _refuted(
-    path: Path, model: nn.Module, images: ImageSet, rows: np.ndarray, clean: np.ndarray, attack: Any
-) -> tuple[np.ndarray, int]:
-    """Which rows (N,) the evidence does not bear out, and how many adversarial images there are."""
-    wrong = rows["correct"] & (clean != rows["label"])
-    fallen = ~rows["correct"] & (clean == rows["label"])  # only an adversarial image can say so
-    proof = path.with_suffix(".adversarial.safetensors")
-    try:
-        told = read_json(path.with_suffix(".json"))["adversarial"]["digest"]
-        if digest_bytes(proof.read_bytes()) != told:
-            return wrong | fallen, 0
-        evidence = read_evidence(proof, to_unit(images.images))
-    except (CheckpointError, RecordError, OSError, KeyError, TypeError):
-        return wrong | fallen, 0
-    index = evidence.index
-    x, y = to_unit(images.images[index.to(images.device)]), images.labels[index.to(images.device)]
+    evidence: Evidence, model: nn.Module, images: ImageSet, rows: np.ndarray, clean: np.ndarray, attack: Any
+) -> np.ndarray:
+    """Which rows (N,) are not as the network takes the clean images and those in evidence."""
+    here = evidence.index.to(images.device)
+    x, y = to_unit(images.images[here]), images.labels[here]
     fooled, prediction = fooled_by(model, x, y, evidence.x_adv, attack.eps, attack.norm)
-    shown = np.zeros(len(rows), dtype=bool)
-    same = prediction.cpu().numpy() == rows["prediction"][index.numpy()]
-    shown[index.numpy()] = fooled.cpu().numpy() & same
-    return wrong | (fallen & ~shown), len(index)
+    expected, broken = clean.copy(), np.zeros(len(rows), dtype=bool)
+    expected[evidence.index.numpy()] = prediction.cpu().numpy()
+    broken[evidence.index.numpy()] = fooled.cpu().numpy()
+    standing = (clean == rows["label"]) & ~broken
+    wrong = (rows["prediction"] != expected) | (rows["correct"] != standing)
+    survived = [rows[name] for name in rows.dtype.names or () if name.startswith("survived_")]
+    for sooner, later in pairwise([clean == rows["label"], *survived, *([standing] if survived else [])]):
+        wrong |= later & ~sooner
+    if survived:
+        wrong |= survived[-1] != standing
+    return np.asarray(wrong)
 
 
 def _first(images: ImageSet, count: int) -> ImageSet:

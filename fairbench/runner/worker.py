@@ -168,7 +168,7 @@ def _work(cell: Cell, folder: Path, held: Claim, listener: Listener, device: tor
         weights, _ = read_tensors(trainer.weights_path(epoch), device)
         load_weights(model, weights, str(trainer.weights_path(epoch)))
         evaluations += _evaluate_epoch(
-            model, test, [{"name": CLEAN, "id": CLEAN}, *items], epoch, folder, listener, failed
+            model, test, [{"name": CLEAN, "id": CLEAN}, *items], epoch, folder, held, listener, failed
         )
     return {
         "state": "done",
@@ -190,6 +190,7 @@ def _evaluate_epoch(
     items: Sequence[dict[str, Any]],
     epoch: int,
     folder: Path,
+    held: Claim,
     listener: Listener,
     failed: dict[str, str],
 ) -> list[dict[str, Any]]:
@@ -210,9 +211,10 @@ def _evaluate_epoch(
                 None if clean else read_attack(item),
                 progress=partial(listener.evaluation, name, epoch),
                 expected=digests.get(file),
+                check=held.check,
             )
         except Exception as error:  # one attack that fails leaves the others' outcomes alone
-            if clean or isinstance(error, ResultsError):
+            if clean or isinstance(error, ResultsError | ClaimedError):
                 raise
             logger.debug("%s failed", name, exc_info=True)
             failed[item["id"]] = f"{name}: {describe_fault(error, folder)}"

@@ -8,6 +8,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from fairbench.evaluation.journal import Journal
+from fairbench.records.outcomes import read_outcomes, write_outcomes
 
 EVALUATION = """
 version: 1
@@ -51,7 +52,7 @@ def test_each_attack_is_run_on_the_checkpoints_of_its_tier(bench, attacks):
     assert "the mean over the last 2 checkpoints (epochs 3-4)" in next(
         p for p in pages if "attack parts" in p
     )
-    assert "the one checkpoint evaluated (epoch 4)" in next(p for p in pages if "attack pgd-3" in p)
+    assert "the last checkpoint alone (epoch 4)" in next(p for p in pages if "attack pgd-3" in p)
     assert "parts of AutoAttack, not AutoAttack standard" in next(p for p in pages if "attack parts" in p)
 
 
@@ -111,9 +112,60 @@ def test_verify_finds_a_record_as_it_was_and_names_what_was_changed(bench, attac
     save_file(tensors, proof)
     assert verify(code=1)["parts"][1] > 0
     proof.write_bytes(kept)
+    inflate(bench.folder_of("trades"), "parts")
+    assert verify(code=1)["parts"][1] > 0
     (rows,) = bench.results.rglob("pgd-2.*.npy")
     rows.write_bytes(rows.read_bytes()[:-1])
-    assert verify(code=1) == {"clean": (50, 0), "pgd-2": (0, 1), "parts": (50, 0)}
+    assert verify(code=1)["pgd-2"] == (0, 1)
+
+
+def inflate(folder: Path, attack: str) -> None:
+    """Let the record claim that `attack` broke nothing."""
+    record = json.loads((folder / "record.json").read_text())
+    lines = {line["attack"]: line for line in record["evaluations"]}
+    rows = read_outcomes(folder / lines[attack]["file"]).copy()
+    rows["correct"] = read_outcomes(folder / lines["clean"]["file"])["correct"]
+    columns = {name: rows["correct"] for name in rows.dtype.names if name.startswith("survived")}
+    path = folder / lines[attack]["file"]
+    lines[attack]["digest"] = write_outcomes(
+        path, rows["label"], rows["prediction"], rows["correct"], **columns
+    )
+    (folder / "record.json").write_text(json.dumps(record))
+
+
+def test_seeds_under_different_tiers_share_one_table_of_the_last_checkpoint(bench, attacks):
+    changes = (*attacks, "--protocol", "tiered", "--epochs", "3")
+    bench.run(*changes, "--attacks", "pgd-2@last", "--seeds", "0")
+    out, _ = bench.run(*changes, "--attacks", "pgd-2", "--seeds", "0,1")
+    assert "left out" not in out
+    assert "last checkpoint alone" not in out
+    (bench.results / "runs").rename(bench.results / "old")
+    bench.run(*changes, "--attacks", "pgd-2@last", "--seeds", "0")
+    bench.run(*changes, "--attacks", "pgd-2", "--seeds", "1")
+    out, _ = bench.call("table", "--results", str(bench.results))
+    assert out.count("digits, cnn-small, tiered") == 1  # one title
+    assert "the last checkpoint alone (epoch 3)" in " ".join(out.split())
+    assert "left out" not in out
+
+
+def test_an_attack_that_is_asked_for_and_missing_shows_in_the_status(bench, attacks, monkeypatch):
+    bench.run(*attacks)
+    monkeypatch.setattr(Journal, "write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    bench.run(*attacks, "--attacks", "parts", code=130)
+    out, _ = bench.call("status", "--results", str(bench.results))
+    assert "not yet evaluated: parts" in out
+
+
+def test_a_radius_of_ones_own_scales_the_step_and_holds_for_one_norm(bench, attacks, tmp_path):
+    bench.run(*attacks)
+    (weights,) = bench.folder_of("trades").glob("checkpoints/epoch-*.safetensors")
+    given = ["evaluate", str(weights), "--model", "cnn-small", "--dataset", "digits", "--per-class", "4"]
+    given += ["--results", str(tmp_path / "there"), "--eps", "0.3"]
+    bench.call(*given, "--attacks", "pgd-20")
+    (about,) = (json.loads(path.read_text()) for path in (tmp_path / "there").rglob("pgd-20.*.json"))
+    assert about["settings"]["step_size"] == pytest.approx(0.003 * 0.3 / 0.031)
+    _, error = bench.call(*given, "--attacks", "pgd-20,pgd-20-l2", code=2)
+    assert "one radius for attacks in l2 and linf" in error
 
 
 def test_verify_of_no_run_says_what_to_type(bench):

@@ -1,5 +1,6 @@
 """Ensembles: the same verdicts however the work is cut, nothing done twice, every fall with its evidence."""
 
+import threading
 from dataclasses import replace
 from itertools import pairwise
 
@@ -11,6 +12,7 @@ from toys import settled
 
 from fairbench.attacks.frozen import frozen
 from fairbench.attacks.network import Network
+from fairbench.core.errors import ConfigError
 from fairbench.data.images import to_unit
 from fairbench.evaluation.autoattack import other_classes
 from fairbench.evaluation.campaign import BLOCK, Campaign
@@ -238,6 +240,78 @@ def test_folding_changes_logits_by_rounding_only_and_an_untraceable_model_is_cop
 
     with torch.no_grad():
         assert (folded(Branching().eval(), x)(x) - model(x)).abs().max() < 1e-5
+
+
+class Rounded(torch.autograd.Function):
+    """Quantisation with a straight-through gradient."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return (x * 8).round() / 8
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient
+
+
+class Quantised(torch.nn.Module):
+    def __init__(self, inner, custom):
+        super().__init__()
+        self.inner, self.custom = inner, custom
+
+    def forward(self, x):
+        if self.custom:
+            return self.inner(Rounded.apply(x))
+        with torch.no_grad():
+            rounded = (x * 8).round() / 8 - x
+        return self.inner(x + rounded)
+
+
+@pytest.mark.parametrize("custom", [True, False], ids=["function", "no_grad"])
+def test_folding_keeps_gradients_that_the_author_defined(custom):
+    model, images = model_and_images()
+    x = to_unit(images.images)
+    author = Quantised(model, custom).eval()
+    gradients = []
+    for network in (author, folded(author, x)):
+        _, _, gradient = Network(network).gradient(x, lambda logits: logits[:, 0])
+        gradients.append(gradient)
+    assert gradients[0].abs().sum() > 0
+    assert (gradients[0] - gradients[1]).abs().max() < 1e-4 * gradients[0].abs().max()
+
+
+def test_a_model_that_cannot_be_copied_is_searched_itself_and_refused_in_another_precision():
+    model, images = model_and_images(8)
+    model.lock = threading.Lock()
+    x = to_unit(images.images)
+    assert folded(model, x) is model
+    with pytest.raises(ConfigError, match="cannot be copied"):
+        folded(model, x, torch.bfloat16)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_an_output_that_is_not_finite_returns_its_image_to_the_pool(norm):
+    model, images = model_and_images(20)
+    clean = to_unit(images.images)
+
+    class Brittle(torch.nn.Module):
+        """Finite on the clean images only."""
+
+        def forward(self, x):
+            moved = torch.cdist(x.flatten(1), clean.flatten(1)).amin(1) > 0.01
+            return torch.where(moved[:, None], torch.nan, model(x))
+
+    before = evaluate(model, images, None).correct
+    found = evaluate(Brittle().eval(), images, autoattack(attacks=("apgd-ce",), norm=norm, eps=0.05))
+    assert np.array_equal(found.correct, before)
+    assert sum(stage["unconfirmed"] for stage in found.about["stages"]) > 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_weights_of_another_precision_are_refused(dtype):
+    model, images = model_and_images(4)
+    with pytest.raises(ConfigError, match=r"verdicts are made in float32"):
+        evaluate(model.to(dtype), images, None)
 
 
 def test_targets_are_the_other_classes_by_likelihood():

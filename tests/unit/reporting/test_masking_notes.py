@@ -60,3 +60,22 @@ def test_attacks_of_other_radius_norm_or_kind_are_not_compared(results, settings
 def test_without_a_baseline_a_gap_of_ten_points_is_flagged(results):
     assert notes(run(results, "gairat", (30, 30, 30), (26, 26, 26))) == []
     assert len(notes(run(results, "other", (30, 30, 30), (20, 20, 20)))) == 2
+
+
+def test_a_margin_attack_that_sees_through_the_mask_does_not_hide_it(results):
+    base = run(results, "trades", (30, 30, 30), (28, 28, 28))
+    margin = {**STRONG, "kind": "pgd", "loss": "margin", "id": "c", "name": "cw"}
+    masked = run(results, "gairat", (40, 30, 30), (20, 28, 28))
+    cell = json.loads((masked.folder / "cell.json").read_text())
+    record = json.loads((masked.folder / "record.json").read_text())
+    cell["evaluation"].append(margin)
+    line = next(line for line in record["evaluations"] if line["attack"] == "autoattack")
+    record["evaluations"].append({**line, "attack": "cw", "id": "c"})
+    (masked.folder / "cell.json").write_text(json.dumps(cell))
+    (masked.folder / "record.json").write_text(json.dumps(record))
+    assert any("gairat: 16.0 points between pgd" in note for note in notes(base, read_record(masked.folder)))
+
+
+def test_a_baseline_without_a_gap_is_a_baseline_too(results):
+    base = run(results, "trades", (30, 30, 30), (30, 30, 30))
+    assert len(notes(base, run(results, "gairat", (33, 33, 33), (29, 29, 29)))) == 2

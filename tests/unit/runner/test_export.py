@@ -78,8 +78,15 @@ def test_autoattack_on_a_subset_is_not_written_as_one(record):
     assert any("subset of the test images" in note for note in notes)
 
 
+def test_autoattack_by_another_name_is_autoattack(record):
+    info, _ = told(record(5, mine=autoattack(3)))
+    assert info["autoattack_acc"] == "37.50"
+
+
 def test_a_quicker_attack_under_another_name_is_only_reported(record):
-    info, _ = told(record(5, **{"autoattack-fast": autoattack(3), "pgd-20": (4, {"eps": 8 / 255})}))
+    info, _ = told(
+        record(5, **{"autoattack-fast": autoattack(3, precision="bfloat16"), "pgd-20": (4, {"eps": 8 / 255})})
+    )
     assert (info["reported"], info["autoattack_acc"]) == ("37.50", None)
 
 
