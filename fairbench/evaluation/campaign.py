@@ -57,7 +57,6 @@ class Campaign:
     journal: Journal = Journal(None)
     batch_size: int = BATCH_SIZE
     progress: Callable[[Progress], None] = lambda progress: None
-    dtype: torch.dtype = torch.float32
     stages: dict[str, Stage] = field(default_factory=dict)
     survived: dict[str, Tensor] = field(default_factory=dict)  # (N,) after each stage
     expected: Mapping[str, float] | None = None  # forward passes per image by key; None: nobody knows
@@ -184,7 +183,7 @@ class Campaign:
         return Evidence(index[order], x_adv[order])
 
     def _x(self, index: Tensor) -> Tensor:
-        return to_unit(self.images.images[index.to(self.images.device)], self.dtype)
+        return to_unit(self.images.images[index.to(self.images.device)])
 
     def _tell(self, key: str, cost: float, done: float, total: int) -> None:
         seconds, passes = self._rate

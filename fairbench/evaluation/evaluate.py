@@ -82,9 +82,9 @@ def evaluate(
             check_unit_range(x)
             parts.append(_batch(model, x, y, attack, first))
             done = (first + len(y)) / len(images.labels)
-            standing = float(torch.cat([part["correct"] for part in parts]).sum()) / len(images.labels)
+            fallen = sum(int((~part["correct"]).sum()) for part in parts) / len(images.labels)
             left = (time.perf_counter() - began) * (1 - done) / done
-            progress(Progress("", done, standing + 1 - done, left))
+            progress(Progress("", done, 1 - fallen, left))
         about["stages"] = [_single_stage(attack, parts, time.perf_counter() - began)]
     joined = {name: torch.cat([part[name] for part in parts]).cpu().numpy() for name in parts[0]}
     return Outcomes(

@@ -1,7 +1,7 @@
 """The boring second path: whether an image is adversarial, decided by the model itself and nothing clever.
 
-The original network in eval mode and in float32 (float64 for a float64 model), no folding, no compilation, no
-reduced precision, always batches of the same size. What a search found counts only when this agrees.
+The original network in eval mode and in float32, no folding, no compilation, no reduced precision, always
+batches of the same size. What a search found counts only when this agrees.
 """
 
 from collections.abc import Iterator
