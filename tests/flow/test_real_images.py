@@ -25,7 +25,9 @@ def test_three_methods_meet_the_same_stream_of_real_images(tmp_path, capsys):
         f"datasets: {{cifar10-micro: {{reader: npz, path: {MICRO}, image_shape: [3, 32, 32]}}}}\n"
         "protocols:\n"
         "  tiny: {extends: trix-150, version: 1, epochs: 3, batch_size: 50, budget: {num_steps: 3},\n"
-        "         selection: {last: 1}}\n"
+        "         selection: {last: 1}, evaluation: [pgd-20, small@last]}\n"
+        "attacks:\n"
+        "  small: {kind: autoattack, eps: 0.031, num_steps: 10, num_targets: 2, num_queries: 50}\n"
     )
     common = ["--registry", registry, "--datasets", "cifar10-micro"]
     fairbench("prepare", *common, "--root", tmp_path / "data")
@@ -44,5 +46,7 @@ def test_three_methods_meet_the_same_stream_of_real_images(tmp_path, capsys):
         assert len(rows) == 3
         assert rows[-1]["loss"] < rows[0]["loss"]
         assert len(record.outcomes("pgd-20", 3)) == 200
+        assert (record.outcomes("small", 3)["correct"] <= record.outcomes("clean", 3)["correct"]).all()
         assert f"\n{record.method} " in printed
     assert len(streams) == 1
+    fairbench("verify", records[0].folder, "--device", "cpu")
