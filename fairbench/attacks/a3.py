@@ -41,7 +41,7 @@ from fairbench.attacks.a3_plan import (
 from fairbench.attacks.balls import BALLS
 from fairbench.attacks.budget import Norm
 from fairbench.attacks.image_draws import ImageDraws
-from fairbench.attacks.margin import margin, of_class, others
+from fairbench.attacks.margin import margin, of_class, other_classes
 from fairbench.attacks.network import Network
 from fairbench.attacks.search import Findings, Rows, Search, note
 
@@ -155,8 +155,7 @@ class Ranking(Search):
     def step(self, network: Network, rows: Rows, k: int) -> None:
         logits = network.logits(rows["iterate"])
         note(rows, rows["iterate"], logits.argmax(1) != rows["y"])
-        rest = others(logits, rows["y"])
-        rows["rival"] = rest.argsort(dim=1, descending=True, stable=True)[:, : self.num_rivals]
+        rows["rival"] = other_classes(logits, rows["y"], self.num_rivals)
 
 
 class Restart(Search):

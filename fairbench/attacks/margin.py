@@ -1,4 +1,4 @@
-"""The margin between the label's logit and the best other one, which attacks raise or watch."""
+"""The label's logit against the others: the margin that attacks raise or watch, and whom to aim at."""
 
 import torch
 from torch import Tensor
@@ -15,6 +15,12 @@ def margin(logits: Tensor, label: Tensor) -> Tensor:
 def others(logits: Tensor, label: Tensor) -> Tensor:
     """Logits (B, C) with the label's out of every comparison."""
     return logits.scatter(1, label[:, None], -torch.inf)
+
+
+def other_classes(logits: Tensor, label: Tensor, count: int) -> Tensor:
+    """The `count` (at most C - 1) most likely classes besides `label` (B,), most likely first: (B, count)."""
+    order = others(logits, label).argsort(dim=1, descending=True, stable=True)
+    return order[:, : min(count, logits.shape[1] - 1)]
 
 
 def of_class(values: Tensor, label: Tensor) -> Tensor:

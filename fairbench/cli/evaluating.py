@@ -21,11 +21,11 @@ from fairbench.cli.options import (
 )
 from fairbench.cli.progress import LINE_SECONDS, describe_attack
 from fairbench.core.errors import ConfigError
-from fairbench.core.files import read_json
 from fairbench.data.manifest import data_root
 from fairbench.plan.selection import parse_names
 from fairbench.records.standing import describe_standing
 from fairbench.registry import read_scalar
+from fairbench.registry.attacks import REFERENCE
 from fairbench.registry.fields import parse_fraction
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from fairbench.evaluation.progress import Progress
 
 ZOO = "robustbench:"
-REFERENCE = ":reference"
 MODEL_FILE = re.compile(r".*\.py(:.*)?")
 
 
@@ -188,8 +187,8 @@ def evaluate_command(
     for name, file in found["files"].items():
         rows = read_outcomes(file)
         verdicts[name] = rows["correct"]
-        about = read_json(file.with_suffix(".json"))
-        work[name] = total_work(about["stages"])
+        about = found["about"][name]
+        work[name] = total_work(about.get("stages", ()))
         findings += [f"{name}: {finding['text']}" for finding in about.get("health", ())]
         accuracy[name] = (
             float(rows["correct"].mean()),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fairbench.cli.options import json_option, open_registry, print_json, registry_option, results_option
+from fairbench.records.read import find_run
 
 if TYPE_CHECKING:
     from fairbench.runner.export import Format
@@ -49,7 +50,7 @@ def export_command(
     model gives the same verdict on every image as the record has.
     """
     registry = open_registry(registry_files)
-    from fairbench.runner.export import export, find_run
+    from fairbench.runner.export import export
 
     found = export(find_run(record, results), to, registry, results, output, epoch)
     if as_json:

@@ -7,7 +7,7 @@ import click
 
 from fairbench.cli.options import columns, device_option, json_option, print_json, results_option
 from fairbench.core.errors import RecordError
-from fairbench.records.read import find_record
+from fairbench.records.read import find_run, read_record
 
 
 @click.command("verify", epilog="Example: fairbench verify trix.cifar10.resnet18.trix-150.seed0")
@@ -25,7 +25,7 @@ def verify_command(
     Computes clean predictions anew, shows the network each image that AutoAttack or A3 broke, in
     float32, and runs PGD again. Ends with 1 when anything is not as the record says.
     """
-    found = find_record(results, record)
+    found = read_record(find_run(record, results))
     if found.state != "done":
         raise RecordError(f"{found.folder.name} is {found.state}: there is nothing to verify yet.")
 

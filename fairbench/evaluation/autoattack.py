@@ -13,17 +13,19 @@ from torch import Tensor
 from fairbench.attacks.apgd import Apgd
 from fairbench.attacks.autoattack import autoattack, require_classes
 from fairbench.attacks.fab import Fab
+from fairbench.attacks.margin import other_classes
 from fairbench.attacks.search import Findings, Search
 from fairbench.attacks.square import Square
 from fairbench.core.errors import ConfigError
 from fairbench.evaluation.campaign import BACKWARD, Campaign
 from fairbench.registry.attacks import AutoAttack
 
-REFERENCE_COST = {"apgd-ce": 103 + 101 * BACKWARD, "apgd-t": 920 + 909 * BACKWARD}
-REFERENCE_COST |= {
+REFERENCE_COST = {  # forward passes per image; its FAB computes parameter gradients
+    "apgd-ce": 103 + 101 * BACKWARD,
+    "apgd-t": 920 + 909 * BACKWARD,
     "fab-t": 1829 + 900 * 2 * BACKWARD,
     "square": 5003.0,
-}  # its FAB computes parameter gradients
+}
 
 
 def run_autoattack(campaign: Campaign, attack: AutoAttack) -> None:
@@ -54,13 +56,6 @@ SEARCHES: dict[str, Callable[[AutoAttack], Search]] = {
     "fab-t": lambda a: Fab(eps=a.eps, norm=a.norm, iterations=a.num_steps),
     "square": lambda a: Square(eps=a.eps, norm=a.norm, queries=a.num_queries),
 }
-
-
-def other_classes(logits: Tensor, label: Tensor, count: int) -> Tensor:
-    """The `count` (at most C - 1) most likely classes besides `label` (N,), most likely first: (N, count)."""
-    first = logits.scatter(1, label[:, None], torch.inf)
-    order: Tensor = first.argsort(dim=1, descending=True, stable=True)
-    return order[:, 1 : count + 1]
 
 
 def _reference(campaign: Campaign, attack: AutoAttack) -> None:

@@ -18,7 +18,7 @@ from fairbench.data.images import ImageSet, to_unit
 from fairbench.evaluation.evidence import Evidence
 from fairbench.evaluation.journal import Journal
 from fairbench.evaluation.progress import Progress
-from fairbench.evaluation.verdicts import fooled_by, logits_of
+from fairbench.evaluation.verdicts import fooled_by, logits_of_set
 
 BACKWARD = 1.35  # an input gradient in forward passes (measured on a ResNet-18); for the time left only
 BLOCK = 4  # batches in a block: enough to close up, little enough to lose
@@ -63,13 +63,10 @@ class Campaign:
 
     def __post_init__(self) -> None:
         self.label = self.images.labels.cpu()
-        everyone = torch.arange(len(self.label))
-        self.clean_logits = torch.cat([logits_of(self.model, self._x(some)) for some in everyone.split(1024)])
+        self.clean_logits = logits_of_set(self.model, self.images)
         self.prediction = self.clean_logits.argmax(1).cpu()
         self.standing = self.prediction == self.label
-        self.broken: list[
-            tuple[Tensor, Tensor]
-        ] = []  # positions and adversarial images, in order of their fall
+        self.broken: list[tuple[Tensor, Tensor]] = []  # positions and images, in order of their fall
         self._rate: tuple[float, float] = (0.0, 0.0)  # seconds, forward passes
 
     @property

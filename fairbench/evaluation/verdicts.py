@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from fairbench.attacks.budget import BUDGET_TOLERANCE
 from fairbench.core.errors import ContractError, DataError
+from fairbench.data.images import ImageSet, to_unit
 
 VERDICT_BATCH = 64
+PART = 1024  # images that are turned into floats at a time
 
 
 def logits_of(model: nn.Module, x: Tensor) -> Tensor:
@@ -22,6 +24,11 @@ def logits_of(model: nn.Module, x: Tensor) -> Tensor:
     if not bool(torch.isfinite(logits).all()):
         raise DataError("the model's outputs are not finite: it cannot be evaluated.")
     return logits
+
+
+def logits_of_set(model: nn.Module, images: ImageSet) -> Tensor:
+    """Logits (N, C) of all images of a set. Raises DataError when they are not finite."""
+    return torch.cat([logits_of(model, to_unit(part)) for part in torch.split(images.images, PART)])
 
 
 def _logits(model: nn.Module, x: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
-from fairbench.core.errors import RecordError, ResultsError
+from fairbench.core.errors import ConfigError, RecordError, ResultsError
 from fairbench.core.files import read_json
 from fairbench.records import MAX_CLASSES
 
@@ -228,23 +228,24 @@ def scan(results: Path) -> tuple[list[Record], list[Problem]]:
     return records, problems
 
 
-def find_record(results: Path, name: str) -> Record:
-    """The record of one run: its folder, its name in RESULTS/runs, or the beginning of that.
+def find_run(text: str, results: Path) -> Path:
+    """The run folder at the path `text`, or the one under RESULTS/runs whose name begins with it.
 
-    Raises RecordError when there is none, or several.
+    Raises ConfigError when there is none or more than one.
     """
-    if (Path(name) / "cell.json").is_file():
-        return read_record(Path(name))
+    if (Path(text) / "cell.json").is_file():
+        return Path(text)
     runs = results / "runs"
-    found = sorted(path for path in runs.glob("*") if path.name.startswith(name)) if name else []
-    found = [path for path in found if path.name == name] or found
-    if len(found) == 1:
-        return read_record(found[0])
-    if not found:
-        raise RecordError(f"there is no run {name!r} in {runs}.", hint="see: fairbench status")
-    several = "\n".join(path.name for path in found[:5])
-    raise RecordError(
-        f"{name!r} begins the names of {len(found)} runs.", hint=f"give more of the name:\n{several}"
+    found = sorted(path.parent for path in runs.glob("*/cell.json") if path.parent.name.startswith(text))
+    exact = [path for path in found if path.name == text]
+    if len(exact or found) == 1:
+        return (exact or found)[0]
+    if found:
+        shown = "\n".join(path.name for path in found[:8])
+        raise ConfigError(f"{len(found)} runs in {runs} begin with {text!r}.", hint=f"write more:\n{shown}")
+    raise ConfigError(
+        f"there is no run called {text!r} in {runs}.",
+        hint="give a run's folder or name; see: fairbench status",
     )
 
 

@@ -28,6 +28,7 @@ from fairbench.runner.device import describe_device
 from fairbench.runner.provenance import versions
 
 PROBED = 8  # images
+PROOF = ".adversarial.safetensors"
 
 
 def evaluate_into(
@@ -68,7 +69,7 @@ def evaluate_into(
         if found.evidence is not None and attack is not None:
             here = found.evidence.index.to(images.device)
             x, y = to_unit(images.images[here]), images.labels[here]
-            proof = path.with_suffix(".adversarial.safetensors")
+            proof = path.with_suffix(PROOF)
             with frozen(model):
                 write_evidence(proof, model, x, y, found.evidence, attack.eps, attack.norm)
             about["adversarial"] = {"file": proof.name, "digest": digest_bytes(proof.read_bytes())}

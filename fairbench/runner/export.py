@@ -40,27 +40,6 @@ class Export:
     notes: tuple[str, ...]
 
 
-def find_run(text: str, results: Path) -> Path:
-    """The run folder at the path `text`, or the one under RESULTS/runs whose name begins with it.
-
-    Raises ConfigError when there is none or more than one.
-    """
-    if (Path(text) / "cell.json").is_file():
-        return Path(text)
-    runs = results / "runs"
-    found = sorted(path.parent for path in runs.glob("*/cell.json") if path.parent.name.startswith(text))
-    exact = [path for path in found if path.name == text]
-    if len(exact or found) == 1:
-        return (exact or found)[0]
-    if found:
-        shown = "\n".join(path.name for path in found[:8])
-        raise ConfigError(f"{len(found)} runs in {runs} begin with {text!r}.", hint=f"write more:\n{shown}")
-    raise ConfigError(
-        f"there is no run called {text!r} in {runs}.",
-        hint="give a run's folder or name; see: fairbench status",
-    )
-
-
 def export(
     run: Path,
     to: Format,

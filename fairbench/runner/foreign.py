@@ -166,12 +166,13 @@ def evaluate_checkpoint(
             "time": now(),
         },
     )
-    files = {}
+    files, about = {}, {}
     with claim(folder / "claim") as held:
         for name, attack in attacks.items():
             key = "clean" if attack is None else outcome_name(name, digest(attack.model_dump(mode="json"), 8))
             files[name] = folder / f"{key}.npy"
-            evaluate_into(
+            line = evaluate_into(
                 files[name], model, images, attack, progress=partial(progress, name), check=held.check
             )
-    return {"folder": folder, "files": files, "classes": images.classes}
+            about[name] = line["about"]
+    return {"folder": folder, "files": files, "about": about, "classes": images.classes}

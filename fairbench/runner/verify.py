@@ -11,7 +11,6 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from fairbench.attacks.frozen import frozen
@@ -20,14 +19,14 @@ from fairbench.core.identity import digest_bytes
 from fairbench.data.images import ImageSet, to_unit
 from fairbench.evaluation.evaluate import evaluate
 from fairbench.evaluation.evidence import Evidence, read_evidence
-from fairbench.evaluation.verdicts import fooled_by, full_precision, logits_of
+from fairbench.evaluation.verdicts import fooled_by, full_precision, logits_of_set
 from fairbench.plan.cells import read_cell, training_protocol
 from fairbench.records.read import CLEAN, Evaluation, Record
 from fairbench.registry import PgdAttack, read_attack
 from fairbench.runner.device import choose_device
+from fairbench.runner.evaluating import PROOF
 from fairbench.runner.worker import load_split, trained_model
 
-PROOF = ".adversarial.safetensors"
 FIRST = 64  # images that PGD is run on again unless all are asked for
 
 
@@ -50,15 +49,10 @@ def verify_record(record: Record, *, device_name: str, everything: bool = False)
     for epoch in dict.fromkeys(evaluation.epoch for evaluation in record.evaluations):
         model = trained_model(cell, record.folder, epoch, images, device)
         with frozen(model), full_precision():
-            clean = logits_of_all(model, images).argmax(1).cpu().numpy()
+            clean = logits_of_set(model, images).argmax(1).cpu().numpy()
             for evaluation in record.evaluations:
                 if evaluation.epoch == epoch:
                     yield _check(record, evaluation, model, images, clean, everything)
-
-
-def logits_of_all(model: nn.Module, images: ImageSet) -> torch.Tensor:
-    """Logits (N, C) of all images."""
-    return torch.cat([logits_of(model, to_unit(part)) for part in torch.split(images.images, 1024)])
 
 
 def _check(

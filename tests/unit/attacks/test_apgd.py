@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from curved import RowNet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
@@ -37,20 +38,6 @@ class ConvNet(nn.Sequential):
     def forward(self, x):
         self.seen.append(x.detach().clone())
         return super().forward(x)
-
-
-class RowNet(nn.Module):
-    """Sums each image by itself, so that its logits are the same bits in every batch."""
-
-    def __init__(self):
-        super().__init__()
-        generator = torch.Generator().manual_seed(0)
-        self.first = torch.randn(16, 36, generator=generator, dtype=torch.float64) / 4
-        self.second = torch.randn(CLASSES, 16, generator=generator, dtype=torch.float64)
-
-    def forward(self, x):
-        hidden = torch.tanh((x.flatten(1)[:, None] * self.first).sum(2))
-        return (hidden[:, None] * self.second).sum(2)
 
 
 class Moody(nn.Module):
@@ -253,7 +240,7 @@ def test_no_step_waits_for_the_device(norm, eps, loss):
 @BOTH_LOSSES
 @BALLS
 def test_findings_do_not_depend_on_batches_company_or_order(norm, eps, loss):
-    model, x, search = RowNet(), pictures(), Apgd(eps / 2, norm, loss, iterations=25)
+    model, x, search = RowNet((1, 6, 6), CLASSES), pictures(), Apgd(eps / 2, norm, loss, iterations=25)
     y, target = asked(model, x)
     keep = ("x_adv", "iterate", "best_loss", "step_size")
     whole = found_by(search, model, x, y, target, keep)
@@ -273,7 +260,7 @@ def test_findings_do_not_depend_on_batches_company_or_order(norm, eps, loss):
 @BOTH_LOSSES
 @BALLS
 def test_closing_up_changes_no_verdict_and_no_image(norm, eps, loss):
-    model, x, search = RowNet(), pictures(), Apgd(eps / 2, norm, loss, iterations=25)
+    model, x, search = RowNet((1, 6, 6), CLASSES), pictures(), Apgd(eps / 2, norm, loss, iterations=25)
     y, target = asked(model, x)
     network = Network(model)
     rows = begun(search, network, x, y, target, ImageDraws(5, torch.arange(N), "search"))

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from curved import RowNet
 from pyautoattack.fab_pt import FABAttack_PT
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -15,28 +16,13 @@ CLASSES = 6
 BALLS = pytest.mark.parametrize(("norm", "eps"), [("linf", 0.06), ("l2", 0.25)])
 
 
-class RowNet(nn.Module):
-    """Curved; sums each image by itself, so that its logits are the same bits in every batch."""
-
-    def __init__(self, shape=(1, 6, 6), classes=CLASSES):
-        super().__init__()
-        generator = torch.Generator().manual_seed(0)
-        size = shape[0] * shape[1] * shape[2]
-        self.first = 6 * torch.randn(24, size, generator=generator, dtype=torch.float64) / size**0.5
-        self.second = 2 * torch.randn(classes, 24, generator=generator, dtype=torch.float64)
-
-    def forward(self, x):
-        hidden = torch.tanh((x.flatten(1)[:, None] * self.first).sum(2))
-        return (hidden[:, None] * self.second).sum(2)
-
-
 def pictures(size=32, shape=(1, 6, 6)):
     return torch.rand(size, *shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
 
 def setting(size=32, shape=(1, 6, 6), classes=CLASSES):
     """A network, images, their labels, and the logits behind them."""
-    model, x = RowNet(shape, classes), pictures(size, shape)
+    model, x = RowNet(shape, classes, width=24, first=6.0, second=2.0), pictures(size, shape)
     logits = model(x)
     return Network(model), x, logits.argmax(1), logits
 

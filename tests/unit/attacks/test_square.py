@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from curved import RowNet
 from pyautoattack.square import SquareAttack
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -18,24 +19,9 @@ CLASSES = 6
 BALLS = pytest.mark.parametrize(("norm", "eps"), [("linf", 0.05), ("l2", 0.4)])
 
 
-class RowNet(nn.Module):
-    """Curved; sums each image by itself, so that its logits are the same bits in every batch."""
-
-    def __init__(self, shape=(2, 10, 10), classes=CLASSES):
-        super().__init__()
-        generator = torch.Generator().manual_seed(0)
-        size = math.prod(shape)
-        self.first = 4 * torch.randn(16, size, generator=generator, dtype=torch.float64) / size**0.5
-        self.second = torch.randn(classes, 16, generator=generator, dtype=torch.float64)
-
-    def forward(self, x):
-        hidden = torch.tanh((x.flatten(1)[:, None] * self.first).sum(2))
-        return (hidden[:, None] * self.second).sum(2)
-
-
 def setting(size=32, shape=(2, 10, 10), classes=CLASSES):
     """A network, images and their labels."""
-    model = RowNet(shape, classes)
+    model = RowNet(shape, classes, first=4.0)
     x = torch.rand(size, *shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     return Network(model), x, model(x).argmax(1)
 

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 import toys
+from interrupted import stop_after
 from toys import settled
 
 from fairbench.attacks.frozen import frozen
+from fairbench.attacks.margin import other_classes
 from fairbench.attacks.network import Network
 from fairbench.core.errors import ConfigError
 from fairbench.data.images import to_unit
-from fairbench.evaluation.autoattack import other_classes
 from fairbench.evaluation.campaign import BLOCK, Campaign
 from fairbench.evaluation.evaluate import evaluate
 from fairbench.evaluation.evidence import Evidence, read_evidence, write_evidence
@@ -61,16 +62,7 @@ def test_verdicts_do_not_depend_on_the_batch_size_or_on_where_an_evaluation_was_
     assert whole.correct.sum() < clean.sum()
     assert not (whole.correct & ~clean).any()
     journal = Journal(tmp_path / "partial")
-    blocks = []
-    write = Journal.write
-
-    def stop_at_the_second(self, key, *content):
-        write(self, key, *content)
-        blocks.append(key)
-        if len(blocks) == 2:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(Journal, "write", stop_at_the_second)
+    blocks = stop_after(2, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         evaluate(model, images, attack, batch_size=7, journal=journal)
     resumed = evaluate(model, images, attack, batch_size=7, journal=journal)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import toys
+from interrupted import stop_after
 
 from fairbench.records.outcomes import read_outcomes
 from fairbench.registry.attacks import AutoAttack
@@ -52,18 +53,7 @@ def test_outcomes_from_before_anything_lay_beside_them_are_kept(tmp_path):
 
 
 def test_blocks_of_other_weights_are_not_believed(tmp_path, monkeypatch):
-    from fairbench.evaluation.journal import Journal
-
-    written = []
-    write = Journal.write
-
-    def stop(self, key, *content):
-        write(self, key, *content)
-        written.append(key)
-        if len(written) == 1:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(Journal, "write", stop)
+    written = stop_after(1, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         made(tmp_path / "o.npy", Scaled())
     other = Scaled()
