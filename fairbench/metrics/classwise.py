@@ -90,11 +90,50 @@ def worst_fraction_accuracy(class_accuracy: ArrayLike, fraction: float) -> float
     the balanced accuracy. Raises DataError for a fraction outside (0, 1].
     """
     vector = _class_vector(class_accuracy)
+    return float(np.sort(vector)[: num_worst(fraction, vector.size)].mean())
+
+
+def num_worst(fraction: float, num_classes: int) -> int:
+    """How many classes the lowest `fraction` of them is, as in `worst_fraction_accuracy`."""
     if not 0 < fraction <= 1:
         raise DataError(f"the fraction of worst classes is in (0, 1], not {fraction}.")
     rounding = 1e-9  # 0.29 * 100 is 28.999..., and means 29
-    count = max(1, math.ceil(fraction * vector.size - rounding))
-    return float(np.sort(vector)[:count].mean())
+    return max(1, math.ceil(fraction * num_classes - rounding))
+
+
+def class_gap(class_accuracy: ArrayLike) -> float:
+    """Best minus worst class accuracy, in [0, 1].
+
+    Sampling noise makes it larger than it is, more so the more equal the classes are.
+    """
+    return float(np.ptp(_class_vector(class_accuracy)))
+
+
+def normalised_deviation(class_accuracy: ArrayLike) -> float:
+    """Standard deviation over the classes (C in its denominator) divided by their mean, at least 0.
+
+    Inflated by sampling noise. NaN when every class is at 0.
+    """
+    vector = _class_vector(class_accuracy)
+    mean = float(vector.mean())
+    return float(vector.std()) / mean if mean else math.nan
+
+
+def corrected_deviation(class_accuracy: ArrayLike, class_count: ArrayLike) -> float:
+    """Standard deviation over the classes with the sampling noise of the test images taken out, in [0, 0.5].
+
+    Its square is the variance over the classes (C in its denominator) minus an unbiased estimate of what
+    noise adds to it; 0 where noise alone explains what is seen. class_count (C,) images of each class.
+    Raises DataError when the two do not fit or a class has no image. Source: method of moments, as for
+    random effects in DerSimonian and Laird (1986), Controlled Clinical Trials 7.
+    """
+    vector = _class_vector(class_accuracy)
+    count = np.asarray(class_count, dtype=np.float64)
+    if count.shape != vector.shape or not (count >= 1).all():
+        raise DataError(f"{vector.size} class accuracies need as many counts of at least 1, not {count}.")
+    # n - 1 makes p (1 - p) unbiased; one image alone has p (1 - p) = 0.
+    noise = (vector * (1 - vector) / np.maximum(count - 1, 1)).mean()
+    return math.sqrt(max(0.0, float(vector.var() - (1 - 1 / vector.size) * noise)))
 
 
 def _correct_and_label(correct: ArrayLike, label: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
