@@ -3,12 +3,16 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fairbench.core.errors import DataError
 from fairbench.metrics.rho import Convention, rho, rho_gradient
+
+Vector = NDArray[np.float64]
+Shares = Sequence[float] | NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -78,35 +82,74 @@ def rho_interval(
     return _around(centre, influence, level)
 
 
-def wilson_interval(k: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Limits of a share of which `k` of `n` were seen, both in [0, 1].
+@overload
+def wilson_interval(k: float, n: float, level: float = 0.95) -> tuple[float, float]: ...
+@overload
+def wilson_interval(k: Shares, n: float | Shares, level: float = 0.95) -> tuple[Vector, Vector]: ...
 
-    Raises DataError unless 0 <= k <= n and n >= 1. Source: Wilson (1927), JASA 22;
-    recommended for small n by Brown, Cai and DasGupta (2001), Statistical Science 16.
+
+def wilson_interval(k: ArrayLike, n: ArrayLike, level: float = 0.95) -> tuple[float | Vector, float | Vector]:
+    """Limits of a share of which `k` of `n` were seen, both in [0, 1]; for display.
+
+    Covers with probability `level` on average over nearby shares, at some shares less. k and n may be
+    arrays, which broadcast, and k no whole number, as after averaging checkpoints. Raises DataError
+    unless 0 <= k <= n and n >= 1. Source: Wilson (1927), JASA 22; recommended for small n by
+    Brown, Cai and DasGupta (2001), Statistical Science 16.
     """
-    if not (n >= 1 and 0 <= k <= n):
-        raise DataError(f"a share needs 0 <= k <= n with n >= 1, not k = {k}, n = {n}.")
-    from scipy.special import ndtri  # type: ignore[import-untyped]
+    from scipy.special import ndtri
 
-    z = float(ndtri((1 + _level(level)) / 2))
+    k, n = _shares(k, n)
+    z = float(ndtri((1 + checked_level(level)) / 2))
     share = k / n
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    half = z / (1 + z * z / n) * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     # At k = 0 and k = n one limit is exactly 0 or 1; rounding must not say otherwise.
-    return (0.0 if k == 0 else centre - half, 1.0 if k == n else centre + half)
+    return _plain(np.where(k == 0, 0.0, centre - half)), _plain(np.where(k == n, 1.0, centre + half))
+
+
+@overload
+def clopper_pearson_interval(k: float, n: float, level: float = 0.95) -> tuple[float, float]: ...
+@overload
+def clopper_pearson_interval(k: Shares, n: float | Shares, level: float = 0.95) -> tuple[Vector, Vector]: ...
+
+
+def clopper_pearson_interval(
+    k: ArrayLike, n: ArrayLike, level: float = 0.95
+) -> tuple[float | Vector, float | Vector]:
+    """Limits of a share of which `k` of `n` were seen, both in [0, 1]; for guarantees.
+
+    Covers every share with probability `level` or more, and so is wider than Wilson's; each limit
+    fails with probability (1 - level) / 2 at most. Arrays, fractions of k and errors as in
+    `wilson_interval`. Source: Clopper and Pearson (1934), Biometrika 26.
+    """
+    k, n = _shares(k, n)
+    tail = (1 - checked_level(level)) / 2
+    return _plain(lower_limit(k, n, tail)), _plain(upper_limit(k, n, tail))
+
+
+def lower_limit(k: Vector, n: Vector, tail: float) -> Vector:
+    """Exact limit that lies above the share with probability `tail` at most; 0 for k = 0."""
+    from scipy.special import betaincinv
+
+    return np.asarray(np.where(k <= 0, 0.0, betaincinv(np.where(k <= 0, 1.0, k), n - k + 1, tail)))
+
+
+def upper_limit(k: Vector, n: Vector, tail: float) -> Vector:
+    """Exact limit that lies below the share with probability `tail` at most; 1 for k = n."""
+    return 1 - lower_limit(n - k, n, tail)
 
 
 def t_factor(n: int, level: float = 0.95) -> float:
     """Standard errors from the mean to the limit of the two-sided t interval of `n` >= 2 values."""
     from scipy.special import stdtrit
 
-    return float(stdtrit(n - 1, (1 + _level(level)) / 2))
+    return float(stdtrit(n - 1, (1 + checked_level(level)) / 2))
 
 
 def _around(centre: float, values: NDArray[np.float64], level: float) -> Interval:
     n = values.size
     if n == 1:
-        return Interval(centre, None, _level(level), 1)
+        return Interval(centre, None, checked_level(level), 1)
     sd = float(values.std(ddof=1))
     return Interval(centre, t_factor(n, level) * sd / math.sqrt(n), level, n, sd)
 
@@ -118,7 +161,29 @@ def _values(values: ArrayLike | Sequence[float]) -> NDArray[np.float64]:
     return vector
 
 
-def _level(level: float) -> float:
+def _shares(k: ArrayLike, n: ArrayLike) -> tuple[Vector, Vector]:
+    k, n = np.asarray(k, dtype=np.float64), np.asarray(n, dtype=np.float64)
+    try:
+        k, n = np.broadcast_arrays(k, n)
+    except ValueError as error:
+        raise DataError(
+            f"k of shape {k.shape} and n of shape {n.shape} are not of the same shares."
+        ) from error
+    wrong = ~((n >= 1) & (k >= 0) & (k <= n))
+    if wrong.any():
+        raise DataError(
+            f"a share needs 0 <= k <= n with n >= 1, not k = {k[wrong][0]:g}, n = {n[wrong][0]:g}."
+        )
+    return k, n
+
+
+def _plain(values: Vector) -> float | Vector:
+    """A number for a number, an array for an array."""
+    return float(values) if values.ndim == 0 else values
+
+
+def checked_level(level: float) -> float:
+    """The confidence level; raises DataError unless it is in (0, 1)."""
     if not 0 < level < 1:
         raise DataError(f"a confidence level is in (0, 1), not {level}.")
     return level

@@ -4,10 +4,17 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import binom, binomtest
 
 from fairbench.core.errors import DataError
 from fairbench.metrics.rho import rho
-from fairbench.stats.intervals import rho_interval, t_factor, t_interval, wilson_interval
+from fairbench.stats.intervals import (
+    clopper_pearson_interval,
+    rho_interval,
+    t_factor,
+    t_interval,
+    wilson_interval,
+)
 
 
 def covers(interval, truth):
@@ -131,3 +138,42 @@ def test_bad_arguments_are_refused():
     for k, n in ((1, 0), (-1, 5), (6, 5)):
         with pytest.raises(DataError):
             wilson_interval(k, n)
+
+
+@pytest.mark.parametrize(("n", "p"), [(50, 0.1), (100, 0.02), (100, 0.25), (1000, 0.5)])
+def test_clopper_pearson_interval_covers_every_share_on_either_side(n, p):
+    # Exact: summed over all counts instead of drawn.
+    low, high = clopper_pearson_interval(np.arange(n + 1), n)
+    for share in np.linspace(0.8 * p, 1.2 * p, 21):
+        chance = binom.pmf(np.arange(n + 1), n, share)
+        assert chance[low > share].sum() <= 0.025 + 1e-12
+        assert chance[high < share].sum() <= 0.025 + 1e-12
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 100), (3, 100), (100, 100), (25, 50), (0, 1), (1, 1), (612, 1000)])
+@pytest.mark.parametrize("level", [0.95, 0.8])
+def test_shares_have_the_limits_that_scipy_gives(k, n, level):
+    for ours, method in ((clopper_pearson_interval, "exact"), (wilson_interval, "wilson")):
+        theirs = binomtest(k, n).proportion_ci(level, method)
+        assert ours(k, n, level) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+
+
+@pytest.mark.parametrize("interval", [wilson_interval, clopper_pearson_interval])
+def test_arrays_of_shares_give_the_limits_of_each(interval):
+    k, n = np.array([[0.0, 3.0], [7.4, 50.0]]), np.array([50, 100])
+    low, high = interval(k, n)
+    assert low.shape == high.shape == (2, 2)
+    for place in np.ndindex(2, 2):
+        one = interval(float(k[place]), int(n[place[1]]))
+        assert all(type(limit) is float for limit in one)
+        assert one == pytest.approx((low[place], high[place]))
+    assert ((low <= k / n) & (k / n <= high)).all()
+    for bad in (([1, 2], [3, 4, 5]), ([1, 6], 5), ([math.nan], 5)):
+        with pytest.raises(DataError):
+            interval(*bad)
+
+
+def test_a_share_between_two_counts_has_limits_between_theirs():
+    for interval in (wilson_interval, clopper_pearson_interval):
+        limits = np.array([interval(k, 100) for k in (7, 7.4, 8)])
+        assert (np.diff(limits, axis=0) > 0).all()
