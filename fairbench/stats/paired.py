@@ -158,12 +158,13 @@ def min_difference_interval(
     """Lowest class accuracy of A minus that of B, each its own class, and limits over test images.
 
     correct_a and correct_b (N,) bool on the same images, label (N,). Covers with probability `level` or
-    more; wide where classes are near ties, so with 100 classes give a `fraction`. Each side adds one
-    minimum's distance to its upper limit and the other's to its lower limit, as squares because each speaks
-    of noise, less what the two share where the same class is lowest in both; what ties may hide of a
-    minimum is added as it is. `fraction` as in `worst_class_interval`. Speaks of these two checkpoints.
-    Raises DataError as `class_accuracy` does. Source: the method of variance estimates recovery, Zou and
-    Donner (2008), Statistics in Medicine 27, with the limits of `worst`.
+    more in simulations, from one clear worst class to all equal; wide where classes are near ties, so with
+    100 classes give a `fraction`. Each side adds one minimum's distance to its upper limit and the other's
+    to its lower limit, as squares because each speaks of noise, less what the two share where the same
+    class is lowest in both; what ties may hide of a minimum is added as it is. `fraction` as in
+    `worst_class_interval`. Speaks of these two checkpoints. Raises DataError as `class_accuracy` does.
+    Source: the method of variance estimates recovery, Zou and Donner (2008), Statistics in Medicine 27,
+    with the limits of `worst`.
     """
     first, second, labels = _same_images(correct_a, correct_b, label)
     count = class_count(labels, num_classes).astype(np.float64)

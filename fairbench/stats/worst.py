@@ -50,9 +50,9 @@ def worst_class_interval(
     class_accuracy (S, C), or (S, K, C) with K checkpoints, in [0, 1]; class_count (C,) test images. The
     limits cover, with probability `level` or more, what the value would be with endlessly many images and
     seeds, each seed's lowest class being its own. All seeds share the test images, so their error does not
-    shrink with S. One seed: limits over images for that run only, and for the lowest class exact. With
-    `fraction`, the mean of that lowest share of the classes, by normal approximation. Raises DataError for
-    what is no such array.
+    shrink with S. One seed: limits over images for that run only, which for the lowest class are guaranteed;
+    seeds add the assumption of a t interval, and `fraction`, the mean of that lowest share of the classes, a
+    normal approximation. Raises DataError for what is no such array.
     """
     accuracy, count = _accuracy(class_accuracy), _count(class_count)
     if accuracy.ndim not in (2, 3) or accuracy.shape[-1] != count.size:
