@@ -130,7 +130,7 @@ def read_stl10(source: Path, image_shape: Shape) -> RawData:
 def read_svhn(source: Path, image_shape: Shape) -> RawData:
     """SVHN (cropped digits) from train_32x32.mat and test_32x32.mat; the file's label 10 is the digit 0."""
     try:
-        from scipy.io import loadmat  # type: ignore[import-untyped]
+        from scipy.io import loadmat
     except ImportError as error:
         raise EnvironmentFault(
             "the data set svhn needs scipy.", hint="install it: pip install scipy"

@@ -22,14 +22,19 @@ def class_accuracy(
     """
     correct, label = _correct_and_label(correct, label)
     count = class_count(label, num_classes)
+    require_images(count, class_names)
+    hits = np.bincount(label, weights=correct, minlength=num_classes)
+    return np.asarray(hits / count, dtype=np.float64)
+
+
+def require_images(count: NDArray[np.int64], class_names: Sequence[str] = ()) -> None:
+    """Raise EmptyClassError, naming the class, when one of `count` (C,) has no example."""
     empty = np.flatnonzero(count == 0)
     if empty.size:
         raise EmptyClassError(
-            f"{_listed(empty, class_names)} without an example among {label.size}: no accuracy there.",
+            f"{_listed(empty, class_names)} without an example among {count.sum()}: no accuracy there.",
             hint="every class of the data set needs at least one test image",
         )
-    hits = np.bincount(label, weights=correct, minlength=num_classes)
-    return np.asarray(hits / count, dtype=np.float64)
 
 
 def class_count(label: ArrayLike, num_classes: int) -> NDArray[np.int64]:

@@ -5,11 +5,14 @@ A damaged folder never hides the others: it comes back as a `Problem` beside the
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from operator import le
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
 from fairbench.core.errors import ConfigError, RecordError, ResultsError
 from fairbench.core.files import read_json
+from fairbench.core.identity import canonical_json
 from fairbench.records import MAX_CLASSES
 
 if TYPE_CHECKING:
@@ -25,6 +28,7 @@ _STATES = ("done", "diverged", "failed", "interrupted", "skipped")
 class Evaluation:
     """One outcomes file of a record. `attack` is "clean" for none; `id` is that of the attack's settings.
 
+    `hits`: correct images of each class, counted when the file was written; empty in older records.
     `about`: passes by stage, findings, and the digest of the adversarial images.
     """
 
@@ -33,6 +37,7 @@ class Evaluation:
     file: str
     digest: str | None = None
     id: str = ""
+    hits: tuple[int, ...] = ()
     about: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -79,6 +84,10 @@ class Record:
     @property
     def protocol(self) -> str:
         return str(self.cell["protocol"])
+
+    def title(self, kind: str) -> str:
+        """How tables for print call its "method", "dataset" or "model": "WRN-28-10" for wrn-28-10."""
+        return str((self.cell.get("titles") or {}).get(kind) or self.cell[kind])
 
     @property
     def seed(self) -> int:
@@ -138,7 +147,25 @@ class Record:
         """The epochs whose checkpoints count, ascending."""
         return tuple(sorted(int(epoch) for epoch in self.record.get("epochs_evaluated") or ()))
 
+    @cached_property
+    def _count(self) -> "NDArray[Any]":
+        import numpy as np
+
+        return np.array(self.class_count)
+
+    @cached_property
+    def _by_place(self) -> dict[tuple[str, int], list[Evaluation]]:
+        found: dict[tuple[str, int], list[Evaluation]] = {}
+        for evaluation in self.evaluations:
+            found.setdefault((evaluation.attack, evaluation.epoch), []).append(evaluation)
+        return found
+
     @property
+    def class_count(self) -> tuple[int, ...]:
+        """(C,) test images of each class; empty in records older than this field."""
+        return tuple(self.record.get("class_count") or ())
+
+    @cached_property
     def evaluations(self) -> tuple[Evaluation, ...]:
         return tuple(
             Evaluation(
@@ -147,15 +174,26 @@ class Record:
                 e["file"],
                 e.get("digest"),
                 str(e.get("id") or ""),
+                tuple(e.get("hits") or ()),
                 e.get("about") or {},
             )
             for e in self.record.get("evaluations") or ()
         )
 
+    @cached_property
+    def attack_ids(self) -> dict[tuple[str, str], str]:
+        """The attacks evaluated: (name, canonical JSON of what can change a verdict but the seed) -> id."""
+        found = {}
+        for name, id in dict.fromkeys((e.attack, e.id) for e in self.evaluations if e.attack != CLEAN):
+            settings = self.attack_settings(name, id)
+            kept = {k: v for k, v in settings.items() if k not in ("name", "id", "seed", "at")}
+            found[name, canonical_json(kept or {"id": id})] = id
+        return found
+
     @property
     def attacks(self) -> tuple[str, ...]:
         """Names of the attacks that were evaluated, each once, without "clean"."""
-        return tuple(dict.fromkeys(e.attack for e in self.evaluations if e.attack != CLEAN))
+        return tuple(dict.fromkeys(name for name, _ in self.attack_ids))
 
     def attack_settings(self, attack: str, id: str = "") -> dict[str, Any]:
         """The evaluation settings of `attack` in the cell, {} when the cell does not know it."""
@@ -171,7 +209,33 @@ class Record:
         RecordError when there is no such evaluation, when its file is damaged, and when the
         record points outside its folder.
         """
-        here = [e for e in self.evaluations if (e.attack, e.epoch) == (attack, epoch)]
+        found = self.evaluation(attack, epoch, id)
+        from fairbench.records.outcomes import read_outcomes  # needs numpy, which `status` does without
+
+        return read_outcomes(self._inside(found.file), found.digest)
+
+    def class_hits(
+        self, attack: str, epoch: int, id: str | None = None
+    ) -> tuple["NDArray[Any]", "NDArray[Any]"]:
+        """Correct and all test images of each class, both (C,) int, of the evaluation that `outcomes` has.
+
+        As the record counted them when it was written; read from the outcomes where it did not. `fairbench
+        verify` holds the counts against the outcomes. Raises as `outcomes` does.
+        """
+        import numpy as np
+
+        found = self.evaluation(attack, epoch, id)
+        if found.hits and self.class_count:
+            return np.array(found.hits), self._count
+        from fairbench.metrics.classwise import class_count
+        from fairbench.records.outcomes import class_hits
+
+        rows = self.outcomes(attack, epoch, id)
+        return class_hits(rows, self.num_classes), class_count(rows["label"], self.num_classes)
+
+    def evaluation(self, attack: str, epoch: int, id: str | None = None) -> Evaluation:
+        """The evaluation of `attack` at `epoch`. Raises RecordError unless there is exactly one."""
+        here = self._by_place.get((attack, epoch), [])
         found = [e for e in here if id in (None, e.id)]
         if len(found) > 1:
             own = self.attack_settings(attack).get("id")
@@ -182,9 +246,7 @@ class Record:
                 f"{self.folder.name} has {what} of {attack} at epoch {epoch}.",
                 hint=f"it has {', '.join((CLEAN, *self.attacks))} at epochs {_listed(self.epochs_evaluated)}",
             )
-        from fairbench.records.outcomes import read_outcomes  # needs numpy, which `status` does without
-
-        return read_outcomes(self._inside(found[0].file), found[0].digest)
+        return found[0]
 
     def _inside(self, file: str) -> Path:
         path = self.folder / file
@@ -256,7 +318,7 @@ def read_record(folder: Path) -> Record:
     for key in ("id", "entry", "method", "dataset", "model", "protocol"):
         _require(isinstance(cell.get(key), str), path, f"{key} is not a text")
     _require(_is_count(cell.get("seed")), path, "seed is not a number")
-    for key in ("overrides", "identity"):
+    for key in ("overrides", "identity", "titles"):
         _require(isinstance(cell.get(key) or {}, dict), path, f"{key} is no mapping")
     _require(_is_list_of(cell.get("evaluation") or [], dict), path, "evaluation is no list of attacks")
     path = folder / "record.json"
@@ -278,6 +340,9 @@ def _check_done(path: Path, record: Mapping[str, Any]) -> None:
         _is_count(num_classes) and 1 <= num_classes <= MAX_CLASSES, path, "num_classes is no class count"
     )
     _require(_is_list_of(record.get("class_names") or [], str), path, "class_names is no list of texts")
+    counts = record.get("class_count") or []
+    fits = _is_list_of(counts, int) and len(counts) in (0, num_classes) and all(n >= 1 for n in counts)
+    _require(fits, path, "class_count is not a number of images for each class")
     epochs = record.get("epochs_evaluated")
     _require(bool(epochs) and _is_list_of(epochs, int), path, "epochs_evaluated is no list of epochs")
     evaluations = record.get("evaluations")
@@ -287,6 +352,10 @@ def _check_done(path: Path, record: Mapping[str, Any]) -> None:
         fits = (
             fits and isinstance(evaluation.get("digest"), str | None) and _is_count(evaluation.get("epoch"))
         )
+        hits = evaluation.get("hits") or []
+        fits = fits and _is_list_of(hits, int)
+        if fits and hits and counts:
+            fits = len(hits) == num_classes and min(hits) >= 0 and all(map(le, hits, counts))
         _require(fits, path, f"bad evaluation {evaluation}")
 
 
@@ -310,7 +379,7 @@ def _is_count(value: object) -> bool:
 
 
 def _is_list_of(value: object, kind: type) -> bool:
-    return isinstance(value, list) and all(isinstance(item, kind) for item in value)
+    return isinstance(value, list) and set(map(type, value)) <= {kind}
 
 
 def _listed(epochs: tuple[int, ...]) -> str:

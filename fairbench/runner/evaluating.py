@@ -22,7 +22,7 @@ from fairbench.evaluation.foreign import digest_weights
 from fairbench.evaluation.journal import Journal
 from fairbench.evaluation.progress import Progress
 from fairbench.evaluation.verdicts import full_precision, logits_of
-from fairbench.records.outcomes import read_outcomes, write_outcomes
+from fairbench.records.outcomes import class_hits, read_outcomes, write_outcomes
 from fairbench.registry import AttackEntry
 from fairbench.runner.device import describe_device
 from fairbench.runner.provenance import versions
@@ -78,7 +78,9 @@ def evaluate_into(
         write_outcomes(path, found.label, found.prediction, found.correct, **found.columns)
     journal.clear()
     told = {part: about[part] for part in ("stages", "health", "adversarial") if part in about}
-    return {"digest": digest_bytes(path.read_bytes()), "about": told}
+    digest_found = digest_bytes(path.read_bytes())
+    hits = class_hits(read_outcomes(path, digest_found), images.num_classes)
+    return {"digest": digest_found, "hits": hits.tolist(), "about": told}
 
 
 def probe(model: nn.Module, images: ImageSet) -> list[list[float]]:

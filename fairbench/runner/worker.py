@@ -176,6 +176,7 @@ def _work(cell: Cell, folder: Path, held: Claim, listener: Listener, device: tor
         "epoch": protocol.epochs,
         "num_classes": test.num_classes,
         "class_names": list(test.classes),
+        "class_count": torch.bincount(test.labels.cpu(), minlength=test.num_classes).tolist(),
         "epochs_evaluated": list(selected),
         "epochs_kept": list(kept),
         "evaluations": [item for item in evaluations if item["id"] not in failed],
