@@ -50,7 +50,19 @@ def plan_command(
     """
     registry = open_registry(registry_files)
     cells, notes = select(registry, data_root(data), chosen)
-    planned = statuses(cells, results)
+    show_plan(statuses(cells, results), notes, registry, data_root(data), results, device, as_json)
+
+
+def show_plan(
+    planned: list[CellStatus],
+    notes: list[str],
+    registry: Registry,
+    root: Path,
+    results: Path,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Print the cells, their state and price."""
     costs = _costs(planned, registry, results, device)
     if as_json:
         print_json(
@@ -73,7 +85,7 @@ def plan_command(
         rows.append((*_where(item.cell), item.state, time, item.reason))
     click.echo(columns(rows, ("method", "data set", "model", "protocol", "seed", "state", "time", "")))
     click.echo(f"\n{_counts(planned)}; {_remaining(planned, costs)}")
-    for missing in _missing_data(planned, registry, data_root(data)):
+    for missing in _missing_data(planned, registry, root):
         click.echo(f"data set {missing} is not prepared: fairbench prepare --datasets {missing}")
 
 
@@ -84,12 +96,14 @@ def plan_command(
 @registry_option
 @device_option
 @json_option
+@click.option("--dry-run", is_flag=True, help="Show what would be done and its price, as `plan` does.")
 def run_command(
     results: Path,
     data: str | None,
     registry_files: tuple[Path, ...],
     device: str,
     as_json: bool,
+    dry_run: bool,
     **chosen: Any,
 ) -> None:
     """Train, attack and tabulate. The same command again continues where it stopped.
@@ -109,6 +123,9 @@ def run_command(
     root = data_root(data)
     cells, notes = select(registry, root, chosen)
     planned = statuses(cells, results)
+    if dry_run:
+        show_plan(planned, notes, registry, root, results, device, as_json)
+        return
     for missing in _missing_data(planned, registry, root):
         require_manifest(root, missing)
     make_folder(results / RUNS)
@@ -127,8 +144,9 @@ def run_command(
         print_json([_summary(item) for item in statuses(cells, results)])
     else:
         from fairbench.cli.tables import print_tables
+        from fairbench.reporting.views import Request
 
-        print_tables(results, cells=cells, order=registry.names("method"))
+        print_tables(results, Request(order=tuple(registry.names("method"))), cells=cells)
     counts = Counter(states.values())
     if counts["running"]:
         click.echo(

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import click
 
@@ -14,14 +14,29 @@ if TYPE_CHECKING:
     from fairbench.metrics.rho import Convention
     from fairbench.plan.cells import Cell
     from fairbench.reporting.table import ErrorKind
+    from fairbench.reporting.views import Request
 
-FORMATS = ("text", "markdown", "latex", "csv")
+FORMATS = ("text", "markdown", "latex", "csv", "html")
+VIEWS = ("main", "fairness", "classes", "comparison")
 BASELINE = "trades"
 
 
 @click.command("table", epilog="Example: fairbench table --format latex --datasets cifar10 > table.tex")
 @results_option
 @click.option("--format", "format", type=click.Choice(FORMATS), default="text", show_default=True)
+@click.option(
+    "--view",
+    type=click.Choice(VIEWS),
+    default="main",
+    show_default=True,
+    help="main: average, worst, rho; fairness: tail, limits, gap; classes: every class; "
+    "comparison: against the baseline, paired.",
+)
+@click.option(
+    "--columns",
+    metavar="A,B",
+    help="Columns of main or fairness, for instance average,worst,worst-20,gap,rho.",
+)
 @click.option("--methods", metavar="A,B", help="Only these methods.")
 @click.option("--datasets", metavar="A,B", help="Only these data sets.")
 @click.option("--protocol", metavar="NAME", help="Only this protocol.")
@@ -37,34 +52,69 @@ BASELINE = "trades"
 @click.option(
     "--rho",
     "convention",
-    type=click.Choice(["signed", "trix"]),
-    default="signed",
-    show_default=True,
-    help="Definition of rho; trix only for comparing with that paper's printed columns.",
+    type=click.Choice(["signed", "trix", "printed"]),
+    help="Definition of rho; trix only for comparing with that paper's printed columns.  "
+    "[default: signed; printed with --published]",
+)
+@click.option(
+    "--claims",
+    metavar="NAMES|FILE",
+    help="Show published values beside ours: trix, dafa, trix-2026, all, or a .csv of your own.",
+)
+@click.option(
+    "--published", metavar="NAME[:TABLE]", help="Print a paper's own table instead, for instance trix:1a."
 )
 def table_command(
     results: Path,
     format: str,
+    view: str,
+    columns: str | None,
     methods: str | None,
     datasets: str | None,
     protocol: str | None,
     attack: str | None,
     baseline: str,
     error: "ErrorKind",
-    convention: "Convention",
+    convention: str | None,
+    claims: str | None,
+    published: str | None,
 ) -> None:
     """Print average and worst-class accuracy, clean and robust, and the fairness score rho, over seeds."""
+    if published is not None:
+        print_published(published, convention, format)
+        return
+    if convention == "printed":
+        raise ConfigError(
+            "--rho printed is for --published.", hint="ours is computed: --rho signed, or --rho trix"
+        )
+    from fairbench.reporting.views import Request
+
+    request = Request(
+        view=view,
+        columns=tuple(split_names(columns, "--columns") or ()),
+        baseline=baseline,
+        error=error,
+        convention=cast("Convention", convention or "signed"),
+    )
     print_tables(
         results,
+        request,
         format=format,
         methods=split_names(methods, "--methods"),
         datasets=split_names(datasets, "--datasets"),
         protocol=protocol,
         attack=attack,
-        baseline=baseline,
-        error=error,
-        convention=convention,
+        claims=claims,
     )
+
+
+def print_published(asked: str, convention: str | None, format: str) -> None:
+    """Print the tables of a paper as they were published."""
+    from fairbench.reporting.formats import render
+    from fairbench.reporting.published import Rule, published_tables
+
+    tables = published_tables(asked, cast(Rule, convention or "printed"))
+    click.echo(render(tables, format), nl=False)
 
 
 def split_names(text: str | None, option: str) -> list[str] | None:
@@ -79,31 +129,61 @@ def split_names(text: str | None, option: str) -> list[str] | None:
 
 def print_tables(
     results: Path,
+    request: "Request",
     *,
     format: str = "text",
     methods: Sequence[str] | None = None,
     datasets: Sequence[str] | None = None,
     protocol: str | None = None,
     attack: str | None = None,
-    baseline: str = BASELINE,
-    error: "ErrorKind" = "t95",
-    convention: "Convention" = "signed",
+    claims: str | None = None,
     cells: Sequence["Cell"] | None = None,
-    order: Sequence[str] = (),
 ) -> None:
     """Print the tables of the records that fit, and the baseline's; with `cells`, of those cells only.
 
     Raises UnknownNameError for a name that no record has.
     """
+    from fairbench.reporting.claims import read_claims, with_claims
     from fairbench.reporting.formats import render
-    from fairbench.reporting.table import build_tables
+    from fairbench.reporting.views import build_tables
 
+    published = None if claims is None else read_claims(claims)
+    chosen, any_record = choose(
+        results,
+        methods,
+        datasets,
+        protocol,
+        request.baseline,
+        None if cells is None else [c.id for c in cells],
+    )
+    tables = build_tables(chosen, request, attack)
+    if claims is not None and published is not None:
+        tables = [with_claims(table, published, claims) for table in tables]
+    if not tables:
+        raise FairbenchError(
+            f"no runs to tabulate in {results}" + (" fit the options." if any_record else "."),
+            hint="see: fairbench status; start with: fairbench run",
+        )
+    click.echo(render(tables, format), nl=False)
+
+
+def choose(
+    results: Path,
+    methods: Sequence[str] | None = None,
+    datasets: Sequence[str] | None = None,
+    protocol: str | None = None,
+    baseline: str = BASELINE,
+    ids: Sequence[str] | None = None,
+) -> tuple[list[Record], bool]:
+    """The records of a results folder that fit, with the baseline's, and whether there was any at all.
+
+    Damaged runs are named on standard error. Raises UnknownNameError for a name that no record has.
+    """
     records, problems = scan(results)
     for problem in problems:
         click.echo(f"warning: {problem}", err=True)
     records = [record for record in records if not record.preparation]
-    if cells is not None:
-        ids = {cell.id for cell in cells}
+    if ids is not None:
         records = [record for record in records if record.id in ids]
     if records:
         check_names("method", "--methods", methods, records)
@@ -117,15 +197,7 @@ def print_tables(
         and (datasets is None or record.dataset in datasets)
         and protocol in (None, record.protocol)
     ]
-    tables = build_tables(
-        chosen, attack=attack, baseline=baseline, order=order, error=error, convention=convention
-    )
-    if not tables:
-        raise FairbenchError(
-            f"no runs to tabulate in {results}" + (" fit the options." if records else "."),
-            hint="see: fairbench status; start with: fairbench run",
-        )
-    click.echo(render(tables, format), nl=False)
+    return chosen, bool(records)
 
 
 def check_names(kind: str, option: str, names: Sequence[str] | None, records: Sequence[Record]) -> None:

@@ -1,4 +1,4 @@
-"""`fairbench verify`: check a run's numbers against its own weights."""
+"""`fairbench verify`: check a table against its records, or a run's numbers against its own weights."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -6,26 +6,34 @@ from pathlib import Path
 import click
 
 from fairbench.cli.options import columns, device_option, json_option, print_json, results_option
-from fairbench.core.errors import RecordError
-from fairbench.records.read import find_run, read_record
+from fairbench.core.errors import ConfigError, RecordError
+from fairbench.records.read import find_run, read_record, scan
 
 
-@click.command("verify", epilog="Example: fairbench verify trix.cifar10.resnet18.trix-150.seed0")
-@click.argument("record")
+@click.command(
+    "verify",
+    epilog="Examples: fairbench verify table.tex; fairbench verify trix.cifar10.resnet18.trix-150.seed0",
+)
+@click.argument("what", metavar="TABLE|RUN")
 @click.option("--all", "everything", is_flag=True, help="Run PGD again on all images, not on the first 64.")
 @results_option
 @device_option
 @json_option
 @click.pass_context
 def verify_command(
-    ctx: click.Context, record: str, everything: bool, results: Path, device: str, as_json: bool
+    ctx: click.Context, what: str, everything: bool, results: Path, device: str, as_json: bool
 ) -> None:
-    """Check the run RECORD (its folder, or its name in the results) against its weights.
+    """Check a table in a file against its records, or a RUN (its folder or name) against its weights.
 
-    Computes clean predictions anew, shows the network each image that AutoAttack or A3 broke, in
-    float32, and runs PGD again. Ends with 1 when anything is not as the record says.
+    A table that `fairbench table` wrote as LaTeX, Markdown, HTML or CSV names the runs it was made
+    from: their outcomes are read again, the table is rebuilt, and each row of numbers compared.
+
+    Of a run, clean predictions are computed anew, each image that AutoAttack or A3 broke is shown to the
+    network in float32, and PGD is run again. Ends with 1 when anything is not as it says.
     """
-    found = read_record(find_run(record, results))
+    if Path(what).is_file():
+        ctx.exit(verify_file(Path(what), results, as_json))
+    found = read_record(find_run(what, results))
     if found.state != "done":
         raise RecordError(f"{found.folder.name} is {found.state}: there is nothing to verify yet.")
 
@@ -47,3 +55,26 @@ def verify_command(
         verdict = "all as recorded" if not wrong else f"{wrong} verdicts are not as recorded"
         click.echo(f"\n{found.folder.name}: {verdict}")
     ctx.exit(1 if wrong else 0)
+
+
+def verify_file(path: Path, results: Path, as_json: bool) -> int:
+    """Check every table in the file and print what was found; 0 when all is as the records say, else 1."""
+    from fairbench.reporting.verify import verify_tables
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read {path}: {error}.") from error
+    checks = verify_tables(text, path.suffix.lower(), scan(results)[0])
+    if as_json:
+        print_json([asdict(check) for check in checks])
+        return 1 if any(check.faults for check in checks) else 0
+    for check in checks:
+        for fault in check.faults:
+            click.echo(f"wrong: {fault}")
+        verdict = f"{len(check.faults)} faults" if check.faults else "all as the records say"
+        click.echo(
+            f"{check.title}: {check.rows} rows from {check.records} records, {check.outcomes} outcomes files "
+            f"read: {verdict}"
+        )
+    return 1 if any(check.faults for check in checks) else 0

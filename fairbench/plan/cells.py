@@ -1,7 +1,7 @@
 """Cells: method x dataset x model x protocol x seed, fully resolved and frozen."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ class Cell:
     """One trainable unit. `identity` holds what can change the weights, and nothing else.
 
     `evaluation` lists the attacks on them; each has an id of its own, so a new attack never
-    retrains. `locations` says where files are and is not part of any id. `start` is the cell whose weights
+    retrains. `locations` says where files are and `titles` how tables print the method, data set and model;
+    both are not part of any id. `start` is the cell whose weights
     this one starts from. A `preparation` is no row of a table: it only supplies such a start.
     """
 
@@ -35,6 +36,7 @@ class Cell:
     locations: dict[str, str]
     start: "Cell | None" = None
     preparation: bool = False
+    titles: dict[str, str] = field(default_factory=dict)
 
     @cached_property
     def id(self) -> str:
@@ -72,6 +74,7 @@ class Cell:
             "locations": self.locations,
             "start": None if self.start is None else self.start.to_json(),
             "preparation": self.preparation,
+            "titles": self.titles,
         }
 
 
@@ -100,6 +103,7 @@ def cell_from(data: Mapping[str, Any], origin: str) -> Cell:
             locations=data["locations"],
             start=cell_from(data["start"], origin) if data.get("start") else None,
             preparation=bool(data.get("preparation")),
+            titles=dict(data.get("titles") or {}),
         )
     except (KeyError, TypeError) as error:
         raise RecordError(

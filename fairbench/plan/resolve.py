@@ -149,6 +149,10 @@ class Resolver:
             },
             start=start,
             preparation=preparation,
+            titles={
+                kind: self.registry.get(kind, name).title or name
+                for kind, name in (("method", method), ("dataset", place.dataset), ("model", place.model))
+            },
         )
 
     def _attacks(self) -> tuple[Evaluation, ...]:

@@ -1,26 +1,27 @@
-"""What a table says about itself: its title, its caption and its notes."""
+"""What a table says about itself: its title and the sentences without which the numbers mean nothing."""
 
 import json
-import math
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from fairbench.records.read import UNFINISHED, Record
+from fairbench.records.read import Record
 from fairbench.records.standing import describe_standing
-from fairbench.reporting.entries import TAIL_FRACTION, Entry, Seed, uses_tail
+from fairbench.reporting.entries import TAIL_FRACTION, Entry, Seed, tail_fraction
 from fairbench.reporting.groups import Attack, assignments, is_per_method, setting_overrides
-from fairbench.reporting.masking import masking_notes
+
+if TYPE_CHECKING:
+    from fairbench.reporting.views import Request
 
 PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
 _HIDDEN_SETTINGS = ("kind", "version", "id", "at")
 _SETTINGS_FIRST = ("eps", "step_size", "num_steps", "start")
 
 
-def title(record: Record, attack: Attack | None, variant: str) -> str:
-    """The table's place in a few words: data set, network, protocol, attack."""
-    parts = [record.dataset, record.model, _protocol(record), attack.name if attack else "no attack"]
-    return ", ".join(parts) + (f" ({variant})" if variant else "")
+def title(record: Record, attack: Attack | None, variant: str, sides: Sequence[str] = ()) -> str:
+    """The table's place in a few words: data set, network, protocol, attack, and the one side in it."""
+    parts = [record.dataset, record.model, _protocol(record)]
+    parts += [attack.name] if attack else [] if sides else ["no attack"]
+    return ", ".join([*parts, *sides]) + (f" ({variant})" if variant else "")
 
 
 def caption(
@@ -28,61 +29,71 @@ def caption(
     entries: Sequence[Entry],
     attack: Attack | None,
     base: Entry | None,
-    error: str,
-    convention: str,
+    request: "Request",
+    sides: Sequence[str],
 ) -> str:
-    """The sentences without which the numbers mean nothing."""
+    """What was measured, over what it was averaged, what the errors are, and how each column is defined."""
     if not entries:
         return "No run of this table is done yet."
     done = [seed for entry in entries for seed in entry.seeds.values()]
-    sentences = [
-        _where(record, attack),
-        *([describe_standing(json.loads(attack.settings))] if attack else []),
-        f"Each number is the mean over {_seed_count(entries)} of {_selection(done)}.",
-        _plus_minus(entries, error),
-        _worst(done[0].record.num_classes),
-    ]
-    if base is not None:
-        sentences.append(_rho(base.label, convention))
+    sentences = [_where(record, attack, sides)]
+    if attack is not None and "robust" in sides:
+        sentences.append(describe_standing(json.loads(attack.settings)))
+    sentences.append(f"Each number is the mean over {_seed_count(entries)} of {_selection(done)}.")
+    if request.view == "comparison":
+        sentences += _comparison(entries, base)
+    elif request.view == "classes":
+        sentences.append(_plus_minus(entries, request.error, "average"))
+        if any(len(entry.seeds) == 1 for entry in entries):
+            sentences.append(
+                "In brackets, for one seed: 95 % Wilson interval of the class over the test images."
+            )
+    else:
+        sentences += _columns(entries, base, request, done[0].record.num_classes)
     sentences.append(_test_images(entries))
     return " ".join(sentences)
 
 
-def notes(
-    entries: Sequence[Entry],
-    shown: Sequence[Entry],
-    attack: Attack | None,
-    base: Entry | None,
-    baseline: str,
-) -> list[str]:
-    """What a reader must know beyond the caption, most important first."""
-    found: list[str] = []
-    if base is None and shown:
-        found.append(_missing_baseline(shown, baseline))
-    elif base is not None:
-        found += _rho_faults(shown, base, attack is not None)
-    found += [f"{entry.label}, {fault}" for entry in entries for fault in entry.faults]
-    found += _not_done(entries)
-    found += _missing_seeds(entries)
-    found += _own_protocols(shown)
-    found += masking_notes(shown, base)
-    found += _warnings(shown)
-    for side in ("clean", "robust") if attack else ("clean",):
-        names = [f"{entry.label} {entry.worst_class_name(side)}" for entry in shown]
-        if names:
-            found.append(f"lowest class, {side} (most often over seeds and checkpoints): {'; '.join(names)}")
+def _columns(entries: Sequence[Entry], base: Entry | None, request: "Request", num_classes: int) -> list[str]:
+    """A sentence for ± and one for each column that does not explain itself."""
+    names = request.names
+    found = [_plus_minus(entries, request.error, *names)]
+    lowest = "lowest class accuracy of a checkpoint"
+    if tail_fraction(num_classes) is not None:
+        lowest = f"mean over the lowest {100 * TAIL_FRACTION:.0f} % of classes of a checkpoint"
+    if {"worst", "limits", "floor"} & set(names):
+        found.append(f"Worst is the {lowest}, averaged afterwards.")
+    if "limits" in names:
+        found.append(
+            "Its 95 % limits hold for all classes together, over new test images and new seeds: they "
+            "are conservative."
+        )
+    if "floor" in names:
+        found.append(
+            "Floor is the worst that would be observed on average if all classes were as good as the "
+            "average: what lies near it is noise, what lies far below is unfairness."
+        )
+    if "split-half" in names:
+        found.append(
+            "Split-half chooses the worst class on one half of the images and scores it on the other, "
+            "which has no bias downwards."
+        )
+    if any(name.startswith("worst-") for name in names):
+        found.append("Worst K % is the mean over the lowest K % of classes, at least one class.")
+    if "gap" in names:
+        found.append("Gap is the best class minus the worst; sampling noise widens it.")
+    if "deviation" in names:
+        found.append("Deviation is the standard deviation over classes divided by their mean.")
+    if "rho" in names and base is not None:
+        found.append(_rho(base.label, request.convention))
     return found
 
 
-def copies_note(record: Record) -> str:
-    """That a run exists twice with different outcomes, and which one is in the table."""
-    return f"{record.folder.name}: copies with other outcomes exist, the one finished last counts"
-
-
-def _where(record: Record, attack: Attack | None) -> str:
+def _where(record: Record, attack: Attack | None, sides: Sequence[str]) -> str:
     overrides = setting_overrides(record)
     protocol = f"protocol {_protocol(record)}" + (f" with {assignments(overrides)}" if overrides else "")
-    return f"{record.dataset}, {record.model}, {protocol}, {_attack(attack)}."
+    what = "images without attack" if attack is None and len(sides) == 1 else describe_attack(attack)
+    return f"{record.dataset}, {record.model}, {protocol}, {what}."
 
 
 def _protocol(record: Record) -> str:
@@ -90,7 +101,8 @@ def _protocol(record: Record) -> str:
     return record.protocol if version is None or is_per_method(record) else f"{record.protocol} v{version}"
 
 
-def _attack(attack: Attack | None) -> str:
+def describe_attack(attack: Attack | None) -> str:
+    """The attack with its version and every setting that matters."""
     if attack is None:
         return "no attack evaluated"
     settings: dict[str, Any] = json.loads(attack.settings)
@@ -121,26 +133,20 @@ def _selection(seeds: Sequence[Seed]) -> str:
     last = epochs == tuple(range(epochs[-1] - len(epochs) + 1, epochs[-1] + 1))
     if last:
         return f"the mean over the last {len(epochs)} checkpoints (epochs {epochs[0]}-{epochs[-1]})"
-    return f"the mean over the checkpoints of epochs {_numbers(epochs)}"
+    return f"the mean over the checkpoints of epochs {', '.join(map(str, epochs))}"
 
 
-def _plus_minus(entries: Sequence[Entry], error: str) -> str:
+def _plus_minus(entries: Sequence[Entry], error: str, *names: str) -> str:
     counts = [len(entry.seeds) for entry in entries]
     if max(counts) == 1:
         return f"There is no {PLUS_MINUS}: one seed does not show the spread."
     kind = "half-width of the 95 % t interval" if error == "t95" else "standard deviation (n - 1)"
+    rho = ", for rho by linear propagation over common seeds" if "rho" in names else ""
     single = "; there is none for one seed" if min(counts) == 1 else ""
     return (
-        f"{PLUS_MINUS} is the {kind} over seeds, for rho by linear propagation over common seeds{single}; "
+        f"{PLUS_MINUS} is the {kind} over seeds{rho}{single}; "
         "the sampling error of the test images is not in it."
     )
-
-
-def _worst(num_classes: int) -> str:
-    if uses_tail(num_classes):
-        share = f"{100 * TAIL_FRACTION:.0f} %"
-        return f"Worst is the mean over the lowest {share} of classes of a checkpoint, averaged afterwards."
-    return "Worst is the lowest class accuracy of a checkpoint, averaged afterwards."
 
 
 def _rho(base: str, convention: str) -> str:
@@ -152,92 +158,29 @@ def _rho(base: str, convention: str) -> str:
     )
 
 
+def _comparison(entries: Sequence[Entry], base: Entry | None) -> list[str]:
+    if base is None:
+        return ["There is no baseline to compare with."]
+    shared = [len(set(entry.seeds) & set(base.seeds)) for entry in entries if entry is not base]
+    found = [f"Differences are method minus {base.label} on common seeds and the same test images."]
+    if max(shared, default=0) > 1:
+        found.append(
+            f"{PLUS_MINUS} is the half-width of the 95 % interval of paired t; p is its two-sided value, by "
+            "Holm over the methods of the column; flip p is the exact sign-flip test, free of normality."
+        )
+    if min(shared, default=0) == 1:
+        found.append(
+            "With one seed, brackets are the 95 % interval over test images and p is McNemar's exact test: "
+            "they speak of these checkpoints, not of the methods."
+        )
+    found.append(
+        "Classes up and down: how many classes McNemar's exact test on the last checkpoint finds better "
+        "or worse (Benjamini-Hochberg, 5 %), mean over common seeds."
+    )
+    return found
+
+
 def _test_images(entries: Sequence[Entry]) -> str:
-    counts = {n for entry in entries for seed in entry.seeds.values() for n in seed.clean.class_counts}
+    counts = {int(n) for entry in entries for seed in entry.seeds.values() for n in seed.clean.count}
     low, high = min(counts), max(counts)
     return f"{low} test images per class." if low == high else f"{low} to {high} test images per class."
-
-
-def _missing_baseline(shown: Sequence[Entry], baseline: str) -> str:
-    record = next(iter(shown[0].seeds.values())).record
-    seeds = sorted({seed for entry in shown for seed in entry.seeds})
-    command = (
-        f"fairbench run --methods {baseline} --datasets {record.dataset} --models {record.model} "
-        f"--protocol {record.protocol} --seeds {','.join(map(str, seeds))}"
-    )
-    command += "".join(f" --set protocol.{key}={value}" for key, value in setting_overrides(record).items())
-    return f"rho needs the baseline {baseline}, of which no run here is done: {command}"
-
-
-def _rho_faults(shown: Sequence[Entry], base: Entry, attacked: bool) -> Iterable[str]:
-    if base.overrides:
-        yield f"rho is against {base.label}: the baseline as published was not run."
-    for entry in shown:
-        common = [seed for seed in entry.seeds if seed in base.seeds]
-        if not common:
-            yield f"{entry.label} shares no seed with {base.label}: its rho is of the means, without error."
-        elif len(common) < max(len(entry.seeds), len(base.seeds)):
-            yield f"rho of {entry.label} is of the seeds shared with {base.label}: {_numbers(common)}."
-    for side in ("clean", "robust") if attacked else ("clean",):
-        values = [getattr(seed, side).worst for seed in base.seeds.values()]
-        if max(values) == 0:
-            yield f"rho ({side}) is undefined: the worst class of {base.label} has accuracy 0."
-        elif _unstable(values):
-            yield f"rho ({side}) is unstable: the worst class of {base.label} is not clearly above 0."
-
-
-def _unstable(values: Sequence[float]) -> bool:
-    """Whether the mean is below four standard errors, where linear propagation misleads."""
-    n = len(values)
-    mean = sum(values) / n
-    variance = sum((value - mean) ** 2 for value in values) / (n - 1) if n > 1 else 0.0
-    return mean < 4 * math.sqrt(variance / n)
-
-
-def _not_done(entries: Sequence[Entry]) -> Iterable[str]:
-    for entry in entries:
-        for record in entry.runs:
-            if record.state == UNFINISHED:
-                yield f"{entry.label}, seed {record.seed}: not finished"
-            elif record.state != "done":
-                epoch = record.record.get("epoch")
-                at = f" at epoch {epoch}" if isinstance(epoch, int) else ""
-                reason = f" ({' '.join(record.reason.split())})" if record.reason else ""
-                yield f"{entry.label}, seed {record.seed}: {record.state}{at}{reason}, not in the means"
-
-
-def _missing_seeds(entries: Sequence[Entry]) -> Iterable[str]:
-    wanted = {record.seed for entry in entries for record in entry.runs}
-    for entry in entries:
-        missing = sorted(wanted - {record.seed for record in entry.runs})
-        if missing:
-            yield f"{entry.label}: no run with seed {_numbers(missing)}"
-
-
-def _own_protocols(shown: Sequence[Entry]) -> Iterable[str]:
-    for entry in shown:
-        record = next(iter(entry.seeds.values())).record
-        protocol = record.identity("protocol")
-        if is_per_method(record) and protocol.get("name", record.protocol) != record.protocol:
-            yield f"{entry.label} was trained by {protocol['name']} v{protocol.get('version', '?')}"
-
-
-def _warnings(shown: Sequence[Entry]) -> Iterable[str]:
-    """Each warning of the records once, with whom it concerns."""
-    concerned: Mapping[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-    for entry in shown:
-        for number, seed in entry.seeds.items():
-            for warning in dict.fromkeys(seed.record.warnings):
-                concerned[warning][entry.label].append(number)
-    for warning, who in concerned.items():
-        everyone = all(len(who.get(entry.label, ())) == len(entry.seeds) for entry in shown)
-        counts = {entry.label: len(entry.seeds) for entry in shown}
-        names = [
-            label if len(seeds) == counts[label] else f"{label} (seed {_numbers(seeds)})"
-            for label, seeds in who.items()
-        ]
-        yield f"{'all runs' if everyone else ', '.join(names)}: {warning}"
-
-
-def _numbers(values: Iterable[int]) -> str:
-    return ", ".join(map(str, values))

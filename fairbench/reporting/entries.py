@@ -8,17 +8,15 @@ class may be another one at each checkpoint. (The lowest of the averaged class a
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fairbench.core.errors import DataError, RecordError
 from fairbench.metrics.classwise import (
-    average_accuracy,
-    class_accuracy,
-    class_count,
-    worst_class,
-    worst_class_accuracy,
+    require_images,
     worst_fraction_accuracy,
 )
 from fairbench.records.read import CLEAN, Record
@@ -34,17 +32,41 @@ TAIL_FROM_CLASSES = 200  # with so many, the papers report the tail: TRIX, secti
 TAIL_FRACTION = 0.2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Side:
-    """One seed's accuracies under one attack (or none): means over its evaluated checkpoints.
+    """One seed under one attack (or none): correct images (K, C) at its K checkpoints, of `count` (C,).
 
-    worst_classes: the worst class of each checkpoint; class_counts (C,): test images per class.
+    All numbers are in [0, 1] and means over the checkpoints.
     """
 
-    average: float
-    worst: float
-    worst_classes: tuple[int, ...]
-    class_counts: tuple[int, ...]
+    hits: NDArray[np.int64]
+    count: NDArray[np.int64]
+
+    @cached_property
+    def class_accuracy(self) -> NDArray[np.float64]:
+        """(K, C), of each checkpoint."""
+        return np.asarray(self.hits / self.count, dtype=np.float64)
+
+    @cached_property
+    def average(self) -> float:
+        """Share of all images that are correct."""
+        return float(np.mean(self.hits.sum(1) / self.count.sum()))
+
+    @cached_property
+    def worst(self) -> float:
+        """The lowest class accuracy of each checkpoint, or with very many classes the tail's."""
+        return self.lowest(tail_fraction(len(self.count)))
+
+    def lowest(self, fraction: float | None) -> float:
+        """The mean over the lowest `fraction` of classes of each checkpoint; None: the single lowest."""
+        if fraction is None:
+            return float(self.class_accuracy.min(1).mean())
+        return float(np.mean([worst_fraction_accuracy(row, fraction) for row in self.class_accuracy]))
+
+    @property
+    def worst_classes(self) -> tuple[int, ...]:
+        """The lowest class of each checkpoint."""
+        return tuple(self.class_accuracy.argmin(1).tolist())
 
 
 @dataclass(frozen=True)
@@ -69,10 +91,19 @@ class Entry:
     runs: tuple[Record, ...]  # all of them, also those that did not end well
     faults: tuple[str, ...] = field(default=())  # what was left out, and why
 
+    @property
+    def title(self) -> str:
+        """Its label with the method as papers print it."""
+        return self.runs[0].title("method") + self.label.removeprefix(self.method)
+
+    def sides(self, side: str) -> dict[int, Side]:
+        """The side "clean" or "robust" of each seed that has it."""
+        found = {number: getattr(seed, side) for number, seed in self.seeds.items()}
+        return {number: item for number, item in found.items() if item is not None}
+
     def worst_class_name(self, side: str) -> str:
         """The class that was worst most often over seeds and checkpoints, as "cat (9 of 15)"."""
-        sides = [getattr(seed, side) for seed in self.seeds.values()]
-        votes = Counter(c for item in sides if item is not None for c in item.worst_classes)
+        votes = Counter(c for item in self.sides(side).values() for c in item.worst_classes)
         if not votes:
             return ""
         worst, count = min(votes.items(), key=lambda vote: (-vote[1], vote[0]))
@@ -80,34 +111,23 @@ class Entry:
         return f"{names[worst]} ({count} of {votes.total()})"
 
 
-def uses_tail(num_classes: int) -> bool:
-    """Whether "worst" is the mean of the lowest 20 % of classes instead of the single lowest."""
-    return num_classes >= TAIL_FROM_CLASSES
+def tail_fraction(num_classes: int) -> float | None:
+    """The share of classes that "worst" is the mean of; None where it is the single lowest class."""
+    return TAIL_FRACTION if num_classes >= TAIL_FROM_CLASSES else None
 
 
 def reduce_side(record: Record, attack: str, epochs: Sequence[int], id: str | None = None) -> Side:
-    """Mean average and mean worst class accuracy over the checkpoints of `epochs`.
+    """The record's correct images per class at the checkpoints of `epochs`.
 
     Raises RecordError or DataError when outcomes are missing, damaged or lack a class.
     """
-    num_classes = record.num_classes
-    averages, worsts, classes = [], [], []
-    counts: tuple[int, ...] | None = None
-    for epoch in epochs:
-        rows = record.outcomes(attack, epoch, id)
-        accuracy = class_accuracy(rows["correct"], rows["label"], num_classes, record.class_names)
-        averages.append(average_accuracy(rows["correct"]))
-        worsts.append(
-            worst_fraction_accuracy(accuracy, TAIL_FRACTION)
-            if uses_tail(num_classes)
-            else worst_class_accuracy(accuracy)
-        )
-        classes.append(worst_class(accuracy))
-        here = tuple(class_count(rows["label"], num_classes).tolist())
-        if counts not in (None, here):
+    found = [record.class_hits(attack, epoch, id) for epoch in epochs]
+    count = found[0][1]
+    for epoch, (_, here) in zip(epochs, found, strict=True):
+        if here is not count and not np.array_equal(here, count):
             raise RecordError(f"{record.folder.name} was evaluated on other test images at epoch {epoch}.")
-        counts = here
-    return Side(float(np.mean(averages)), float(np.mean(worsts)), tuple(classes), counts or ())
+    require_images(count, record.class_names)
+    return Side(np.array([hits for hits, _ in found]), count)
 
 
 def make_entries(records: Iterable[Record], attack: Attack | None, sides: "SideCache") -> list[Entry]:
@@ -185,7 +205,7 @@ def _seed(record: Record, attack: Attack | None, sides: SideCache, last_only: bo
         raise RecordError(f"not evaluated under {attack.name} with these settings.")
     clean = sides.side(record, CLEAN, epochs)
     robust = sides.side(record, attack.name, epochs, ids[attack])
-    if robust.class_counts != clean.class_counts:
+    if not np.array_equal(robust.count, clean.count):
         raise RecordError(f"{record.folder.name}: clean and {attack.name} have other test images.")
     return Seed(record, epochs, clean, robust)
 

@@ -1,6 +1,7 @@
 """Text of records made harmless and exact in each format: names are data, never markup."""
 
 import re
+from html import escape
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -11,6 +12,7 @@ _LATEX = {
     "|": r"$|$",
     '"': r"''",
     "\N{PLUS-MINUS SIGN}": r"$\pm$",
+    "\N{DAGGER}": r"$^\dagger$",
     **{char: f"\\{char}" for char in "&%$#_{}"},
 }
 _MARKDOWN = {"&": "&amp;", "<": "&lt;", ">": "&gt;", **{char: f"\\{char}" for char in "\\`*_[]|#$~"}}
@@ -34,6 +36,11 @@ def latex(text: str) -> str:
 def markdown(text: str) -> str:
     """The text for a Markdown cell or line."""
     return "".join(_MARKDOWN.get(char, char) for char in plain(text))
+
+
+def html(text: str) -> str:
+    """The text for an element or a quoted attribute of a page."""
+    return escape(plain(text), quote=True)
 
 
 def csv_text(text: str) -> str:

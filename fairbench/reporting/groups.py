@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fairbench.core.identity import canonical_json, digest
-from fairbench.records.read import CLEAN, Record
+from fairbench.records.read import Record
 
 _PROTOCOL = "protocol."  # how a cell marks the overrides that are not its method's
 _MAX_DIFFERENCES = 4
@@ -52,15 +52,7 @@ def is_per_method(record: Record) -> bool:
 
 def attacks_of(record: Record) -> dict[Attack, str]:
     """The attacks that a record was evaluated under, each with its evaluation id."""
-    found: dict[Attack, str] = {}
-    for evaluation in record.evaluations:
-        if evaluation.attack == CLEAN:
-            continue
-        settings = record.attack_settings(evaluation.attack, evaluation.id)
-        kept = {k: v for k, v in settings.items() if k not in ("name", "id", "seed", "at")}
-        kept = kept or {"id": evaluation.id}
-        found[Attack(evaluation.attack, canonical_json(kept))] = evaluation.id
-    return found
+    return {Attack(*key): id for key, id in record.attack_ids.items()}
 
 
 def method_overrides(record: Record) -> dict[str, Any]:

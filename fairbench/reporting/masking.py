@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from fairbench.core.errors import RecordError
-from fairbench.metrics.classwise import class_accuracy
 from fairbench.metrics.masking import GAP, masking_gap
 from fairbench.records.read import Record
 from fairbench.reporting.entries import Entry
@@ -65,11 +64,10 @@ def _of_record(record: Record) -> Iterator[Pair]:
     for attack, id in attacks_of(record).items():
         settings = json.loads(attack.settings)
         try:
-            rows = record.outcomes(attack.name, epoch, id)
+            hits, count = record.class_hits(attack.name, epoch, id)
         except RecordError:
             continue
-        by_class = class_accuracy(rows["correct"], rows["label"], record.num_classes, record.class_names)
-        accuracy = np.concatenate([[rows["correct"].mean()], by_class])
+        accuracy = np.concatenate([[hits.sum() / count.sum()], hits / count])
         if settings.get("kind") == "pgd" and settings.get("loss", "ce") != "ce":
             continue  # the margin is what such a method is found out with, and no measure of plain PGD
         by_kind[settings.get("kind") == "pgd"].append((accuracy, attack.name, settings))

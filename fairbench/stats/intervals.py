@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, overload
 
 import numpy as np
@@ -46,7 +47,11 @@ def t_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     not finite. Source: Student (1908), Biometrika 6.
     """
     vector = _values(values)
-    return _around(float(vector.mean()), vector, level)
+    n, mean = vector.size, float(vector.mean())
+    if n == 1:
+        return Interval(mean, None, checked_level(level), 1)
+    sd = float(vector.std(ddof=1))
+    return Interval(mean, t_factor(n, level) * sd / math.sqrt(n), level, n, sd)
 
 
 def rho_interval(
@@ -60,26 +65,42 @@ def rho_interval(
 ) -> Interval:
     """rho of the mean accuracies, with a half-width by linear propagation, paired over seeds.
 
+    The t interval of `rho_values`. NaN without half-width where rho is undefined.
+    """
+    values = rho_values(method_average, method_worst, base_average, base_worst, convention=convention)
+    if np.isnan(values).any():
+        return Interval(math.nan, None, level, values.size)
+    return t_interval(values, level)
+
+
+def rho_values(
+    method_average: ArrayLike,
+    method_worst: ArrayLike,
+    base_average: ArrayLike,
+    base_worst: ArrayLike,
+    *,
+    convention: Convention = "signed",
+) -> NDArray[np.float64]:
+    """For each seed what it says of rho, (n,): their mean is rho of the mean accuracies. NaN if undefined.
+
     Each argument is (n,): one accuracy per seed, the same seeds in the same order in all four.
-    Each seed's influence on rho is the gradient at the means times its deviations, so whatever a
-    seed does to method and baseline alike cancels; the half-width is the t interval of these
-    influences. Linear propagation is fair while the baseline's worst class is several
-    standard errors above 0, and too narrow below that. NaN without half-width where rho is
-    undefined. Source: delta method for a ratio of means, Cochran (1977), Sampling Techniques, ch. 6.
+    A seed's value is rho of the means plus the gradient there times the seed's deviations, so whatever it
+    does to method and baseline alike cancels. Such linear propagation is fair while the baseline's worst
+    class is several standard errors above 0, and too narrow below that.
+    Source: delta method for a ratio of means, Cochran (1977), Sampling Techniques, ch. 6.
     """
     columns = [_values(column) for column in (method_average, method_worst, base_average, base_worst)]
     if len({column.size for column in columns}) != 1:
         raise DataError(f"rho is paired over seeds, but there are {[c.size for c in columns]} values.")
     means = tuple(float(column.mean()) for column in columns)
-    centre = rho(*means, convention=convention)
-    if math.isnan(centre):
-        return Interval(centre, None, level, columns[0].size)
+    centre = np.full(columns[0].size, rho(*means, convention=convention))
+    if np.isnan(centre).any():
+        return centre
     gradient = rho_gradient(*means, convention=convention)
-    influence = sum(
+    return sum(
         (slope * (column - mean) for slope, column, mean in zip(gradient, columns, means, strict=True)),
-        start=np.zeros(columns[0].size),
+        start=centre,
     )
-    return _around(centre, influence, level)
 
 
 @overload
@@ -139,19 +160,12 @@ def upper_limit(k: Vector, n: Vector, tail: float) -> Vector:
     return 1 - lower_limit(n - k, n, tail)
 
 
+@lru_cache
 def t_factor(n: int, level: float = 0.95) -> float:
     """Standard errors from the mean to the limit of the two-sided t interval of `n` >= 2 values."""
     from scipy.special import stdtrit
 
     return float(stdtrit(n - 1, (1 + checked_level(level)) / 2))
-
-
-def _around(centre: float, values: NDArray[np.float64], level: float) -> Interval:
-    n = values.size
-    if n == 1:
-        return Interval(centre, None, checked_level(level), 1)
-    sd = float(values.std(ddof=1))
-    return Interval(centre, t_factor(n, level) * sd / math.sqrt(n), level, n, sd)
 
 
 def _values(values: ArrayLike | Sequence[float]) -> NDArray[np.float64]:

@@ -6,7 +6,7 @@ import pytest
 
 from fairbench.records.outcomes import read_outcomes, write_outcomes
 from fairbench.records.read import read_record
-from fairbench.reporting.table import build_tables
+from fairbench.reporting.views import build_tables
 
 PGD = {"name": "pgd", "id": "p", "kind": "pgd", "norm": "linf", "eps": 0.031}
 STRONG = {"name": "autoattack", "id": "a", "kind": "autoattack", "norm": "linf", "eps": 8 / 255}

@@ -1,0 +1,62 @@
+"""Tables for a page: a plain <table> with its caption and notes."""
+
+from collections.abc import Sequence
+
+from fairbench.reporting.escapes import html
+from fairbench.reporting.formats.numbers import NEAR, Shown, legend, shown
+from fairbench.reporting.stamp import stamp
+from fairbench.reporting.table import Row, Table
+
+
+def document(tables: Sequence[Table]) -> str:
+    """The tables below each other, each followed by its stamp as a comment."""
+    return "\n".join(_table(table) for table in tables)
+
+
+def _table(table: Table) -> str:
+    words = html(f"{table.caption} {legend(table, 'In bold', NEAR)}".strip())
+    lines = ['<table class="fairbench">', f"<caption><strong>{html(table.title)}</strong> {words}</caption>"]
+    if table.rows:
+        groups = "".join(
+            f'<th colspan="{n}" scope="colgroup">{html(group)}</th>' for group, n in table.groups
+        )
+        heads = "".join(f'<th scope="col">{html(column.header)}</th>' for column in table.columns)
+        lines += [
+            "<thead>",
+            f"<tr><td></td>{groups}</tr>",
+            f'<tr><th scope="col">{table.head}</th>{heads}</tr>',
+            "</thead>",
+            "<tbody>",
+            *rows(table),
+            "</tbody>",
+        ]
+    lines.append("</table>")
+    if table.notes:
+        lines += ["<ul>", *(f"<li>{html(note)}</li>" for note in table.notes), "</ul>"]
+    if table.evidence:
+        lines += ["<!--", *stamp(table), "-->"]
+    return "\n".join([*lines, ""])
+
+
+def rows(table: Table) -> list[str]:
+    """The lines with numbers."""
+    return [_row(row, table) for row in table.rows]
+
+
+def printed_rows(text: str) -> list[str]:
+    """The lines with numbers in a page."""
+    return [line for line in map(str.strip, text.splitlines()) if '<th scope="row">' in line]
+
+
+def _row(row: Row, table: Table) -> str:
+    cells = zip(row.cells, table.columns, strict=True)
+    numbers = "".join(f"<td>{_number(shown(cell, column, table))}</td>" for cell, column in cells)
+    kind = ' class="published"' if row.source else ""
+    return f'<tr{kind}><th scope="row">{html(row.title or row.label)}</th>{numbers}</tr>'
+
+
+def _number(number: Shown) -> str:
+    value, *rest = html(number.plain()).split(" ", 1)
+    text = f"<strong>{value}</strong>" if number.best else value
+    small = f" <small>{rest[0]}</small>" if rest else ""
+    return text + small + (NEAR if number.near else "")

@@ -1,0 +1,248 @@
+"""The tables of a paper from records: one per data set, network, protocol, attack and side."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, get_args
+
+from fairbench.core.errors import ConfigError, RecordError, UnknownNameError
+from fairbench.core.identity import digest
+from fairbench.metrics.rho import Convention, check_convention
+from fairbench.records.read import CLEAN, Record
+from fairbench.reporting import by_class, comparison
+from fairbench.reporting.captions import caption, title
+from fairbench.reporting.columns import SIDES, Comparison, columns, measure
+from fairbench.reporting.entries import Entry, SideCache, distinct, make_entries
+from fairbench.reporting.groups import Attack, Setting, attacks_of, is_per_method, setting_labels, setting_of
+from fairbench.reporting.marks import marked
+from fairbench.reporting.notes import copies_note, notes
+from fairbench.reporting.table import ErrorKind, Evidence, Row, Table
+
+TAIL = "worst-tail"
+VIEWS = {  # what a view measures; one table per side where more than four columns of each would not fit
+    "main": ("average", "worst", "floor", "rho"),
+    "fairness": ("worst", "limits", "floor", "split-half", TAIL, "gap", "deviation"),
+    "classes": (),
+    "comparison": (),
+}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a table shows. `columns` by name, those of the view when empty."""
+
+    view: str = "main"
+    columns: tuple[str, ...] = ()
+    baseline: str = "trades"
+    order: tuple[str, ...] = ()
+    error: ErrorKind = "t95"
+    convention: Convention = "signed"
+
+    def __post_init__(self) -> None:
+        """Raises UnknownNameError for a view or column, ConfigError for an error or a rule of rho."""
+        check_convention(self.convention)
+        if self.error not in get_args(ErrorKind):
+            raise ConfigError(f"no kind of error called {self.error!r}.", hint="known: t95, sd")
+        if self.view not in VIEWS:
+            raise UnknownNameError("view", self.view, VIEWS, asked_by=f"--view {self.view}")
+        if self.columns and not VIEWS[self.view]:
+            raise ConfigError(
+                f"the view {self.view!r} has columns of its own.", hint="leave --columns out, or --view main"
+            )
+        for name in self.columns:
+            measure(name)  # or an error
+
+    @property
+    def compares(self) -> bool:
+        """Whether the table needs the baseline."""
+        return self.view == "comparison" or "rho" in self.names
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns of each side."""
+        return self.columns or VIEWS[self.view]
+
+    def for_classes(self, num_classes: int) -> "Request":
+        """With every column by its own name: the tail is 30 % of few classes, 10 % of 50 or more."""
+        tail = "worst-10" if num_classes >= 50 else "worst-30"
+        return replace(self, columns=tuple(tail if name == TAIL else name for name in self.names))
+
+    def to_json(self) -> dict[str, Any]:
+        """What makes the same table again."""
+        return {name: list(v) if isinstance(v := getattr(self, name), tuple) else v for name in _FIELDS}
+
+    @classmethod
+    def from_json(cls, asked: Mapping[str, Any]) -> "Request":
+        """What `to_json` said. Raises RecordError for anything else."""
+        given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in asked.items()}
+        try:
+            return cls(**given)
+        except TypeError as error:
+            raise RecordError(f"these are no options of a table: {sorted(asked)}") from error
+
+
+_FIELDS = ("view", "columns", "baseline", "order", "error", "convention")
+
+
+def build_tables(
+    records: Iterable[Record], request: Request = Request(), attack: str | None = None
+) -> list[Table]:
+    """One table per data set, network, protocol and evaluation attack of the records, as `request` says.
+
+    The baseline's row comes first, then the methods in `order`, then the others by name. Only
+    records that are done are averaged; what happened to the others is in the notes. `attack`
+    keeps one attack. Without any attack in the records the robust columns stay empty. Raises
+    UnknownNameError for an attack that no record was evaluated under.
+    """
+    kept, disputed = distinct(list(records))
+    settings: dict[Setting, list[Record]] = defaultdict(list)
+    for record in kept:
+        settings[setting_of(record)].append(record)
+    attacks = {setting: _attacks(found) for setting, found in settings.items()}
+    if attack is not None:
+        known = {a.name for found in attacks.values() for a in found}
+        if attack not in known:
+            raise UnknownNameError("attack", attack, known, asked_by="the evaluations of these results")
+    labels = setting_labels({setting: found[0] for setting, found in settings.items()})
+    cache = SideCache()
+    tables = []
+    for setting in sorted(settings):
+        found = settings[setting]
+        copies = tuple(copies_note(record) for record in disputed if setting_of(record) == setting)
+        for one, sides in _places(request, attacks[setting], attack):
+            entries = make_entries(found, one, cache)
+            words = title(found[0], one, labels[setting], sides if len(sides) == 1 else ())
+            table = _table(words, found[0], one, sides, entries, request)
+            tables.append(replace(table, notes=table.notes + copies))
+    return tables
+
+
+def _attacks(records: Iterable[Record]) -> list[Attack]:
+    return sorted({attack for record in records if record.state == "done" for attack in attacks_of(record)})
+
+
+def _places(
+    request: Request, attacks: Sequence[Attack], attack: str | None
+) -> list[tuple[Attack | None, tuple[str, ...]]]:
+    """The tables of one setting: under which attack, and the sides in it."""
+    chosen: list[Attack | None] = [a for a in attacks if attack in (None, a.name)]
+    if request.view == "main":
+        return [(one, SIDES) for one in chosen or ([None] if attack is None else [])]
+    clean: list[tuple[Attack | None, tuple[str, ...]]] = [(None, ("clean",))]
+    return [*(clean if attack is None else []), *((one, ("robust",)) for one in chosen)]
+
+
+def _table(
+    words: str,
+    first: Record,
+    attack: Attack | None,
+    sides: tuple[str, ...],
+    entries: Sequence[Entry],
+    request: Request,
+) -> Table:
+    base = baseline_of(entries, request.baseline)
+    asked = tuple(request.to_json().items())
+    request = request.for_classes(first.num_classes) if first.state == "done" else request
+    ranked = rank(entries, base, request)
+    head, found = "method", columns(request.names, sides)
+    rows: tuple[Row, ...]
+    if request.view == "classes":
+        head, found, rows = by_class.rows(ranked, sides[0])
+    elif request.view == "comparison":
+        found, rows = comparison.rows(ranked, base, attack, sides[0])
+    else:
+        against = Comparison(base, request.convention)
+        rows = marked([_row(entry, request.names, sides, against) for entry in ranked], found)
+    by_label = {entry.label: entry for entry in ranked}
+    used = {entry.label: evidence(entry, attack) for entry in ranked}
+    against_base = used[base.label] if request.view == "comparison" and base else ()
+    if head == "method":  # not where methods are columns
+        rows = tuple(_told(row, by_label[row.label], used[row.label] + against_base) for row in rows)
+    return Table(
+        dataset=first.dataset,
+        model=first.model,
+        protocol=first.protocol,
+        protocol_version="" if is_per_method(first) else str(first.identity("protocol").get("version", "")),
+        attack="" if attack is None else attack.name,
+        view=request.view,
+        title=words,
+        caption=caption(first, ranked, attack, base, request, sides),
+        notes=tuple(notes(entries, ranked, attack, base, request, sides)),
+        columns=found,
+        rows=rows,
+        evidence=tuple(item for items in used.values() for item in items),
+        error=request.error,
+        convention=request.convention,
+        head=head,
+        request=asked,
+    )
+
+
+def _row(entry: Entry, names: Sequence[str], sides: Sequence[str], against: Comparison) -> Row:
+    cells = tuple(measure(name).cell(entry, side, against) for side in sides for name in names)
+    return Row(entry.method, entry.label, cells)
+
+
+def _told(row: Row, entry: Entry, used: tuple[Evidence, ...]) -> Row:
+    """The row with what it rests on."""
+    records = [seed.record for seed in entry.seeds.values()]
+    return replace(
+        row,
+        title=entry.title,
+        seeds=tuple(entry.seeds),
+        worst_class_clean=entry.worst_class_name("clean"),
+        worst_class_robust=entry.worst_class_name("robust"),
+        warnings=tuple(dict.fromkeys(w for record in records for w in record.warnings)),
+        evidence=used,
+    )
+
+
+def evidence(entry: Entry, attack: Attack | None) -> tuple[Evidence, ...]:
+    """The runs of an entry with the digest of the outcomes that a table under `attack` uses."""
+    return tuple(
+        Evidence(
+            seed.record.folder.name,
+            seed.record.id,
+            evidence_digest(seed.record, None if attack is None else attack.name, seed.epochs),
+        )
+        for seed in entry.seeds.values()
+    )
+
+
+def evidence_digest(record: Record, attack: str | None, epochs: Sequence[int]) -> str:
+    """A hash of the digests of a run's outcomes at `epochs`, without an attack and under `attack`."""
+    used = sorted(
+        (e.attack, e.epoch, e.id, e.digest or "")
+        for e in record.evaluations
+        if e.epoch in epochs and e.attack in (CLEAN, attack)
+    )
+    return digest(used)
+
+
+def rank(entries: Sequence[Entry], base: Entry | None, request: Request) -> list[Entry]:
+    """The entries that have a finished run, in the order of a table's rows."""
+    place = {name: k for k, name in enumerate(request.order)}
+    return sorted(
+        (entry for entry in entries if entry.seeds),
+        key=lambda e: (
+            e is not base,
+            e.method != request.baseline,
+            place.get(e.method, len(place)),
+            e.method,
+            e.label,
+            e.key,
+        ),
+    )
+
+
+def baseline_of(entries: Sequence[Entry], baseline: str) -> Entry | None:
+    """The baseline's entry that rho compares with.
+
+    Where there is a choice: without overrides, with the most seeds, finished last.
+    """
+    found = (entry for entry in entries if entry.method == baseline and entry.seeds)
+    return max(found, key=lambda e: (not e.overrides, len(e.seeds), _finished(e)), default=None)
+
+
+def _finished(entry: Entry) -> tuple[str, str]:
+    return max(seed.record.finished for seed in entry.seeds.values()), entry.key
