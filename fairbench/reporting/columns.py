@@ -139,7 +139,9 @@ MEASURES = {
     "floor": Measure(floor_cell, "floor", better=None, digits=1),
     "limits": Measure(limits_cell, "95 % limits", "limits", better=None, digits=1),
     "split-half": Measure(
-        per_seed(lambda side: float(np.mean([split_half_worst(row, side.count) for row in side.hits]))),
+        per_seed(
+            lambda side: split_half_worst(side.hits, side.count) if side.count.min() > 1 else float("nan")
+        ),
         "split-half",
     ),
     "gap": Measure(

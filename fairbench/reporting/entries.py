@@ -180,6 +180,8 @@ def distinct(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
     for found in copies.values():
         found.sort(key=lambda r: (r.state == "done", r.finished, str(r.folder)))
         kept.append(found[-1])
+        if len(found) == 1:
+            continue
         done = [record for record in found if record.state == "done"]
         contents = {frozenset((e.attack, e.id, e.epoch, e.digest) for e in r.evaluations) for r in done}
         if len(contents) > 1:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,10 @@ from fairbench.core.errors import RecordError
 from fairbench.metrics.masking import GAP, masking_gap
 from fairbench.records.read import Record
 from fairbench.reporting.entries import Entry
-from fairbench.reporting.groups import attacks_of
+from fairbench.reporting.groups import Attack, attacks_of
+
+Judged = tuple[Attack, str, dict[str, Any]]
+"""An attack that a record was evaluated under, its evaluation id and its settings."""
 
 ALONE = 2 * GAP  # without a baseline: short PGD reads several points high on any small network
 SAME_RADIUS = 1.05  # 8/255 is 1.2 % above 0.031; radii further apart are not compared
@@ -60,21 +64,27 @@ def _pair(entry: Entry) -> Pair | None:
 def _of_record(record: Record) -> Iterator[Pair]:
     """The last checkpoint's accuracies, where both were evaluated; nothing when outcomes are missing."""
     epoch = record.epochs_evaluated[-1]
-    by_kind: dict[bool, list[tuple[np.ndarray, str, dict[str, Any]]]] = {True: [], False: []}
+    by_kind: dict[bool, list[Judged]] = {True: [], False: []}
     for attack, id in attacks_of(record).items():
         settings = json.loads(attack.settings)
-        try:
-            hits, count = record.class_hits(attack.name, epoch, id)
-        except RecordError:
-            continue
-        accuracy = np.concatenate([[hits.sum() / count.sum()], hits / count])
         if settings.get("kind") == "pgd" and settings.get("loss", "ce") != "ce":
             continue  # the margin is what such a method is found out with, and no measure of plain PGD
-        by_kind[settings.get("kind") == "pgd"].append((accuracy, attack.name, settings))
+        by_kind[settings.get("kind") == "pgd"].append((attack, id, settings))
     like = [(pgd, strong) for pgd in by_kind[True] for strong in by_kind[False] if _like(pgd[2], strong[2])]
-    if like:
-        pgd, strong = min(like, key=lambda pair: (pair[1][0][0], pair[0][0][0]))
-        yield Pair(pgd[0], strong[0], (pgd[1], strong[1]))
+    found = []
+    for pair in like:
+        with suppress(RecordError):
+            found.append(_pair_of(record, pair, epoch))
+    if found:
+        yield min(found, key=lambda pair: (pair.ensemble[0], pair.pgd[0]))
+
+
+def _pair_of(record: Record, pair: tuple[Judged, Judged], epoch: int) -> Pair:
+    accuracies = []
+    for attack, id, _ in pair:
+        hits, count = record.class_hits(attack.name, epoch, id)
+        accuracies.append(np.concatenate([[hits.sum() / count.sum()], hits / count]))
+    return Pair(accuracies[0], accuracies[1], (pair[0][0].name, pair[1][0].name))
 
 
 def _like(one: dict[str, Any], other: dict[str, Any]) -> bool:
