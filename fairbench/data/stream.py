@@ -2,7 +2,8 @@
 
 Order and draws depend on (seed, epoch) and the number of images alone, so all methods under one seed see the
 same stream; its digest goes into the record. They are drawn on the CPU by generators of their own and applied
-on the device, a whole batch at once.
+on the device, a whole batch at once; AutoAugment on the CPU, many batches at once, so that every device sees
+the same images.
 """
 
 import hashlib
@@ -15,10 +16,12 @@ from torch import Tensor
 
 from fairbench.core.errors import ConfigError, DataError
 from fairbench.core.seeds import derive_seed
+from fairbench.data.additions import Addition, Drawn, OnPixels
 from fairbench.data.batch import Batch
 from fairbench.data.images import ImageSet, to_unit
 
 PADDINGS = ("zero", "reflect")
+AHEAD = 4096  # images whose pixels are prepared at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +46,7 @@ class EpochStream:
     """The batches of one epoch. A last batch that is smaller is kept, even with a single image.
 
     `keep` (N,) bool leaves held-out images out; the others keep their order and their draws. Offsets are
-    those of the crop's corner in the padded image, 0..2 * crop_padding.
+    those of the crop's corner in the padded image, 0..2 * crop_padding. `addition` comes after crop and flip.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class EpochStream:
         augmentation: Augmentation,
         dtype: torch.dtype = torch.float32,
         keep: Tensor | None = None,
+        addition: Addition | None = None,
     ) -> None:
         _, height, width = images.image_shape
         if batch_size < 1:
@@ -66,15 +70,24 @@ class EpochStream:
                 hint=f"reflect takes at most {min(height, width) - 1}; or take padding: zero",
             )
         self.images, self.batch_size, self.augmentation, self.dtype = images, batch_size, augmentation, dtype
+        self.addition = addition
         order, offset, flip = draw(len(images), seed, epoch, augmentation)
+        added: Drawn = ()
+        if addition is not None:
+            added = addition.draw(
+                len(images), images.image_shape, lambda purpose: derive_seed(seed, "data", epoch, purpose)
+            )
         if keep is not None:
             kept = checked_keep(keep, len(images))[order]
             order, offset, flip = order[kept], offset[kept], flip[kept]
+            added = tuple(part[kept] for part in added)
         self.order = order  # (n,) int64, on the CPU: which image comes when
         self.offset = offset  # (n, 2) int64: rows, columns
         self.flip = flip  # (n,) bool
+        self.added = added  # (n, ...) each: the draws of the addition
         # One transfer per epoch, so that no batch waits for the host.
-        self.on_device = tuple(part.to(images.device) for part in (order, offset, flip))
+        self.on_device = tuple(part.to(images.device) for part in (order, offset, flip, *added))
+        self._ahead: tuple[int, Tensor] | None = None  # the first image of those prepared, and their pixels
 
     def __len__(self) -> int:
         """Number of batches."""
@@ -89,17 +102,40 @@ class EpochStream:
         if not 0 <= i < len(self):
             raise IndexError(f"batch {i} of {len(self)}")
         part = slice(i * self.batch_size, (i + 1) * self.batch_size)
-        index, offset, flip = (values[part] for values in self.on_device)
-        pixels = crop_and_flip(self.images.images[index], offset, flip, self.augmentation)
-        return Batch(to_unit(pixels, self.dtype), self.images.labels[index], index)
+        index, offset, flip, *added = (values[part] for values in self.on_device)
+        if isinstance(self.addition, OnPixels):
+            pixels = self._prepared(i)
+        else:
+            pixels = crop_and_flip(self.images.images[index], offset, flip, self.augmentation)
+        batch = Batch(to_unit(pixels, self.dtype), self.images.labels[index], index)
+        return batch if self.addition is None else self.addition.batch(batch, tuple(added))
+
+    def _prepared(self, i: int) -> Tensor:
+        """The pixels of batch `i` after the addition, prepared with those of the batches around it."""
+        assert self.addition is not None
+        size = max(1, AHEAD // self.batch_size) * self.batch_size
+        start = i * self.batch_size // size * size
+        if self._ahead is None or self._ahead[0] != start:
+            part = slice(start, start + size)
+            pixels = self._on_host[self.order[part]]
+            pixels = crop_and_flip(pixels, self.offset[part], self.flip[part], self.augmentation)
+            pixels = self.addition.pixels(pixels, tuple(values[part] for values in self.added))
+            self._ahead = (start, pixels.to(self.images.device))
+        first = i * self.batch_size - start
+        return self._ahead[1][first : first + self.batch_size]
+
+    @cached_property
+    def _on_host(self) -> Tensor:
+        return self.images.images.cpu()
 
     @cached_property
     def digest(self) -> str:
-        """blake2b (32 hex digits) of order, offsets and flips as the batches consume them."""
+        """blake2b, 32 digits, of all draws in the batches' order: images, offsets, flips, the addition's."""
         state = hashlib.blake2b(digest_size=16)
-        for part in (self.order, self.offset, self.flip.to(torch.int64)):
+        for part in (self.order, self.offset, self.flip, *self.added):
             state.update(f"{tuple(part.shape)}".encode())
-            state.update(part.contiguous().numpy().astype("<i8").tobytes())
+            kind = "<f8" if part.is_floating_point() else "<i8"
+            state.update(part.contiguous().numpy().astype(kind).tobytes())
         return state.hexdigest()
 
 
