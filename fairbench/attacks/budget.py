@@ -6,6 +6,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from fairbench.attacks.labels import mixed
+
 Norm = Literal["linf", "l2"]
 
 BUDGET_TOLERANCE = 1e-6  # float32 projection can exceed the radius by one unit in the last place
@@ -29,6 +31,19 @@ class Budget:
         return replace(
             self, eps=self.eps * factor, step_size=self.step_size * factor if step else self.step_size
         )
+
+    def mixed(self, other: "Budget", share: Tensor) -> "Budget":
+        """This budget by `share` (B,), `other` by the rest; what both have in common stays as it is."""
+
+        def mix(first: float | Tensor, second: float | Tensor) -> float | Tensor:
+            if not isinstance(first, Tensor) and not isinstance(second, Tensor) and first == second:
+                return first
+            one, two = (
+                torch.as_tensor(each, device=share.device).expand_as(share) for each in (first, second)
+            )
+            return mixed(one, two, share)
+
+        return replace(self, eps=mix(self.eps, other.eps), step_size=mix(self.step_size, other.step_size))
 
 
 def per_image(value: float | Tensor, images: Tensor) -> float | Tensor:

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from fairbench.attacks.labels import Labels, dominant
+
 
 class Draws:
     """Draws on one device; the same seed gives the same draws on the same kind of device."""
@@ -20,11 +22,21 @@ class Draws:
         return torch.rand(like.shape, generator=self.generator, dtype=like.dtype, device=like.device)
 
     def other_class(self, label: Tensor, num_classes: int) -> Tensor:
-        """For each label (B,) one of the `num_classes` - 1 other classes, all equally likely."""
-        drawn = torch.randint(
-            num_classes - 1, label.shape, generator=self.generator, dtype=label.dtype, device=label.device
-        )
-        return drawn + (drawn >= label).to(label.dtype)
+        """For each label (B,) one of the `num_classes` - 1 other classes, all equally likely.
+
+        Of mixed images it is neither of both labels, where there is a third class.
+        """
+        first = dominant(label)
+        drawn = self._below(num_classes - 1, first)
+        drawn = drawn + (drawn >= first).to(first.dtype)
+        if not isinstance(label, Labels) or num_classes < 3:
+            return drawn
+        # Who drew the second label draws again, among the rest: then all of the rest are equally likely.
+        low, high = torch.minimum(first, label.second), torch.maximum(first, label.second)
+        again = self._below(num_classes - 2, first)
+        again = again + (again >= low).to(first.dtype)
+        again = again + (again >= high).to(first.dtype)
+        return torch.where(drawn == label.second, again, drawn)
 
     def choice(self, weight: Tensor) -> Tensor:
         """For each row of `weight` (B, C), >= 0, one class with probability in proportion: (B,) int64.
@@ -33,3 +45,8 @@ class Draws:
         """
         race = torch.empty_like(weight, dtype=torch.float64).exponential_(generator=self.generator)
         return (weight.double() / race).argmax(1)
+
+    def _below(self, limit: int, like: Tensor) -> Tensor:
+        return torch.randint(
+            limit, like.shape, generator=self.generator, dtype=like.dtype, device=like.device
+        )

@@ -38,7 +38,7 @@ class ClassWeighted(AdversarialObjective):
         """The class's own ball: radius and step times w, each if its switch is on."""
         if not self.config.scale_margin:
             return ctx.budget
-        return ctx.budget.scale(self.state.weight[y], step=self.config.scale_step)
+        return ctx.budget.scale(classes.of_class(self.state.weight, y), step=self.config.scale_step)
 
     def loss(self, model: nn.Module, batch: Batch, adversary: Any, ctx: Context) -> LossTerms:
         return trades_terms(

@@ -5,18 +5,35 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from fairbench.attacks.labels import Labels, dominant, paired
+
 WeightRule = Literal["paper", "pre_2024_09"]
 Ties = Literal["skip", "subtract"]
 
 
 def class_indicator(label: Tensor, num_classes: int, dtype: torch.dtype) -> Tensor:
-    """(B, C), one where sample b has class c. Unlike `one_hot` it never asks the device for a value."""
-    return (label[:, None] == torch.arange(num_classes, device=label.device)).to(dtype)
+    """(B, C), one where sample b has class c. Unlike `one_hot` it never asks the device for a value.
+
+    A mixed image has two classes where there is a third one, so that a target can be another.
+    """
+    every = torch.arange(num_classes, device=label.device)
+    found = label[:, None] == every
+    if isinstance(label, Labels) and num_classes > 2:
+        found = found | (label.second[:, None] == every)
+    return found.to(dtype)
+
+
+def of_class(values: Tensor, label: Tensor) -> Tensor:
+    """The value (B,) that `values` (C,) holds for the class of each sample; mixed where images are."""
+    return paired(lambda y: values[y], label)
 
 
 def class_means(values: Tensor, label: Tensor, num_classes: int) -> Tensor:
-    """Mean of the rows of `values` (B, D) over each class: (C, D) in float64, zeros for absent classes."""
-    indicator = class_indicator(label, num_classes, torch.float64)
+    """Mean of the rows of `values` (B, D) over each class: (C, D) in float64, zeros for absent classes.
+
+    A mixed image counts for its dominant class.
+    """
+    indicator = class_indicator(dominant(label), num_classes, torch.float64)
     return indicator.T @ values.double() / indicator.sum(0).clamp(min=1)[:, None]
 
 

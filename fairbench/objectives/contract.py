@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from fairbench.attacks.budget import Budget
 from fairbench.attacks.draws import Draws
+from fairbench.attacks.labels import mixed
 from fairbench.core.errors import ConfigError, ContractError, EmptyClassError, suggest
 from fairbench.data.batch import Batch
 
@@ -46,12 +47,14 @@ class Needs:
     `on_epoch_start`) or "end" (after `on_epoch_end`) of every epoch, and `on_validation` is told.
     `clean_forward_after_step`: after each update a train-mode forward of the clean batch, which
     moves BatchNorm's running statistics only (as the programs of CFA and FAIR-TAT do for their log).
+    `one_label`: the mathematics knows one label per image, so Mixup and CutMix are refused.
     """
 
     epoch_stats: frozenset[str] | set[str] = frozenset()
     attack_bn: Literal["eval", "train"] = "eval"
     validation: Literal["start", "end"] | None = None
     clean_forward_after_step: bool = False
+    one_label: bool = False
 
     def __post_init__(self) -> None:
         """Raises ContractError for a word that is none of the above."""
@@ -154,6 +157,7 @@ class LossTerms:
         self.divide_by_weight = divide_by_weight
         self.logits = None if logits is None else logits.detach()
         self.logits_adv = None if logits_adv is None else logits_adv.detach()
+        self._weighted: dict[str, Tensor] = {}  # (B,) weight times term, where it is not just that
 
     def reduced(self) -> dict[str, Tensor]:
         """Each term's contribution to the loss: scalars."""
@@ -176,6 +180,34 @@ class LossTerms:
             )
         return torch.stack(means).sum()
 
+    def mixed(self, other: "LossTerms", share: Tensor) -> "LossTerms":
+        """The loss of mixed images: these terms by `share` (B,), those of the other label by the rest.
+
+        Each term has the weight of its own label. The outputs are these.
+        """
+        if self.terms.keys() != other.terms.keys() or self.weight.keys() != other.weight.keys():
+            raise ContractError(
+                "loss() returns other terms for another label.",
+                hint="return the same terms whatever the labels, or declare Needs(one_label=True)",
+            )
+
+        def mix(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return {name: mixed(value, second[name], share) for name, value in first.items()}
+
+        found = LossTerms(
+            logits=self.logits,
+            logits_adv=self.logits_adv,
+            weight=mix(self.weight, other.weight),
+            divide_by_weight=self.divide_by_weight,
+            **mix(self.terms, other.terms),
+        )
+        found._weighted = mix(self._products(), other._products())
+        return found
+
+    def _products(self) -> dict[str, Tensor]:
+        values = {name: self.terms[name] for name in self.weight if self.terms[name].dim() > 0}
+        return {name: self.weight[name].to(value.dtype) * value for name, value in values.items()}
+
     def _reduce(self, name: str, value: Tensor) -> Tensor:
         weight = self.weight.get(name)
         if value.dim() == 0:
@@ -184,7 +216,8 @@ class LossTerms:
             return value.sum() / len(value)  # as for weights of one, bit for bit on every device
         weight = weight.to(value.dtype)
         divisor = weight.sum() if name in self.divide_by_weight else len(value)
-        return (weight * value).sum() / divisor
+        weighted = self._weighted[name] if name in self._weighted else weight * value
+        return weighted.sum() / divisor
 
 
 def per_class(fill: float) -> Any:
@@ -256,11 +289,16 @@ class AdversarialObjective:
 
     def resolved_needs(self) -> Needs:
         """What this configuration needs. Raises ContractError for a statistic the house does not keep."""
-        needs = type(self).needs
-        resolved = needs if isinstance(needs, Needs) else needs(self.config)
+        return type(self).needs_of(self.config)
+
+    @classmethod
+    def needs_of(cls, config: Any) -> Needs:
+        """What a configuration needs; as `resolved_needs`, without an instance."""
+        needs = cls.needs
+        resolved = needs if isinstance(needs, Needs) else needs(config)
         for name in sorted(set(resolved.epoch_stats) - EPOCH_STATS):
             raise ContractError(
-                f"method {self.name!r} needs the epoch statistic {name!r}, which does not exist.",
+                f"method {cls.name!r} needs the epoch statistic {name!r}, which does not exist.",
                 hint=f"one of: {', '.join(sorted(EPOCH_STATS))}",
             )
         return resolved

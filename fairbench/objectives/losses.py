@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fairbench.attacks.labels import dominant, paired
 from fairbench.objectives.classes import class_indicator
 
 
@@ -15,8 +16,9 @@ def log_probabilities(logits: Tensor) -> Tensor:
 
 
 def cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
-    """-log p_y for each sample: (B,)."""
-    return F.nll_loss(log_probabilities(logits), label, reduction="none")
+    """-log p_y for each sample: (B,); of the labels of mixed images the mean by their shares."""
+    log_p = log_probabilities(logits)
+    return paired(lambda y: F.nll_loss(log_p, y, reduction="none"), label)
 
 
 def kl(logits_p: Tensor, logits_q: Tensor) -> Tensor:
@@ -33,7 +35,7 @@ def kl_to_uniform(logits: Tensor) -> Tensor:
 
 def runner_up(logits: Tensor, label: Tensor) -> Tensor:
     """The most probable class other than the label: (B,)."""
-    is_label = class_indicator(label, logits.shape[1], torch.bool)
+    is_label = class_indicator(dominant(label), logits.shape[1], torch.bool)
     return logits.detach().masked_fill(is_label, -torch.inf).argmax(1)
 
 

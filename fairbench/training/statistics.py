@@ -12,13 +12,18 @@ from fairbench.objectives.losses import log_probabilities
 
 
 class EpochTotals:
-    """Running sums of one epoch. All of it is float64 tensors, so an epoch can be saved half-way."""
+    """Running sums of one epoch. All of it is float64 tensors, so an epoch can be saved half-way.
 
-    def __init__(self, num_classes: int, wanted: Iterable[str], device: torch.device) -> None:
+    A mixed image counts for its dominant class, by that class's share, if that is `min_share` or more.
+    """
+
+    def __init__(
+        self, num_classes: int, wanted: Iterable[str], device: torch.device, *, min_share: float = 0.0
+    ) -> None:
         def zeros(*shape: int) -> Tensor:
             return torch.zeros(shape, dtype=torch.float64, device=device)
 
-        self.num_classes = num_classes
+        self.num_classes, self.min_share = num_classes, min_share
         self.sums = {
             "count": zeros(num_classes),
             "clean_correct": zeros(num_classes),
@@ -39,6 +44,9 @@ class EpochTotals:
         """Count one batch: its loss, the class-wise hits and how far `perturb` left its budget (B,)."""
         sums = self.sums
         indicator = class_indicator(batch.y, self.num_classes, torch.float64)  # (B, C)
+        if batch.lam is not None:
+            credit = batch.lam.double() * (batch.lam >= self.min_share)  # (B,)
+            indicator = indicator * credit[:, None]
         sums["count"] += indicator.sum(0)
         for kind, logits in (("clean", terms.logits), ("robust", terms.logits_adv)):
             if logits is not None:

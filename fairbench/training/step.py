@@ -11,6 +11,7 @@ from fairbench.core.errors import ContractError
 from fairbench.data.batch import Batch
 from fairbench.objectives.contract import AdversarialObjective, Adversary, Context, LossTerms
 from fairbench.registry.components import WeightPerturbation
+from fairbench.training.pairs import as_attacked, budget_of, loss_terms
 from fairbench.training.statistics import EpochTotals
 from fairbench.training.weight_perturbation import ascent_direction, perturbed
 
@@ -34,10 +35,10 @@ def training_step(
     """
     needs = objective.resolved_needs()
     batch_norm = needs.attack_bn
-    ctx = replace(ctx, budget=objective.budget(batch.y, ctx))
+    ctx = replace(ctx, budget=budget_of(objective, batch, ctx))
     before = [buffer.clone() for buffer in model.buffers()] if check else []
     with frozen(model, train=batch_norm == "train"):
-        adversary = detached(objective.perturb(model, batch, ctx))
+        adversary = detached(objective.perturb(model, as_attacked(batch), ctx))
         if check:
             check_adversary(objective, batch, adversary, ctx.budget)
             if batch_norm == "eval":
@@ -48,7 +49,7 @@ def training_step(
     if awp is not None:
         direction, unperturbed = ascent_direction(model, objective, batch, adversary, ctx, awp.inner)
     with perturbed(model, direction, 0.0 if awp is None else awp.gamma):
-        terms = objective.loss(model, batch, adversary, ctx)
+        terms = loss_terms(objective, model, batch, adversary, ctx, check=check)
         if check:
             check_terms(objective, batch, terms)
         reduced = terms.reduced()

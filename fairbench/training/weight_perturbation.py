@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from fairbench.data.batch import Batch
 from fairbench.objectives.contract import AdversarialObjective, Adversary, Context, LossTerms
+from fairbench.training.pairs import loss_terms
 
 TINY = 1e-20  # keeps a layer without gradient where it is (official program csdongxian/AWP)
 
@@ -27,7 +28,7 @@ def ascent_direction(
     they are.
     """
     buffers = [buffer.clone() for buffer in model.buffers()]
-    terms = objective.loss(model, batch, adversary, ctx)
+    terms = loss_terms(objective, model, batch, adversary, ctx)
     weights = {name: p for name, p in model.named_parameters() if p.dim() > 1 and "weight" in name}
     value = terms.base() if inner == "base" else terms.total()
     gradients = torch.autograd.grad(value, list(weights.values()), allow_unused=True)
