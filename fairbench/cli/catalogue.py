@@ -50,7 +50,8 @@ def describe(registry: Registry, kind: str, name: str) -> str:
         paper = entry.paper
         cited = (paper.venue, f"arXiv {paper.arxiv}" if paper.arxiv else None) if paper else ()
         source = ", ".join(filter(None, cited)) or "no paper"
-        preset = ", ".join(f"{key}={value}" for key, value in entry.config.items())
+        added = {} if entry.augment is None else {"augment": entry.augment.kind}
+        preset = ", ".join(f"{key}={value}" for key, value in {**entry.config, **added}.items())
         return f"{registry.plugin(name).summary}  [{source}]" + (f"  ({preset})" if preset else "")
     if kind == "datasets":
         shape = "x".join(str(size) for size in entry.image_shape)

@@ -67,6 +67,11 @@ def selection_options(command: Command) -> Command:
             ),
             click.option("--batch-size", type=click.IntRange(min=2), help="Images per step."),
             click.option(
+                "--augment",
+                metavar="KIND",
+                help="Augment the images of every method: autoaugment, cutout, mixup, cutmix, or none.",
+            ),
+            click.option(
                 "--averaging",
                 metavar="KIND",
                 help="Average the weights of every method: ema, fawa, swa, or none.",
@@ -101,7 +106,7 @@ def select(registry: "Registry", data_root: Path, chosen: dict[str, Any]) -> tup
     for option, name in (("epochs", "epochs"), ("batch_size", "batch_size")):
         if chosen[option] is not None:
             overrides.setdefault("protocol", {})[name] = chosen[option]
-    for option in ("averaging", "awp"):
+    for option in ("augment", "averaging", "awp"):
         if chosen[option] is not None:
             overrides.setdefault("house", {})[option] = read_scalar(chosen[option])
     selection = Selection(

@@ -13,7 +13,15 @@ from fairbench.data.manifest import read_manifest
 from fairbench.plan.cells import Cell
 from fairbench.plan.selection import Selection
 from fairbench.registry import MethodEntry, PluginSource, Protocol, Registry
-from fairbench.registry.components import HoldOut, is_block, is_off, resolve_components
+from fairbench.registry.components import (
+    Augment,
+    HoldOut,
+    block_of,
+    is_block,
+    is_off,
+    refusal,
+    resolve_components,
+)
 from fairbench.registry.faults import explain
 from fairbench.registry.plugin import parse_target
 from fairbench.registry.protocol import Evaluation
@@ -113,7 +121,7 @@ class Resolver:
         overrides = {
             path: value  # what switches off a block that was not on changes nothing
             for path, value in overrides.items()
-            if not is_block(path) or not is_off(path, value) or path in published
+            if not is_block(path) or block_of(path) in published or block_of(path) in blocks
         }
         if hold_out is not None and blocks.get("hold_out") != hold_out:
             blocks["hold_out"] = hold_out
@@ -189,7 +197,19 @@ class Resolver:
                     hint=f"choose their share: --set {who}.hold_out=0.02",
                 )
             blocks["hold_out"] = HoldOut().model_dump(mode="json")
+        if "augment" in blocks:
+            augment = self._augment(method, place, Augment.model_validate(blocks.pop("augment")))
+            blocks |= (
+                {} if augment.neutral else {"augment": augment.model_dump(mode="json", exclude_none=True)}
+            )
         return blocks
+
+    def _augment(self, method: str, place: Place, augment: Augment) -> Augment:
+        """The augmentation for the place's images. Raises ConfigError when the method does not go with it."""
+        if augment.mixes and self.registry.plugin(method).needs.get("one_label") == "yes":
+            raise refusal(method, augment.kind)
+        images = self.registry.get("dataset", place.dataset)
+        return augment.fitted(images.reader, images.image_shape)
 
     def _start(
         self, method: str, place: Place, protocol: Protocol, blocks: dict[str, dict[str, Any]]

@@ -1,10 +1,10 @@
-"""What the house adds to a method's training: held-out images, averaged weights, perturbed weights, a start.
+"""What the house adds to a method's training: held-out images, augmentation, averages, AWP, a start.
 
 Each is a block of a method's registry entry and can be switched on for any method. Epochs are given for the
 protocol's published length and scale with the run, like a method's own options.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
@@ -22,6 +22,70 @@ class HoldOut(Model):
     pick: Literal["seeded", "first", "last"] = Field(
         default="seeded", description="a permutation of its own per seed, or the data set's order"
     )
+
+
+_AUGMENT: dict[str, dict[str, Any]] = {
+    "autoaugment": {"policy": None},
+    "cutout": {"side": None},
+    "mixup": {"alpha": 1.4, "min_share": 0.5},
+    "cutmix": {"alpha": 1.0, "min_share": 0.5},
+}
+MIXING = ("mixup", "cutmix")
+"""The kinds that give an image two labels."""
+
+
+CUTOUT_SHARE = 14 / 32
+"""Side of Cutout's square by the image's: the best of Rice et al. (ICML 2020) in adversarial training."""
+
+
+class Augment(Model):
+    """Augment training images further, after the protocol's crop and flip and before the attack.
+
+    autoaugment  the pairs of operations that were found for a data set (arXiv 1805.09501)
+    cutout       a square of zeros anywhere in the image (arXiv 1708.04552)
+    mixup        means of two images with both labels (arXiv 1710.09412)
+    cutmix       a rectangle of one image in another, with both labels (arXiv 1905.04899)
+    """
+
+    kind: Literal["autoaugment", "cutout", "mixup", "cutmix"]
+    policy: Literal["cifar10", "svhn", "imagenet"] | None = Field(
+        default=None, description="autoaugment: svhn for SVHN, else cifar10"
+    )
+    side: int | None = Field(
+        default=None, ge=0, description="cutout: pixels, 14 of 32 in proportion to the image; 0: off"
+    )
+    alpha: Number | None = Field(
+        default=None, ge=0, description="lam ~ Beta(alpha, alpha): mixup 1.4, cutmix 1; 0: off"
+    )
+    min_share: Number | None = Field(
+        default=None,
+        ge=0.5,
+        le=1,
+        description="mixup, cutmix: class statistics count images with at least this share of one label, 0.5",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_its_kind(cls, data: Any) -> Any:
+        return with_defaults(cls, _AUGMENT, data)
+
+    @property
+    def neutral(self) -> bool:
+        """Whether it changes no image."""
+        return self.side == 0 or self.alpha == 0
+
+    @property
+    def mixes(self) -> bool:
+        """Whether images get two labels."""
+        return self.kind in MIXING
+
+    def fitted(self, reader: str, image_shape: Sequence[int]) -> "Augment":
+        """The same with the values that depend on the data set: the policy, the side."""
+        if self.kind == "autoaugment" and self.policy is None:
+            return self.model_copy(update={"policy": "svhn" if reader == "svhn" else "cifar10"})
+        if self.kind == "cutout" and self.side is None:
+            return self.model_copy(update={"side": round(CUTOUT_SHARE * min(image_shape[1:]))})
+        return self
 
 
 _AVERAGING: dict[str, dict[str, Any]] = {
@@ -55,13 +119,19 @@ class Averaging(Model):
     @model_validator(mode="before")
     @classmethod
     def _defaults_of_its_kind(cls, data: Any) -> Any:
-        own = _AVERAGING.get(data.get("kind", "")) if isinstance(data, dict) else None
-        if own is None:
-            return data
-        for key in data:
-            if key in cls.model_fields and key not in own and key != "kind" and data[key] is not None:
-                raise wrong(f"{data['kind']} has no {key!r}; it accepts {', '.join(own)}", key)
-        return {**own, **data}
+        return with_defaults(cls, _AVERAGING, data)
+
+
+def with_defaults(model: type[Model], kinds: Mapping[str, dict[str, Any]], data: Any) -> Any:
+    """`data` of a block with the options of its kind filled in; raises for one of another kind."""
+    kind = data.get("kind") if isinstance(data, dict) else None
+    own = kinds.get(kind) if isinstance(kind, str) else None
+    if own is None:
+        return data
+    for key in data:
+        if key in model.model_fields and key not in own and key != "kind" and data[key] is not None:
+            raise wrong(f"{kind} has no {key!r}; it accepts {', '.join(own)}", key)
+    return {**own, **data}
 
 
 class WeightPerturbation(Model):
@@ -90,17 +160,29 @@ class FineTune(Model):
 
 COMPONENTS: dict[str, type[Model]] = {
     "hold_out": HoldOut,
+    "augment": Augment,
     "averaging": Averaging,
     "awp": WeightPerturbation,
     "fine_tune": FineTune,
 }
-SHORTHAND = {"averaging": "kind", "awp": "gamma", "hold_out": "share", "fine_tune": "start"}
+SHORTHAND = {
+    "augment": "kind",
+    "averaging": "kind",
+    "awp": "gamma",
+    "hold_out": "share",
+    "fine_tune": "start",
+}
 """The option that a bare value means: `averaging=ema`, `awp=0.01`."""
+
+
+def block_of(path: str) -> str:
+    """The first name of an option path: "averaging" of "averaging.decay"."""
+    return path.partition(".")[0]
 
 
 def is_block(path: str) -> bool:
     """Whether an option path, such as "averaging.decay", belongs to the house rather than to the method."""
-    return path.partition(".")[0] in COMPONENTS
+    return block_of(path) in COMPONENTS
 
 
 def is_off(path: str, value: Any) -> bool:
@@ -111,6 +193,14 @@ def is_off(path: str, value: Any) -> bool:
 def without_blocks(values: Mapping[str, Any]) -> dict[str, Any]:
     """The method's own options among a data set's values."""
     return {key: value for key, value in values.items() if key not in COMPONENTS}
+
+
+def refusal(method: str, kind: str) -> ConfigError:
+    """The error for a method that cannot be trained on mixed images."""
+    return ConfigError(
+        f"method {method!r} cannot be trained with {kind}: it needs one label per image (one_label).",
+        hint=f"leave it out: --set methods.{method}.augment=none",
+    )
 
 
 def component_faults(name: str, value: Any) -> list[tuple[KeyPath, str]]:
@@ -166,6 +256,7 @@ def _filled(name: str, block: dict[str, Any], who: str) -> dict[str, Any]:
 
 EXAMPLES = {
     "hold_out": "hold_out.share=0.06",
+    "augment": "augment=cutout",
     "averaging": "averaging=ema",
     "awp": "awp=0.005",
     "fine_tune": "fine_tune.start=pgd-at",

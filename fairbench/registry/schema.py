@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from fairbench.registry.components import Averaging, FineTune, HoldOut, WeightPerturbation
+from fairbench.registry.components import Augment, Averaging, FineTune, HoldOut, WeightPerturbation
 from fairbench.registry.fields import Entry, Model, Number, Target, Texts, distinct, wrong
 from fairbench.registry.protocol import AnyProtocol as AnyProtocol
 from fairbench.registry.protocol import Evaluation
@@ -54,6 +54,7 @@ class MethodEntry(Entry):
         default={}, description="published values per data set, on top of config and of the blocks below"
     )
     hold_out: HoldOut | None = None
+    augment: Augment | None = None
     averaging: Averaging | None = None
     awp: WeightPerturbation | None = None
     fine_tune: FineTune | None = None

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from typing import Protocol as Interface
 
 import torch
@@ -44,7 +44,8 @@ from fairbench.records.curves import read_epochs
 from fairbench.records.outcomes import outcome_name
 from fairbench.records.read import CLEAN
 from fairbench.registry import Protocol, describe, locate, read_attack
-from fairbench.registry.components import Averaging, HoldOut, WeightPerturbation
+from fairbench.registry.components import Augment, Averaging, HoldOut, WeightPerturbation, refusal
+from fairbench.registry.fields import Model
 from fairbench.runner.device import choose_device, choose_threads, describe_device
 from fairbench.runner.evaluating import evaluate_into
 from fairbench.runner.folders import prepare_folder
@@ -53,6 +54,7 @@ from fairbench.training.trainer import Listener as TrainingListener
 from fairbench.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
+Block = TypeVar("Block", bound=Model)
 
 
 class Listener(TrainingListener, Interface):
@@ -131,7 +133,6 @@ def _work(cell: Cell, folder: Path, held: Claim, listener: Listener, device: tor
     test, _ = load_split(cell, protocol, "test", device)
     model = initial_model(cell, train, device)
     objective = build_objective(cell, train, device)
-    awp, averaging = cell.identity.get("awp"), cell.identity.get("averaging")
     trainer = Trainer(
         model=model,
         objective=objective,
@@ -142,8 +143,9 @@ def _work(cell: Cell, folder: Path, held: Claim, listener: Listener, device: tor
         folder=folder,
         listener=listener,
         keep=kept_images(cell, train, objective),
-        awp=None if awp is None else WeightPerturbation.model_validate(awp),
-        averaging=None if averaging is None else Averaging.model_validate(averaging),
+        augment=_block(cell, "augment", Augment),
+        awp=_block(cell, "awp", WeightPerturbation),
+        averaging=_block(cell, "averaging", Averaging),
         before_write=held.check,
     )
     selected = protocol.selection.epochs(protocol.epochs)
@@ -320,13 +322,17 @@ def build_objective(cell: Cell, train: ImageSet, device: torch.device) -> Advers
 
 
 def check_options(cell: Cell) -> None:
-    """Raise ConfigError when the method refuses its options; a plugin that cannot be loaded is let pass.
+    """Raise ConfigError when the method refuses its options or mixed images.
 
-    So a mistake on the command line stops it before anything runs; the record of the cell says the rest.
+    A plugin that cannot be loaded is let pass. So a mistake on the command line stops it before anything
+    runs; the record of the cell says the rest.
     """
     with suppress(PluginError, ContractError):
         cls = load_plugin(cell.locations["target"], cell.method)
-        build_config(cls, cell.identity["method"]["config"])
+        needs = cls.needs_of(build_config(cls, cell.identity["method"]["config"]))
+        augment = _block(cell, "augment", Augment)
+        if augment is not None and augment.mixes and needs.one_label:
+            raise refusal(cell.method, augment.kind)
 
 
 def check_fingerprint(cell: Cell) -> None:
@@ -343,6 +349,12 @@ def plugin_file(cell: Cell) -> Path:
     """The plugin's source: where it was planned, or where this machine has it."""
     path = Path(cell.locations["plugin"])
     return path if path.exists() else locate(cell.locations["target"])
+
+
+def _block(cell: Cell, name: str, model: type[Block]) -> Block | None:
+    """A block of the house as the cell has it; None when it has none."""
+    found = cell.identity.get(name)
+    return None if found is None else model.model_validate(found)
 
 
 def _augmentation(cell: Cell, protocol: Protocol) -> Augmentation:

@@ -17,6 +17,7 @@ from fairbench.attacks.budget import Budget
 from fairbench.attacks.draws import Draws
 from fairbench.core.errors import DivergedError
 from fairbench.core.seeds import derive_seed
+from fairbench.data.additions import Addition, addition
 from fairbench.data.batch import Batch
 from fairbench.data.images import ImageSet, to_unit
 from fairbench.data.stream import Augmentation, EpochStream
@@ -24,7 +25,7 @@ from fairbench.models.checkpoints import load_weights, read_tensors, weights_pat
 from fairbench.objectives.contract import AdversarialObjective, Context, LossTerms, ValidationStats
 from fairbench.objectives.validation import robust_validation
 from fairbench.records.curves import append_epoch, keep_epochs, read_epochs
-from fairbench.registry.components import Averaging, WeightPerturbation
+from fairbench.registry.components import Augment, Averaging, WeightPerturbation, refusal
 from fairbench.registry.schema import Protocol
 from fairbench.training.averaging import WeightAverage
 from fairbench.training.schedule import learning_rate
@@ -53,8 +54,8 @@ class Trainer:
     """Trains `model` on `images` as `protocol` says and leaves checkpoints and curves in `folder`.
 
     `keep` (N,) bool: the images to train on; the others are held out, for methods and averages that measure
-    them. `awp` and `averaging`: what the house adds. Weights to be evaluated are those of the average once it
-    has started; the trained ones are kept beside them.
+    them. `augment`, `awp` and `averaging`: what the house adds. Weights to be evaluated are those of the
+    average once it has started; the trained ones are kept beside them.
 
     `before_write` is called before anything is written, and may raise to stop a worker that lost
     its claim on the folder.
@@ -69,6 +70,7 @@ class Trainer:
     folder: Path
     listener: Listener
     keep: Tensor | None = None
+    augment: Augment | None = None
     awp: WeightPerturbation | None = None
     averaging: Averaging | None = None
     dtype: torch.dtype = torch.float32
@@ -85,12 +87,22 @@ class Trainer:
             weight_decay=settings.weight_decay,
             nesterov=settings.nesterov,
         )
+        self.addition = self._addition()
         self.average = None if self.averaging is None else WeightAverage(self.averaging, self.model)
         self.budget = Budget(
             eps=float(self.protocol.threat.eps),
             step_size=float(self.protocol.budget.step_size),
             num_steps=self.protocol.budget.num_steps,
         )
+
+    def _addition(self) -> Addition | None:
+        """What `augment` does to images. Raises ConfigError when the method does not go with it."""
+        if self.augment is None:
+            return None
+        if self.augment.mixes and self.objective.resolved_needs().one_label:
+            raise refusal(self.objective.name, self.augment.kind)
+        chosen = self.augment.fitted("", self.images.image_shape)
+        return addition(chosen.kind, policy=chosen.policy, side=chosen.side, alpha=chosen.alpha)
 
     def run(self) -> None:
         """Train to the last epoch, from the newest full state if there is one.
@@ -148,13 +160,15 @@ class Trainer:
             augmentation=self.augmentation,
             dtype=self.dtype,
             keep=self.keep,
+            addition=self.addition,
         )
         self.logged, self.warned = {}, []
         needs = self.objective.resolved_needs()
         if needs.validation == "start":
             self._validate(epoch)
         device = self.images.images.device
-        totals = EpochTotals(self.images.num_classes, needs.epoch_stats, device)
+        min_share = (self.augment.min_share if self.augment is not None else None) or 0.0
+        totals = EpochTotals(self.images.num_classes, needs.epoch_stats, device, min_share=min_share)
         self.objective.on_epoch_start(self._context(epoch, 0, len(stream)))
         read = began
         for step in range(len(stream)):

@@ -33,7 +33,9 @@ from fairbench.testing.toys import (  # noqa: F401 (the names that tests know)
 from fairbench.testing.training import train  # noqa: F401
 
 REGISTRY = load_registry()
-METHODS = tuple(REGISTRY.names("method"))
+METHODS = tuple(
+    name for name in REGISTRY.names("method") if REGISTRY.get("method", name).augment is None
+)  # with it a method is the same, on other images
 PLUGINS = tuple(name for name in METHODS if REGISTRY.get("method", name).extends is None)
 
 

@@ -71,3 +71,10 @@ def test_additions_of_the_house_are_switched_on_from_the_command_line_for_every_
     assert len(list((folder / "checkpoints").glob("*.raw.safetensors"))) == 1
     _, error = bench.run("--averaging", "emma", code=2)
     assert "expected 'ema', 'fawa' or 'swa'" in error
+
+
+def test_images_are_augmented_from_the_command_line_and_the_table_says_so(bench):
+    out, _ = bench.run("--methods", "dafa", "--augment", "mixup", "--set", "methods.dafa.augment.alpha=1")
+    assert "dafa (augment=mixup, augment.alpha=1)" in out
+    _, error = bench.run("--augment", "cutuot", code=2)
+    assert "'mixup' or 'cutmix', got 'cutuot'" in error

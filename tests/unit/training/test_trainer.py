@@ -8,16 +8,16 @@ import pytest
 import torch
 import toys
 
-from fairbench.core.errors import ContractError, DivergedError
+from fairbench.core.errors import ConfigError, ContractError, DivergedError
 from fairbench.core.identity import canonical_json
 from fairbench.data.holdout import training_mask
-from fairbench.data.images import ImageSet
+from fairbench.data.images import ImageSet, to_unit
 from fairbench.data.stream import Augmentation
 from fairbench.models.checkpoints import read_tensors
-from fairbench.objectives.contract import per_class
+from fairbench.objectives.contract import Needs, per_class
 from fairbench.records.curves import read_epochs
 from fairbench.registry import Protocol
-from fairbench.registry.components import Averaging, WeightPerturbation
+from fairbench.registry.components import Augment, Averaging, WeightPerturbation
 from fairbench.training.trainer import Trainer, numbers
 
 
@@ -265,7 +265,17 @@ HOUSES = {
     "fawa": {"averaging": Averaging(kind="fawa", threshold=0.0, start_epoch=2)},
     "swa": {"averaging": Averaging(kind="swa", start_epoch=2)},
     "awp": {"awp": WeightPerturbation(gamma=0.01, start_epoch=2)},
+    "autoaugment": {"augment": Augment(kind="autoaugment")},
+    "cutout": {"augment": Augment(kind="cutout")},
+    "mixup": {"augment": Augment(kind="mixup")},
+    "cutmix": {"augment": Augment(kind="cutmix")},
+    "mixup, awp, ema": {
+        "augment": Augment(kind="mixup"),
+        "averaging": Averaging(kind="ema", decay=0.9),
+        "awp": WeightPerturbation(gamma=0.01, start_epoch=2),
+    },
 }
+KINDS = ("autoaugment", "cutout", "mixup", "cutmix")
 
 
 @pytest.mark.parametrize("house", HOUSES)
@@ -303,6 +313,93 @@ def test_a_threshold_that_no_epoch_reaches_evaluates_the_trained_weights_and_say
 def test_an_average_that_starts_late_says_which_epochs_lack_it(tmp_path):
     found = finished(tmp_path, house={"averaging": Averaging(kind="swa", start_epoch=4)})
     assert found.warnings() == ["evaluated without an average in epoch 3: swa was to start in epoch 4"]
+
+
+# Augmentation on top of crop and flip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", toys.METHODS)
+def test_every_method_trains_under_every_augmentation(tmp_path, name, kind):
+    found = finished(tmp_path, name, epochs=1, milestones={}, selection={"last": 1}, house=HOUSES[kind])
+    assert all(bool(torch.isfinite(value).all()) for value in found.model.state_dict().values())
+    assert math.isfinite(rows(tmp_path)[0]["loss"])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_methods_see_the_same_augmented_stream_and_another_one_than_without(tmp_path, kind):
+    names, seen = ("pgd-at", "trades", "dafa", "trix"), {}
+    for name in names:
+        found = trainer(tmp_path / name, name, epochs=2, milestones={}, house=HOUSES[kind])
+        seen[name] = watched(found.objective)
+        found.run()
+    for name in names[1:]:
+        assert all(torch.equal(one, other) for one, other in zip(seen["pgd-at"], seen[name], strict=True))
+    streams = {tuple(row["stream"] for row in rows(tmp_path / name)) for name in names}
+    finished(tmp_path / "plain", epochs=2, milestones={})
+    assert len(streams | {tuple(row["stream"] for row in rows(tmp_path / "plain"))}) == 2
+
+
+def watched(objective):
+    """The images that the objective is asked to perturb, as it goes."""
+    seen, perturb = [], objective.perturb
+
+    def watching(model, batch, ctx):
+        seen.append(batch.x)
+        return perturb(model, batch, ctx)
+
+    objective.perturb = watching
+    return seen
+
+
+@pytest.mark.parametrize(
+    "off", [Augment(kind="cutout", side=0), Augment(kind="mixup", alpha=0), Augment(kind="cutmix", alpha=0)]
+)
+def test_a_neutral_augmentation_is_training_without_one(tmp_path, off):
+    finished(tmp_path / "plain")
+    finished(tmp_path / "off", house={"augment": off})
+    assert_same_run(tmp_path / "plain", tmp_path / "off")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_held_out_images_are_neither_augmented_nor_mixed(tmp_path, kind):
+    images, seen = toys.images(24), []
+    found = trainer(tmp_path, "wat", images=images, house=HOUSES[kind])
+    validate = found.objective.validate
+
+    def watching(model, batch, ctx):
+        seen.append(batch)
+        return validate(model, batch, ctx)
+
+    found.objective.validate = watching
+    found.run()
+    assert seen
+    for batch in seen:
+        assert torch.equal(batch.x, to_unit(images.images[batch.index]))
+        assert batch.y2 is None
+    assert not found.keep[torch.cat([batch.index for batch in seen])].any()
+
+
+def test_statistics_leave_out_what_is_too_evenly_mixed(tmp_path):
+    counts = []
+    for share in (0.5, 1.0):
+        house = {"augment": Augment(kind="mixup", min_share=share)}
+        finished(tmp_path / str(share), "pgd-at", house=house)
+        counts.append(rows(tmp_path / str(share))[0]["train_robust_accuracy"])
+    assert all(rate is not None for rate in counts[0])
+    assert counts[1] == [None] * 4  # nothing is left
+
+
+@pytest.mark.parametrize("kind", ["mixup", "cutmix"])
+def test_a_method_that_needs_one_label_refuses_mixed_images(tmp_path, kind):
+    objective = toys.objective("trades")
+    type(objective).needs, before = Needs(one_label=True), type(objective).needs
+    try:
+        with pytest.raises(ConfigError, match=f"'trades' cannot be trained with {kind}"):
+            trainer(tmp_path, method=objective, house=HOUSES[kind])
+        trainer(tmp_path, method=objective, house=HOUSES["cutout"])
+    finally:
+        type(objective).needs = before
 
 
 # What is written
