@@ -206,8 +206,10 @@ class Resolver:
 
     def _augment(self, method: str, place: Place, augment: Augment) -> Augment:
         """The augmentation for the place's images. Raises ConfigError when the method does not go with it."""
-        if augment.mixes and self.registry.plugin(method).needs.get("one_label") == "yes":
-            raise refusal(method, augment.kind)
+        need = self.registry.plugin(method).needs.get("one_label", "")
+        config = {**self.registry.method_config(method, place.dataset), **self._overrides(method)}
+        if augment.mixes and (need == "yes" or config.get(need.removeprefix("as option ")) is True):
+            raise refusal(method, augment.kind)  # what depends on more is refused when it is about to run
         images = self.registry.get("dataset", place.dataset)
         return augment.fitted(images.reader, images.image_shape)
 

@@ -65,7 +65,12 @@ def _told(calls: list[ast.Call]) -> dict[str, str]:
             text = _text(keyword.value)
             if keyword.arg is not None and text:
                 needs.setdefault(keyword.arg, []).append(text)
-    return {name: " or ".join(dict.fromkeys(texts)) for name, texts in needs.items()}
+    return {
+        name: "in some settings"
+        if texts[0] == "yes" and len(texts) < len(calls)
+        else " or ".join(dict.fromkeys(texts))
+        for name, texts in needs.items()
+    }
 
 
 def _text(value: ast.expr) -> str:

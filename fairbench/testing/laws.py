@@ -13,6 +13,12 @@ _ALL = (
     Law("seeds", "a seed repeats bit for bit, another differs", training_laws.deterministic, RUNS),
     Law("resume", "a resumed run equals an uninterrupted one", training_laws.resumes, (*RUNS, "seeds")),
     Law("odd-batches", "odd batches and epochs do no harm", training_laws.bears_odd_batches, RUNS),
+    Law(
+        "two-labels",
+        "images with two labels (Mixup) train, or are refused",
+        training_laws.bears_two_labels,
+        (*RUNS, "budget", "purity", "batchnorm", "seeds"),
+    ),
     Law("renaming", "renamed classes are treated alike", training_laws.knows_no_class_by_number, RUNS),
     Law("waiting", "a step never waits for the device", device_laws.never_waits, RUNS),
     Law("per-class", "a step does no work per class", device_laws.no_work_per_class, RUNS),

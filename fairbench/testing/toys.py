@@ -1,6 +1,7 @@
 """Toy network, images and draws for tests of methods: all made in code, a step takes milliseconds."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -69,6 +70,15 @@ def batch(size: int = 12, num_classes: int = 4, seed: int = 0, labels: Tensor | 
     x = draws.uniform(torch.empty(len(y), *SHAPE))
     x = 0.7 * x + 0.3 * (y / max(num_classes - 1, 1)).view(-1, 1, 1, 1)
     return Batch(x=x, y=y, index=torch.arange(len(y)))
+
+
+def mixed(share: float | Tensor, given: Batch | None = None) -> Batch:
+    """The images of a batch, each mixed with another class's; `share` is its own part, or (B,) of them."""
+    given = batch() if given is None else given
+    other = torch.arange(len(given)).roll(5)
+    lam = torch.as_tensor(share, dtype=given.x.dtype).expand(len(given)).clone()
+    x = torch.lerp(given.x[other], given.x, lam.view(-1, 1, 1, 1))
+    return replace(given, x=x, y2=given.y[other], lam=lam)
 
 
 def images(size: int = 24, num_classes: int = 4, seed: int = 0) -> ImageSet:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fairbench.attacks.draws import Draws
 from fairbench.core.errors import EmptyClassError
+from fairbench.data.batch import Batch
 from fairbench.models.checkpoints import read_tensors, write_tensors
 from fairbench.objectives.contract import AdversarialObjective
 from fairbench.testing import toys
@@ -110,6 +111,34 @@ def bears_odd_batches(subject: Subject) -> str:
     finite(pair, "with two classes")
     diverged(subject.build())
     return empty
+
+
+def bears_two_labels(subject: Subject) -> str:
+    """A step on images with two labels is well-formed, and one on whole images is the step without mixing."""
+    if subject.build().resolved_needs().one_label:
+        return "one label per image, as declared: Mixup is refused"
+
+    def after(given: Batch, trained_before: bool) -> dict[str, Tensor]:
+        fresh = (subject.build(), toys.network())
+        method, model = trained(subject, awkward=True).ends() if trained_before else fresh
+        loss = toys.one_step(method, model, given)  # raises when the contract is broken
+        found = {"loss": loss, **model.state_dict()}
+        require(
+            all(torch.isfinite(value).all() for value in found.values()),
+            "on images with two labels, the loss or a weight is not finite.",
+            FINITE,
+        )
+        return found
+
+    for before in (False, True):
+        after(toys.mixed(0.7), before)
+        changed = toys.differences(after(toys.batch(), before), after(toys.mixed(1.0), before))
+        require(
+            not changed,
+            f"images with a share of one of their label train differently: {', '.join(changed[:3])}.",
+            "leave batch.y2 and batch.lam to the house: it asks loss() for each label",
+        )
+    return ""
 
 
 def knows_no_class_by_number(subject: Subject) -> None:

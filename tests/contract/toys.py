@@ -22,6 +22,7 @@ from fairbench.testing.toys import (  # noqa: F401 (the names that tests know)
     copied,
     images,
     loss_of,
+    mixed,
     network,
     one_step,
     settled,

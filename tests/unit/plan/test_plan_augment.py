@@ -1,5 +1,6 @@
 """The block `augment` in a plan: part of the identity when it is on, nothing at all when it is off."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from fairbench.core.identity import digest
 from fairbench.plan.resolve import resolve
 from fairbench.plan.selection import Selection, parse_overrides
 from fairbench.registry import load_registry
+from fairbench.runner.worker import check_options
 
 ONE = {"methods": ("trades",), "seeds": (0,)}
 CIFAR = {**ONE, "datasets": ("cifar10",)}
@@ -109,6 +111,35 @@ def test_what_does_not_fit_is_refused_with_the_place(plan, changes, message):
         plan(*(f"methods.trades.{change}" for change in changes), **ONE)
     assert message in error.value.message
     assert "trades" in error.value.message
+
+
+@pytest.mark.parametrize(
+    ("needs", "settings", "when"),
+    [
+        ("one_label=config.margins", {}, "planned"),
+        ("one_label=config.margins", {"margins": False}, "never"),
+        ("one_label=config.beta > 3", {}, "run"),  # nothing of a plugin is run for a plan
+    ],
+)
+def test_a_need_that_depends_on_options_is_refused_as_soon_as_it_is_known(tmp_path, needs, settings, when):
+    text = Path(trades.__file__).read_text().replace('@method("trades"', '@method("mine"')
+    text = text.replace("import AdversarialObjective", "import AdversarialObjective, Needs")
+    text = text.replace(
+        "        beta: float = 6.0", "        margins: bool = True\n        beta: float = 6.0"
+    )
+    needed = f"    @staticmethod\n    def needs(config):\n        return Needs({needs})\n\n    def perturb"
+    (tmp_path / "mine.py").write_text(text.replace("    def perturb", needed))
+    registry = load_registry([tmp_path / "mine.py"])
+    overrides = {"house": {"augment": "mixup"}, "methods.mine": settings}
+    selection = Selection(methods=("mine",), seeds=(0,), overrides=overrides)
+    refusing = pytest.raises(ConfigError, match="'mine' cannot be trained with mixup")
+    if when == "planned":
+        with refusing:
+            resolve(selection, registry, tmp_path)
+        return
+    cell = only(resolve(selection, registry, tmp_path)[0], "mine")
+    with refusing if when == "run" else nullcontext():
+        check_options(cell)
 
 
 @pytest.mark.parametrize("kind", ["mixup", "cutmix"])

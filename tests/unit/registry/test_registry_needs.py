@@ -50,6 +50,16 @@ def test_needs_that_follow_from_options_name_them():
     }
 
 
+def test_what_only_some_settings_need_is_not_told_as_needed():
+    found = needs_of(
+        "class A(AdversarialObjective):\n"
+        "    @staticmethod\n"
+        "    def needs(config):\n"
+        "        return Needs(one_label=True) if config.margins else Needs()\n"
+    )
+    assert found == {"one_label": "in some settings"}
+
+
 def test_needs_are_inherited_from_the_same_file_and_from_ours_only():
     api = "from fairbench.inner import Base as Weighted\n"
     inner = 'class Base(AdversarialObjective):\n    needs = Needs(epoch_stats={"a"})\n'
