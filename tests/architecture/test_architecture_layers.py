@@ -53,6 +53,17 @@ def is_export_list(node: ast.stmt) -> bool:
     return isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
 
 
+def test_only_training_augments_images():
+    users = {
+        path.parent.name
+        for path in (ROOT / "fairbench").rglob("*.py")
+        if {"fairbench.data.stream", "fairbench.data.additions"} & set(imported(path))
+    }
+    assert users == {"data", "training", "runner"}  # the runner hands the protocol's crop and flip on
+    worker = (ROOT / "fairbench" / "runner" / "worker.py").read_text()
+    assert "EpochStream" not in worker
+
+
 def test_every_package_folder_is_in_the_wheel():
     folders = {
         ".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "fairbench").rglob("__init__.py")
