@@ -19,6 +19,7 @@ COMMANDS = {  # name: where it is, and its line in the help
     "run": ("running:run_command", "Train, attack and tabulate."),
     "status": ("status:status_command", "Show what a results folder holds."),
     "table": ("tables:table_command", "Print the tables."),
+    "report": ("report:report_command", "Write a page to browse, send and archive."),
     "verify": ("verify:verify_command", "Check a run's numbers against its weights."),
     "evaluate": ("evaluating:evaluate_command", "Attack a checkpoint from anywhere."),
     "export": ("export:export_command", "Write a run's model for others."),
