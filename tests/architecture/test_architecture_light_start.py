@@ -67,3 +67,4 @@ def test_a_table_is_made_without_torch(tmp_path: Path):
     record = {"schema": 1, "id": "0", "entry": "e", "state": "done", "num_classes": 2}
     write_json(folder / "record.json", {**record, "epochs_evaluated": [1], "evaluations": evaluations})
     assert loaded(["table", "--format", "latex"], tmp_path) == "heavy: [] code: 0"
+    assert loaded(["report"], tmp_path) == "heavy: [] code: 0"

@@ -7,30 +7,40 @@ from fairbench.reporting.report.collect import Section
 from fairbench.reporting.report.markup import Anchors, Markup, joined, tag
 from fairbench.reporting.table import Row, Table
 
+MAX_NAMES = 4
 
-def verdict(section: Section, anchors: Anchors) -> Markup:
+
+def verdict(section: Section, anchors: Anchors, *, short: bool = False) -> Markup:
     """A sentence on the worst class: whose is highest, and who cannot be told from it."""
-    table, key = section.board.table, f"{section.side}_worst"
+    table, side = section.board.table, section.side
     rows = _ours(table)
     if not rows:
         return joined(["No run is done yet."])
-    first = max(rows, key=lambda row: _value(table, row, key))
-    worst, average, floor = (
-        _text(table, first, f"{section.side}_{name}") for name in ("worst", "average", "floor")
-    )
+    first = max(rows, key=lambda row: _value(table, row, f"{side}_worst"))
     who = _link(first, anchors)
+    worst, average, floor = (_text(table, first, f"{side}_{name}") for name in ("worst", "average", "floor"))
     if len(rows) == 1:
-        start = joined(["Only ", who, " was run: its worst class has ", worst])
+        parts: list[object] = [
+            "Only ",
+            who,
+            " was run: its worst class has ",
+            worst,
+            ", at an average of ",
+            average,
+            ".",
+        ]
     else:
-        start = joined([who, f" has the highest {section.side} worst class: ", worst])
-    rest = joined([", at an average of ", average, ". If all its classes were equally good, about ", floor])
-    near = [_link(row, anchors) for row in rows if row is not first and _near(table, row, key)]
-    told = None
+        parts = [who, f" has the highest {side} worst class: ", worst, ", at an average of ", average, "."]
+    if not short:
+        parts += [" If all its classes were equally good, about ", floor, " would be observed."]
+    near = [_link(row, anchors) for row in rows if row is not first and _near(table, row, f"{side}_worst")]
     if near:
-        told = joined([" Not told from it by these seeds: ", joined(near, ", "), "."])
-    elif len(rows) > 1 and not table.cell(first, key).half_width:
-        told = joined([" One seed says nothing of the spread over seeds."])
-    return joined([start, rest, " would be observed.", told])
+        others = len(near) - MAX_NAMES
+        more = f" and {others} other{'' if others == 1 else 's'}" if others > 0 else None
+        parts += [" Not told from it by these seeds: ", joined(near[:MAX_NAMES], ", "), more, "."]
+    elif len(rows) > 1 and table.cell(first, f"{side}_worst").half_width is None:
+        parts.append(" One seed says nothing of the spread over seeds.")
+    return joined(parts)
 
 
 def picture(section: Section, anchors: Anchors) -> Markup:

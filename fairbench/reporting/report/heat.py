@@ -1,4 +1,4 @@
-"""The colours of the heat map: one blue, dark (low) to pale (high), legible in grey, and turned on a dark page."""
+"""The colours of the heat map: one blue, dark (low) to pale (high), legible in grey."""
 
 from fairbench.reporting.report.sheets import LEVELS
 

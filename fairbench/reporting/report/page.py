@@ -95,27 +95,15 @@ def _count(number: int, noun: str) -> str:
 def _glance(report: Report, anchors: Anchors) -> Markup:
     """One sentence for each setting; of a single one the picture too."""
     parts: list[object] = [tag("h2", "Who is fair?")]
-    if len(report.sections) > 1:
-        parts.append(
-            tag(
-                "ul",
-                *(
-                    tag(
-                        "li",
-                        tag("a", s.board.table.title, href=f"#setting-{s.number}"),
-                        ": ",
-                        verdict(s, anchors),
-                    )
-                    for s in report.sections
-                ),
-                class_="verdicts",
-            )
-        )
-    elif report.sections:
-        parts += [
-            tag("p", verdict(report.sections[0], anchors), class_="verdict"),
-            picture(report.sections[0], anchors),
-        ]
+    if len(report.sections) == 1:
+        (only,) = report.sections
+        parts += [tag("p", verdict(only, anchors), class_="verdict"), picture(only, anchors)]
+    else:
+        items = []
+        for section in report.sections:
+            place = tag("a", section.board.table.title, href=f"#setting-{section.number}")
+            items.append(tag("li", place, ": ", verdict(section, anchors, short=True)))
+        parts.append(tag("ul", *items, class_="verdicts"))
     return tag("section", *parts, id="glance", class_="overview")
 
 

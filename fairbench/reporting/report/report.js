@@ -1,5 +1,5 @@
 "use strict";
-/* Rearranges what the page says already: sorting, filtering, the runs behind a number, one method at a time.
+/* Rearranges what the page says: sorting, filtering, the runs behind a number, one method at a time.
    Texts of records enter the page as textContent only. */
 (() => {
   const root = document.documentElement;
@@ -33,7 +33,8 @@
   function sort(table, key, column, sign) {
     const body = table.tBodies[0];
     const groups = table.groups.map((lines, place) => ({ lines, place, value: sign ? key(lines[0].row, column) : 0 }));
-    groups.sort((a, b) => (sign ? compare(a.value, b.value, sign) : 0) || a.place - b.place);
+    const pinned = (group) => Number(group.lines === table.pinned);
+    groups.sort((a, b) => pinned(b) - pinned(a) || (sign ? compare(a.value, b.value, sign) : 0) || a.place - b.place);
     body.append(...groups.flatMap((group) => group.lines));
   }
 
@@ -182,6 +183,7 @@
         }
       });
     });
+    if (table.classList.contains("down")) table.pinned = table.groups[0];
     const headers = [...$("thead", table).rows].at(-1).cells;
     [...headers].forEach((header, k) => {
       header.column = k - 1;

@@ -84,7 +84,8 @@ def _scroll(title: str, head: Markup, body: Markup, number: int, kind: str, plac
     """A table that scrolls in a box of its own where the screen is narrower."""
     caption = tag("caption", title, class_="unseen")
     table = tag("table", caption, head, body, class_=kind, data_sheet=number, aria_describedby=place)
-    return tag("div", table, class_="scroll", role="region", tabindex="0", aria_label=title)
+    box = "scroll tall" if kind.endswith("down") else "scroll"
+    return tag("div", table, class_=box, role="region", tabindex="0", aria_label=title)
 
 
 def _column(column: Column) -> dict[str, Any]:
@@ -208,7 +209,7 @@ def _heat_data(sheet: Sheet, found: Grid, data: Data, across: bool) -> dict[str,
         {"n": plain(title), "u": data.uses(sheet, label), "q": plain(f"{label} {title}").lower()}
         for label, title in zip(found.labels, found.titles, strict=True)
     ]
-    sides = [{"n": plain(column.header), "better": "low"} for column in found.columns]
+    sides = [{"n": plain(f"{column.group}, {column.header}"), "better": "low"} for column in found.columns]
     texts = [
         [_heat(cell, c, sheet.table, [use.seed for use in sheet.uses.get(label, ())])
          for cell, c in zip(line, found.columns, strict=True)]
