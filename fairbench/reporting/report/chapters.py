@@ -22,6 +22,7 @@ from fairbench.reporting.report.markup import (
 from fairbench.reporting.report.methods import MethodFacts, OptionFacts
 from fairbench.reporting.report.runs import Run
 from fairbench.reporting.report.sheets import epoch_range
+from fairbench.reporting.table import Row, Table
 
 _DOC = ("Idea", "Objective", "Deviates", "Source", "Cost")
 
@@ -91,21 +92,31 @@ def _options(options: Sequence[OptionFacts]) -> Markup:
 
 
 def _results(method: MethodFacts, sections: Sequence[Section], anchors: Anchors) -> Markup:
-    """The method's rows of every leaderboard, with a link to the whole of it."""
+    """The method's rows of every leaderboard, clean above robust, with a link to the whole of it."""
     found = []
     for section in sections:
         table = section.board.table
         for row in table.rows:
             if row.method == method.name and not row.source:
-                cells = [
-                    (f"{c.group} {c.header}", tag("span", shown(cell, c, table).plain(), class_="number"))
-                    for c, cell in zip(table.columns, row.cells, strict=True)
-                    if cell.exists
-                ]
                 where = tag("a", table.title, href=f"#setting-{section.number}")
                 label = f" {row.title or row.label}" if row.label != row.method else None
-                found.append(tag("div", tag("p", where, label), facts(cells), class_="result"))
+                found.append(tag("div", tag("p", where, label), _result(row, table), class_="result"))
     return joined(found) if found else tag("p", "No run of this method is done.")
+
+
+def _result(row: Row, table: Table) -> Markup:
+    """A row of a leaderboard with a line for each side."""
+    lines: dict[str, list[Markup]] = {}
+    for cell, column in zip(row.cells, table.columns, strict=True):
+        number = shown(cell, column, table).plain()
+        lines.setdefault(column.group, [tag("th", column.group, class_="row", scope="row")]).append(
+            tag("td", number)
+        )
+    names = list(dict.fromkeys(column.header for column in table.columns))
+    heads = [tag("td"), *(tag("th", name, scope="col") for name in names)]
+    body = [tag("tr", *line) for line in lines.values() if any(cell != "<td>-</td>" for cell in line[1:])]
+    inner = tag("table", tag("thead", tag("tr", *heads)), tag("tbody", *body), class_="numbers")
+    return tag("div", inner, class_="scroll", role="region", tabindex="0", aria_label=table.title)
 
 
 def _by_entry(runs: Sequence[Run]) -> Mapping[str, Sequence[Run]]:
