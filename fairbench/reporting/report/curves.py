@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fairbench.reporting.report.markup import Markup, joined, tag
 
+VANISHING = 1e-12  # a loss that never rises above it is not drawn
 MAX_POINTS = 100  # of a line: more cannot be seen
 WIDTH, HEIGHT = 320, 150
 _LEFT, _RIGHT, _TOP, _BOTTOM = 34, 40, 10, 20
@@ -77,7 +78,7 @@ def draw(curves: Mapping[int, Curve]) -> Markup:
     last = max(curve.epochs[-1] for curve in known.values())
     top = max((v for c in known.values() for v in c.loss if v is not None), default=0.0)
     found = []
-    if top > 0:
+    if top > VANISHING:
         lines = [("loss", "mean", seed, c.epochs, c.loss) for seed, c in known.items()]
         found.append(_drawing("training loss", lines, last, _ceiling(top), ""))
     for side in ("clean", "robust"):
@@ -167,7 +168,7 @@ def legend(seeds: Iterable[int]) -> Markup:
     names = ", ".join(map(str, seeds))
     return joined(
         [
-            f"One line per seed ({names}). Solid: mean over classes; dashed: the lowest class. Of training "
-            "images during the epoch, so above what the test images give."
+            f"One line per seed ({names}). Solid: mean over classes; dashed: the lowest class. On training "
+            "images, as they were met in each epoch: not to be compared with the tables."
         ]
     )

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 
+from fairbench.reporting.entries import tail_fraction
 from fairbench.reporting.formats.numbers import shown
 from fairbench.reporting.report.collect import Section
 from fairbench.reporting.report.markup import Anchors, Markup, joined, tag
+from fairbench.reporting.report.sheets import grid
 from fairbench.reporting.table import Row, Table
 
 MAX_NAMES = 4
@@ -20,27 +22,26 @@ def verdict(section: Section, anchors: Anchors, *, short: bool = False) -> Marku
     who = _link(first, anchors)
     worst, average, floor = (_text(table, first, f"{side}_{name}") for name in ("worst", "average", "floor"))
     if len(rows) == 1:
-        parts: list[object] = [
-            "Only ",
-            who,
-            " was run: its worst class has ",
-            worst,
-            ", at an average of ",
-            average,
-            ".",
-        ]
+        parts: list[object] = ["Only ", who, f" was run: its {_what(section)} has "]
     else:
-        parts = [who, f" has the highest {side} worst class: ", worst, ", at an average of ", average, "."]
+        parts = [who, f" has the highest {side} {_what(section)}: "]
+    parts += [worst, ", at an average of ", average, "."]
     if not short:
         parts += [" If all its classes were equally good, about ", floor, " would be observed."]
     near = [_link(row, anchors) for row in rows if row is not first and _near(table, row, f"{side}_worst")]
     if near:
         others = len(near) - MAX_NAMES
         more = f" and {others} other{'' if others == 1 else 's'}" if others > 0 else None
-        parts += [" Not told from it by these seeds: ", joined(near[:MAX_NAMES], ", "), more, "."]
+        parts += [" These seeds do not tell it apart from ", joined(near[:MAX_NAMES], ", "), more, "."]
     elif len(rows) > 1 and table.cell(first, f"{side}_worst").half_width is None:
         parts.append(" One seed says nothing of the spread over seeds.")
     return joined(parts)
+
+
+def _what(section: Section) -> str:
+    """What the table calls "worst": a class, or with very many classes the mean over the lowest of them."""
+    share = tail_fraction(len(grid(section.classes[0].table).columns) - 1) if section.classes else None
+    return "worst class" if share is None else f"mean over the worst {100 * share:.0f} % of classes"
 
 
 def picture(section: Section, anchors: Anchors) -> Markup:
@@ -52,7 +53,7 @@ def picture(section: Section, anchors: Anchors) -> Markup:
         return Markup()
     marks = tag(
         "p",
-        tag("span", class_="mark worst"), " worst class, with its 95 % interval over seeds",
+        tag("span", class_="mark worst"), f" {_what(section)}, with its 95 % interval over seeds",
         tag("span", class_="mark average"), " average",
         tag("span", class_="mark floor"), " floor: the worst that equal classes would show",
         class_="legend",

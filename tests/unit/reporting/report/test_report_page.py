@@ -319,6 +319,12 @@ def test_a_curve_has_gaps_where_an_epoch_does_not_say():
     assert draw({0: curve_of([])}) == ""
 
 
+@pytest.mark.parametrize("loss", [5e-324, 0.0, -1.0, 1e308, 10**400, True, [], "x"])
+def test_no_loss_is_too_odd_to_draw(loss: object):
+    rows = [{"epoch": k, "loss": loss, "train_clean_accuracy": [0.5, 2.0]} for k in (1, 2)]
+    assert "training accuracy, clean" in draw({0: curve_of(rows)})
+
+
 def test_a_long_training_keeps_its_last_epoch():
     rows = [{"epoch": k, "loss": 1.0} for k in range(1, 1001)]
     curve = curve_of(rows)
@@ -386,3 +392,22 @@ def test_a_record_is_only_read(tmp_path: Path):
     page_of(tmp_path)
     assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     assert isinstance(report_of(tmp_path).runs[0].record, Record)
+
+
+def test_of_very_many_classes_the_sentence_is_about_the_tail(tmp_path: Path):
+    hits = tuple(k % 11 for k in range(200))
+    for method in ("trades", "dafa"):
+        write_run(tmp_path, method, clean=hits, robust=hits)
+    text = page_of(tmp_path)
+    assert "has the highest robust mean over the worst 20 % of classes: " in text
+    assert "worst class:" not in text
+
+
+def test_the_seeds_that_do_not_tell_methods_apart_are_named(tmp_path: Path):
+    for seed in range(3):
+        for k, method in enumerate("abcdefg"):
+            write_run(tmp_path, method, seed, robust=(9, 8, 4 + (k + seed) % 2))
+    text = page_of(tmp_path, baseline="a")
+    assert re.search(
+        r"These seeds do not tell it apart from (<a [^>]*>\w</a>, ){3}<a [^>]*>\w</a> and 2 others\.", text
+    )
