@@ -142,8 +142,9 @@ def _table(
 ) -> Table:
     base = baseline_of(entries, request.baseline)
     asked = tuple(request.to_json().items())
-    request = request.for_classes(first.num_classes) if first.state == "done" else request
     ranked = rank(entries, base, request)
+    done = [seed.record for entry in ranked for seed in entry.seeds.values()]
+    request = request.for_classes(done[0].num_classes if done else 0)
     head, found = "method", columns(request.names, sides)
     rows: tuple[Row, ...]
     if request.view == "classes":

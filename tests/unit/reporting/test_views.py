@@ -251,6 +251,16 @@ def test_titles_are_for_print_and_names_for_typing(results):
     assert "\ntrix (strength=2) " in render([table], "text")
 
 
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_setting_without_a_finished_run_has_no_rows_in_any_view(results, view):
+    results.run("trades", 0, state="failed")
+    for table in tables(results, view=view):
+        assert table.rows == ()
+        assert table.caption == "No run of this table is done yet."
+    results.run("trix", 0)  # finished, but not the first that is read
+    assert any(table.rows for table in tables(results, view=view, baseline="trix")) or view == "comparison"
+
+
 def test_requests_survive_json():
     request = Request(view="fairness", columns=("gap", "worst-20"), baseline="dafa", error="sd")
     assert Request.from_json(json.loads(json.dumps(request.to_json()))) == request
