@@ -36,6 +36,12 @@ class ImageDraws(Draws):
         """Values uniform in [0, 1), one image per row of `like` (B, ...)."""
         return self._by_image(torch.rand, like)
 
+    def other_class(self, label: Tensor, num_classes: int) -> Tensor:
+        """For each label (B,) one of the `num_classes` - 1 other classes, all equally likely."""
+        share = self.uniform(torch.zeros(label.shape)).double()  # times C - 1 stays below C - 1 in float64
+        drawn = (share * (num_classes - 1)).long().to(label)
+        return drawn + (drawn >= label).to(label.dtype)
+
     def _by_image(self, drawn: Callable[..., Tensor], like: Tensor) -> Tensor:
         values = torch.empty(like.shape, dtype=torch.float32)
         for block in torch.unique(self.index // BLOCK).tolist():

@@ -80,7 +80,7 @@ def evaluate(
             x = to_unit(images.images[first : first + batch_size], torch.float32)
             y = images.labels[first : first + batch_size]
             check_unit_range(x)
-            parts.append(_batch(model, x, y, attack, first))
+            parts.append(_batch(model, x, y, attack, first, images.num_classes))
             done = (first + len(y)) / len(images.labels)
             fallen = sum(int((~part["correct"]).sum()) for part in parts) / len(images.labels)
             left = (time.perf_counter() - began) * (1 - done) / done
@@ -92,11 +92,14 @@ def evaluate(
     )
 
 
-def _batch(model: nn.Module, x: Tensor, y: Tensor, attack: PgdAttack | None, first: int) -> dict[str, Tensor]:
+def _batch(
+    model: nn.Module, x: Tensor, y: Tensor, attack: PgdAttack | None, first: int, num_classes: int
+) -> dict[str, Tensor]:
     if attack is None:
         prediction = logits_of(model, x).argmax(1)
         return {"prediction": prediction, "correct": prediction == y}
-    return pgd_outcomes(model, x, y, attack, ImageDraws(attack.seed, torch.arange(first, first + len(y))))
+    draws = ImageDraws(attack.seed, torch.arange(first, first + len(y)))
+    return pgd_outcomes(model, x, y, attack, draws, targets(y, attack, draws, num_classes))
 
 
 def _require_float32(model: nn.Module) -> None:
@@ -162,14 +165,57 @@ def _ensemble(
     )
 
 
+def pgd_images(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    attack: PgdAttack,
+    draws: ImageDraws,
+    *,
+    target: Tensor | None = None,
+    observe: Callable[[int, Tensor, Tensor], None] | None = None,
+) -> Tensor:
+    """What PGD makes of images x (B, ch, H, W): away from their classes y (B,), or towards `target` (B,).
+
+    Raises ContractError when it leaves its budget.
+    """
+    loss = LOSSES[attack.loss]
+
+    def raised(logits: Tensor) -> Tensor:
+        return loss(logits, y) if target is None else -loss(logits, target)
+
+    x_adv = pgd(
+        model,
+        x,
+        raised,
+        budget=Budget(attack.eps, attack.step_size, attack.num_steps, attack.norm),
+        start="uniform-unclipped" if attack.start == "uniform" and not attack.clip_start else attack.start,
+        rng=draws,
+        observe=observe,
+    )
+    require_inside(x, x_adv, attack.eps, attack.norm)
+    return x_adv
+
+
+def targets(y: Tensor, attack: PgdAttack, draws: ImageDraws, num_classes: int) -> Tensor | None:
+    """The wrong class (B,) that each image is moved towards; None for an attack without targets."""
+    return draws.of("target").other_class(y, num_classes) if attack.target == "random" else None
+
+
 def pgd_outcomes(
-    model: nn.Module, x: Tensor, y: Tensor, attack: PgdAttack, draws: ImageDraws
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    attack: PgdAttack,
+    draws: ImageDraws,
+    target: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """PGD: prediction at the last iterate, and correctness by both notions of robust.
 
     `correct_last` is the evaluation of the DAFA and TRIX papers' tables; `correct_every_step`, right
     after each of the K steps, is what their programs log in training. `correct` is the one that
-    `attack.success` asks for.
+    `attack.success` asks for. With a `target` (B,), `reached_target` says whether
+    the last iterate is taken for it.
     """
     every = torch.ones_like(y, dtype=torch.bool)
 
@@ -177,22 +223,13 @@ def pgd_outcomes(
         if k > 0:  # the start is not an attack's result
             every.logical_and_(logits.argmax(1) == y)
 
-    loss = LOSSES[attack.loss]
-    x_adv = pgd(
-        model,
-        x,
-        lambda logits: loss(logits, y),
-        budget=Budget(attack.eps, attack.step_size, attack.num_steps, attack.norm),
-        start="uniform-unclipped" if attack.start == "uniform" and not attack.clip_start else attack.start,
-        rng=draws,
-        observe=observe,
-    )
-    require_inside(x, x_adv, attack.eps, attack.norm)
+    x_adv = pgd_images(model, x, y, attack, draws, target=target, observe=observe)
     prediction = logits_of(model, x_adv).argmax(1)
     last = prediction == y
     every &= last
     correct = every if attack.success == "every-step" else last
-    return {"prediction": prediction, "correct": correct, "correct_last": last, "correct_every_step": every}
+    found = {"prediction": prediction, "correct": correct, "correct_last": last, "correct_every_step": every}
+    return found if target is None else {**found, "reached_target": prediction == target}
 
 
 def _warnings(campaign: Campaign) -> list[Finding]:

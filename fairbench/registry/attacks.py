@@ -5,7 +5,15 @@ Whatever can change a verdict is a setting here, with a version; how fast it is 
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from fairbench.registry.fields import Entry, Number, Texts, check_pixel_units, distinct, wrong
 
@@ -50,6 +58,25 @@ class PgdAttack(Attack):
     success: Literal["last", "every-step"] = Field(
         default="last", description="at which iterates robust means correct"
     )
+    target: Literal["random"] | None = Field(
+        default=None,
+        description="random: towards a wrong class drawn for each image, instead of away from its own",
+    )
+
+    @field_validator("target")
+    @classmethod
+    def _target_needs_cross_entropy(cls, target: str | None, info: ValidationInfo) -> str | None:
+        if target is not None and info.data.get("loss") == "margin":
+            raise wrong("a target goes with loss ce; the margin has a class of its own to move towards")
+        return target
+
+    @model_serializer(mode="wrap")
+    def _without_absent_target(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """The ids of attacks without a target are hashes from before there was one."""
+        settings: dict[str, Any] = serialise(self)
+        if self.target is None:
+            settings.pop("target", None)
+        return settings
 
 
 AUTOATTACK_PARTS = ("apgd-ce", "apgd-t", "fab-t", "square")
