@@ -20,6 +20,7 @@ COMMANDS = {  # name: where it is, and its line in the help
     "status": ("status:status_command", "Show what a results folder holds."),
     "table": ("tables:table_command", "Print the tables."),
     "report": ("report:report_command", "Write a page to browse, send and archive."),
+    "figure": ("figures:figure_command", "Draw the figures."),
     "verify": ("verify:verify_command", "Check a run's numbers against its weights."),
     "evaluate": ("evaluating:evaluate_command", "Attack a checkpoint from anywhere."),
     "export": ("export:export_command", "Write a run's model for others."),

@@ -1,0 +1,104 @@
+"""`fairbench figure`: the figures of a paper from a results folder."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import click
+
+from fairbench.cli.options import device_option, results_option
+from fairbench.cli.tables import BASELINE, choose, split_names
+from fairbench.core.errors import ConfigError, FairbenchError
+from fairbench.reporting.figures.kinds import FEATURES, KINDS
+
+if TYPE_CHECKING:
+    from fairbench.records.read import Record
+    from fairbench.reporting.figures.figure import Figure, Options
+    from fairbench.reporting.figures.style import Width
+
+WITH_BASELINE = ("forest",)  # kinds that mean nothing without it
+
+
+@click.command("figure", epilog="Example: fairbench figure classes --datasets cifar10 -o classes.pdf")
+@click.argument("kind", metavar="KIND", type=click.Choice(list(KINDS)))
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="A .pdf, .svg or .png, or a folder.  [default: KIND.pdf]",
+)
+@results_option
+@click.option("--methods", metavar="A,B", help="Only these methods, in this order.")
+@click.option("--datasets", metavar="A,B", help="Only these data sets.")
+@click.option("--protocol", metavar="NAME", help="Only this protocol.")
+@click.option("--attack", metavar="NAME", help="Only this evaluation attack.")
+@click.option("--side", type=click.Choice(["clean", "robust"]), help="Only without, or only under attack.")
+@click.option("--baseline", default=BASELINE, show_default=True, help="The method that forest compares with.")
+@click.option("--classes", metavar="A,B", help="The two classes of features.  [default: cat,horse]")
+@click.option(
+    "--width",
+    type=click.Choice(["one", "two"]),
+    help="Columns of a two-column paper that the figure spans.  [default: the kind's own]",
+)
+@device_option
+def figure_command(
+    kind: str,
+    output: Path | None,
+    results: Path,
+    methods: str | None,
+    datasets: str | None,
+    protocol: str | None,
+    attack: str | None,
+    side: str | None,
+    baseline: str,
+    classes: str | None,
+    width: str | None,
+    device: str,
+) -> None:
+    """Draw a figure of the KIND, with its data (.csv) and caption (.txt) beside it.
+
+    \b
+    KIND is one of
+    """
+    from fairbench.reporting.figures.figure import Options, chosen_path, save_all
+
+    path = chosen_path(kind, output)
+    if classes is not None and kind != FEATURES:
+        raise ConfigError(f"--classes is for {FEATURES}; {kind} shows all classes.")
+    names = split_names(methods, "--methods")
+    records, any_record = choose(results, names, split_names(datasets, "--datasets"), protocol, baseline)
+    if names is not None and kind not in WITH_BASELINE:
+        records = [record for record in records if record.method in names]
+    if not records:
+        raise FairbenchError(
+            f"no runs to draw in {results}" + (" fit the options." if any_record else "."),
+            hint="see: fairbench status; start with: fairbench run",
+        )
+    options = Options(side, attack, baseline, tuple(names or ()), cast("Width | None", width))
+    figures = draw(kind, records, options, split_names(classes, "--classes") or (), device)
+    for figure, files in save_all(figures, path):
+        click.echo(", ".join(str(file) for file in files))
+        click.echo(figure.caption + "\n")
+
+
+figure_command.help = f"{figure_command.help}" + "\n".join(f"{name:<11}{line}" for name, line in KINDS.items())
+
+
+def draw(
+    kind: str, records: "Sequence[Record]", options: "Options", classes: Sequence[str], device: str
+) -> "list[Figure]":
+    """The figures of a kind; features through the door to the weights."""
+    if kind != FEATURES:
+        from fairbench.reporting.figures.kinds import build_figures
+
+        return build_figures(kind, records, options)
+    from fairbench.reporting.figures.features import features_figures
+    from fairbench.reporting.figures.style import house_style
+    from fairbench.runner.features import Projection, project
+
+    def projected(record: "Record", pair: Sequence[int], attack: str, id: str) -> Projection:
+        return project(record, pair, attack, id, device)
+
+    with house_style():
+        return features_figures(records, options, projected, classes)

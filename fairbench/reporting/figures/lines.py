@@ -1,0 +1,71 @@
+"""What figures of lines have in common: classes as lines, bands over seeds, small panels in a grid."""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from fairbench.reporting.figures.numbers import FEW_CLASSES
+from fairbench.reporting.figures.style import (
+    DASHES,
+    MARKERS,
+    Width,
+    class_colours,
+    legend,
+    new_drawing,
+    shown,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Drawing
+
+
+def grid_of(
+    width: Width, count: int, height: float = 1.75, *, sharex: bool = True, sharey: bool = True
+) -> "tuple[Drawing, list[Axes]]":
+    """A drawing with `count` axes, three in a row of a wide figure, one in a narrow one."""
+    across = min(count, 3 if width == "two" else 1)
+    down = math.ceil(count / across)
+    drawing = new_drawing(width, 0.45 + height * down)
+    grid = drawing.subplots(down, across, squeeze=False, sharex=sharex, sharey=sharey)
+    for axes in grid.flat[count:]:
+        axes.remove()
+    for axes in grid.flat[max(0, count - across) : count]:  # the lowest of their columns
+        axes.tick_params(labelbottom=True)
+    return drawing, list(grid.flat[:count])
+
+
+def class_lines(axes: "Axes", data: "pd.DataFrame", x: str, names: Sequence[str], scale: float = 1.0) -> list[Any]:
+    """A line of `value` over `x` for each class; the handles of a legend."""
+    handles: list[Any] = []
+    colours = class_colours(len(names))
+    few = len(names) <= FEW_CLASSES
+    for c, (name, own) in enumerate((name, data[data["class"] == name]) for name in names):
+        handles += axes.plot(
+            own[x],
+            scale * own["value"],
+            color=colours[c],
+            ls=DASHES[c % 4] if few else "-",
+            marker=MARKERS[c % len(MARKERS)] if few and len(own) <= 12 else None,
+            ms=2.6,
+            lw=0.9 if few else 0.4,
+        )
+    return handles
+
+
+def class_legend(
+    drawing: "Drawing", handles: Sequence[Any], names: Sequence[str], more: Sequence[tuple[Any, str]] = ()
+) -> None:
+    """The classes where they can be told apart, and `more` handles with their words."""
+    few = len(names) <= FEW_CLASSES
+    shown_handles = [handle for handle, _ in more] + (list(handles) if few else list(handles[:1]))
+    words = [word for _, word in more] + ([shown(name) for name in names] if few else ["one class"])
+    legend(drawing, shown_handles, words)
+
+
+def band(axes: "Axes", rows: "pd.DataFrame", x: str, look: Any, scale: float = 1.0, **how: Any) -> Any:
+    """The mean over seeds as a line, their range as a band; the line."""
+    (line,) = axes.plot(rows[x], scale * rows["value"], color=look.colour, ls=look.dash, **how)
+    axes.fill_between(rows[x], scale * rows["low"], scale * rows["high"], color=look.colour, alpha=0.18, lw=0)
+    return line

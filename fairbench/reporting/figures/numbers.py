@@ -1,0 +1,82 @@
+"""Numbers as rows of a figure's data: the same as in the tables, by the same functions."""
+
+from typing import Any
+
+import numpy as np
+
+from fairbench.reporting.columns import Comparison, measure, seed_cell
+from fairbench.reporting.entries import Entry
+from fairbench.reporting.figures.panels import Panel
+from fairbench.reporting.table import Cell
+from fairbench.stats.intervals import wilson_interval
+
+FEW_CLASSES = 20  # up to so many, each class has its name in a figure
+
+
+def place_columns(panel: Panel) -> dict[str, str]:
+    """The columns that say where a row of data belongs."""
+    place = panel.place
+    return {
+        "dataset": place.dataset,
+        "model": place.model,
+        "protocol": place.protocol,
+        "attack": place.attack,
+    }
+
+
+def entry_columns(entry: Entry) -> dict[str, Any]:
+    """The columns that say whose a row of data is. `entry` is unique in a panel."""
+    return {"method": entry.method, "entry": entry.label, "title": entry.title, "seeds": len(entry.seeds)}
+
+
+def limits(cell: Cell) -> dict[str, float]:
+    """Value and limits of a cell as columns; NaN where there are none."""
+    value = float("nan") if cell.value is None else cell.value
+    low, high = cell.low, cell.high
+    if low is None and cell.half_width is not None:
+        low, high = value - cell.half_width, value + cell.half_width
+    return {
+        "value": value,
+        "low": float("nan") if low is None else low,
+        "high": float("nan") if high is None else high,
+    }
+
+
+def measured(entry: Entry, side: str, name: str) -> Cell:
+    """The number of a table's column `name`."""
+    return measure(name).cell(entry, side, Comparison(None, "signed"))
+
+
+def class_cells(entry: Entry, side: str) -> list[Cell]:
+    """(C,) the accuracy of each class: t interval over seeds; of one seed the Wilson interval over images."""
+    sides = entry.sides(side)
+    means = {seed: found.class_accuracy.mean(0) for seed, found in sides.items()}
+    cells = across_seeds(means)
+    if len(sides) != 1:
+        return cells
+    only = next(iter(sides.values()))
+    hits = only.hits.mean(0)
+    return [with_wilson(cell, hits[c], only.count[c]) for c, cell in enumerate(cells)]
+
+
+def across_seeds(values: dict[int, np.ndarray]) -> list[Cell]:
+    """A cell for each position of the vectors, one vector per seed."""
+    width = len(next(iter(values.values()), ()))
+    return [seed_cell({seed: float(vector[k]) for seed, vector in values.items()}) for k in range(width)]
+
+
+def with_wilson(cell: Cell, hits: float, count: float) -> Cell:
+    """The cell with the 95 % limits of `hits` of `count` images; as it is without an image."""
+    if count < 1:
+        return cell
+    low, high = wilson_interval(float(hits), float(count))  # type: ignore[arg-type]
+    return Cell(cell.value, low=float(low), high=float(high), values=cell.values)
+
+
+def whiskers(panel: Panel) -> str:
+    """The sentence that says what the whiskers at class accuracies are."""
+    counts = [len(entry.seeds) for entry in panel.entries]
+    if max(counts) == 1:
+        return "Whiskers are 95 % Wilson intervals over the test images."
+    single = "; for one seed, 95 % Wilson intervals over the test images" if min(counts) == 1 else ""
+    return f"Whiskers are 95 % t intervals over seeds{single}."

@@ -1,0 +1,123 @@
+"""Features of a run's network: what its last layer reads of images, without attack and under it.
+
+The door to the heavy rooms for `fairbench figure features`. Images, targets and noise are those of the
+evaluation: an image is attacked here exactly as it was for the record.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fairbench.attacks.frozen import frozen
+from fairbench.attacks.image_draws import ImageDraws
+from fairbench.core.errors import ConfigError, ContractError, DataError
+from fairbench.data.images import ImageSet, to_unit
+from fairbench.evaluation.evaluate import pgd_images, targets
+from fairbench.evaluation.verdicts import VERDICT_BATCH, full_precision
+from fairbench.plan.cells import read_cell, training_protocol
+from fairbench.records.read import Record
+from fairbench.registry import PgdAttack, read_attack
+from fairbench.runner.device import choose_device
+from fairbench.runner.worker import load_split, trained_model
+
+PER_CLASS = 200  # images of a class: more are a blot
+
+
+@dataclass(frozen=True)
+class Projection:
+    """Points in the plane of the first two principal components, clean images first, then the same attacked.
+
+    point (N, 2), label (N,) the true class, prediction (N,), adversarial (N,) bool, image (N,) its position
+    in the test set. `explained` are the shares of the variance along the two axes.
+    """
+
+    point: np.ndarray
+    label: np.ndarray
+    prediction: np.ndarray
+    adversarial: np.ndarray
+    image: np.ndarray
+    explained: tuple[float, float]
+
+
+def project(
+    record: Record, classes: Sequence[int], attack: str, id: str, device_name: str, per_class: int = PER_CLASS
+) -> Projection:
+    """The first `per_class` test images of each of `classes` as the last checkpoint of `record` sees them.
+
+    Components are of clean and attacked images together. Raises ConfigError for an attack that is not PGD, and
+    the errors of weights and images.
+    """
+    settings = read_attack(record.attack_settings(attack, id))
+    if not isinstance(settings, PgdAttack):
+        raise ConfigError(
+            f"{attack} is not PGD: its images are not made again for a figure.", hint="name one: --attack pgd-20"
+        )
+    cell = read_cell(record.folder)
+    device = choose_device(device_name)
+    images, _ = load_split(cell, training_protocol(cell), "test", device)
+    model = trained_model(cell, record.folder, record.epochs_evaluated[-1], images, device)
+    index = first_of(images, classes, per_class)
+    x, y = to_unit(images.images[index.to(device)]), images.labels[index.to(device)]
+    with frozen(model), full_precision():
+        draws = ImageDraws(settings.seed, index)
+        target = targets(y, settings, draws, images.num_classes)
+        x_adv = pgd_images(model, x, y, settings, draws, target=target)
+        feature, logits = penultimate(model, torch.cat([x, x_adv]))
+    point, explained = plane(feature.cpu().double().numpy())
+    twice = np.concatenate([index.numpy(), index.numpy()])
+    return Projection(
+        point,
+        images.labels.cpu().numpy()[twice],
+        logits.argmax(1).cpu().numpy(),
+        np.arange(len(twice)) >= len(index),
+        twice,
+        explained,
+    )
+
+
+def first_of(images: ImageSet, classes: Sequence[int], per_class: int) -> Tensor:
+    """Positions of the first images of each class, ascending."""
+    label = images.labels.cpu()
+    found = [(label == c).nonzero().flatten()[:per_class] for c in classes]
+    return torch.cat(found).sort().values
+
+
+def penultimate(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    """What the last linear layer reads of images x (N, ch, H, W), (N, D), and the logits (N, C).
+
+    Raises ContractError for a network that does not end in a linear layer.
+    """
+    last = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
+    if not last:
+        raise ContractError(
+            "the network has no linear layer: nobody knows what its features are.",
+            hint="features need a network that ends in torch.nn.Linear",
+        )
+    seen: list[Tensor] = []
+    handle = last[-1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach().flatten(1)))
+    try:
+        with torch.no_grad():
+            logits = torch.cat([model(part) for part in x.split(VERDICT_BATCH)])
+    finally:
+        handle.remove()
+    return torch.cat(seen), logits
+
+
+def plane(feature: np.ndarray) -> tuple[np.ndarray, tuple[float, float]]:
+    """Coordinates (N, 2) of features (N, D) in their first two principal components, and the variance explained.
+
+    The sign of a component is arbitrary: its largest loading is made positive. Raises DataError for fewer than
+    three points.
+    """
+    from sklearn.decomposition import PCA
+
+    if min(feature.shape) < 2 or len(feature) < 3:
+        raise DataError(f"features of shape {feature.shape} span no plane.")
+    fitted = PCA(n_components=2, svd_solver="full").fit(feature)
+    largest = np.abs(fitted.components_).argmax(1)
+    sign = np.sign(fitted.components_[np.arange(2), largest])
+    first, second = (float(share) for share in np.nan_to_num(fitted.explained_variance_ratio_))
+    return fitted.transform(feature) * sign, (first, second)
