@@ -12,14 +12,22 @@ from fairbench.core.errors import ConfigError, FairbenchError
 from fairbench.reporting.figures.kinds import FEATURES, KINDS
 
 if TYPE_CHECKING:
+    from fairbench.metrics.projection import Projection
     from fairbench.records.read import Record
     from fairbench.reporting.figures.figure import Figure, Options
     from fairbench.reporting.figures.style import Width
 
 WITH_BASELINE = ("forest",)  # kinds that mean nothing without it
+HELP = (
+    "Draw a figure with its data (.csv) and its caption (.txt) beside it.\n\n\b\nKIND is one of\n"
+    + "\n".join(f"  {name:<11}{line}" for name, line in KINDS.items())
+    + "\n\nSeveral data sets, networks, protocols or attacks give several files, whose names say which."
+)
 
 
-@click.command("figure", epilog="Example: fairbench figure classes --datasets cifar10 -o classes.pdf")
+@click.command(
+    "figure", help=HELP, epilog="Example: fairbench figure classes --datasets cifar10 -o classes.pdf"
+)
 @click.argument("kind", metavar="KIND", type=click.Choice(list(KINDS)))
 @click.option(
     "-o",
@@ -56,11 +64,7 @@ def figure_command(
     width: str | None,
     device: str,
 ) -> None:
-    """Draw a figure of the KIND, with its data (.csv) and caption (.txt) beside it.
-
-    \b
-    KIND is one of
-    """
+    """Draw the figures of a kind from the records that fit, and print where they are and what they say."""
     from fairbench.reporting.figures.figure import Options, chosen_path, save_all
 
     path = chosen_path(kind, output)
@@ -82,9 +86,6 @@ def figure_command(
         click.echo(figure.caption + "\n")
 
 
-figure_command.help = f"{figure_command.help}" + "\n".join(f"{name:<11}{line}" for name, line in KINDS.items())
-
-
 def draw(
     kind: str, records: "Sequence[Record]", options: "Options", classes: Sequence[str], device: str
 ) -> "list[Figure]":
@@ -95,9 +96,9 @@ def draw(
         return build_figures(kind, records, options)
     from fairbench.reporting.figures.features import features_figures
     from fairbench.reporting.figures.style import house_style
-    from fairbench.runner.features import Projection, project
+    from fairbench.runner.features import project
 
-    def projected(record: "Record", pair: Sequence[int], attack: str, id: str) -> Projection:
+    def projected(record: "Record", pair: Sequence[int], attack: str, id: str) -> "Projection":
         return project(record, pair, attack, id, device)
 
     with house_style():

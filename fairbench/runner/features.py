@@ -5,7 +5,6 @@ evaluation: an image is attacked here exactly as it was for the record.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,10 +12,11 @@ from torch import Tensor, nn
 
 from fairbench.attacks.frozen import frozen
 from fairbench.attacks.image_draws import ImageDraws
-from fairbench.core.errors import ConfigError, ContractError, DataError
+from fairbench.core.errors import ConfigError, ContractError
 from fairbench.data.images import ImageSet, to_unit
 from fairbench.evaluation.evaluate import pgd_images, targets
 from fairbench.evaluation.verdicts import VERDICT_BATCH, full_precision
+from fairbench.metrics.projection import Projection, plane
 from fairbench.plan.cells import read_cell, training_protocol
 from fairbench.records.read import Record
 from fairbench.registry import PgdAttack, read_attack
@@ -26,34 +26,19 @@ from fairbench.runner.worker import load_split, trained_model
 PER_CLASS = 200  # images of a class: more are a blot
 
 
-@dataclass(frozen=True)
-class Projection:
-    """Points in the plane of the first two principal components, clean images first, then the same attacked.
-
-    point (N, 2), label (N,) the true class, prediction (N,), adversarial (N,) bool, image (N,) its position
-    in the test set. `explained` are the shares of the variance along the two axes.
-    """
-
-    point: np.ndarray
-    label: np.ndarray
-    prediction: np.ndarray
-    adversarial: np.ndarray
-    image: np.ndarray
-    explained: tuple[float, float]
-
-
 def project(
     record: Record, classes: Sequence[int], attack: str, id: str, device_name: str, per_class: int = PER_CLASS
 ) -> Projection:
     """The first `per_class` test images of each of `classes` as the last checkpoint of `record` sees them.
 
-    Components are of clean and attacked images together. Raises ConfigError for an attack that is not PGD, and
-    the errors of weights and images.
+    Components are of clean and attacked images together. Raises ConfigError for an attack that is not
+    PGD, and the errors of weights and images.
     """
     settings = read_attack(record.attack_settings(attack, id))
     if not isinstance(settings, PgdAttack):
         raise ConfigError(
-            f"{attack} is not PGD: its images are not made again for a figure.", hint="name one: --attack pgd-20"
+            f"{attack} is not PGD: its images are not made again for a figure.",
+            hint="name one: --attack pgd-20",
         )
     cell = read_cell(record.folder)
     device = choose_device(device_name)
@@ -100,24 +85,7 @@ def penultimate(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     handle = last[-1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach().flatten(1)))
     try:
         with torch.no_grad():
-            logits = torch.cat([model(part) for part in x.split(VERDICT_BATCH)])
+            logits = torch.cat([model(part) for part in torch.split(x, VERDICT_BATCH)])
     finally:
         handle.remove()
     return torch.cat(seen), logits
-
-
-def plane(feature: np.ndarray) -> tuple[np.ndarray, tuple[float, float]]:
-    """Coordinates (N, 2) of features (N, D) in their first two principal components, and the variance explained.
-
-    The sign of a component is arbitrary: its largest loading is made positive. Raises DataError for fewer than
-    three points.
-    """
-    from sklearn.decomposition import PCA
-
-    if min(feature.shape) < 2 or len(feature) < 3:
-        raise DataError(f"features of shape {feature.shape} span no plane.")
-    fitted = PCA(n_components=2, svd_solver="full").fit(feature)
-    largest = np.abs(fitted.components_).argmax(1)
-    sign = np.sign(fitted.components_[np.arange(2), largest])
-    first, second = (float(share) for share in np.nan_to_num(fitted.explained_variance_ratio_))
-    return fitted.transform(feature) * sign, (first, second)

@@ -1,6 +1,6 @@
 """Class-wise accuracy: bars per method where classes can be told apart, else sorted curves."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,7 +14,16 @@ from fairbench.reporting.figures.numbers import (
     whiskers,
 )
 from fairbench.reporting.figures.panels import Panel
-from fairbench.reporting.figures.style import INCHES, INK, Width, legend, looks, name_ticks, new_drawing, shown
+from fairbench.reporting.figures.style import (
+    INCHES,
+    INK,
+    Width,
+    legend,
+    looks,
+    name_ticks,
+    new_drawing,
+    shown,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,9 +42,8 @@ def classes_figure(panel: Panel, options: Options) -> Figure:
     if few:
         words.append(f"Bars are class accuracies. {whiskers(panel)}")
     else:
-        words.append(
-            f"Each method's classes are sorted by its own accuracy. {whiskers(panel).replace('Whiskers', 'Bands')}"
-        )
+        bands = whiskers(panel).replace("Whiskers", "Bands")
+        words.append(f"Each method's classes are sorted by its own accuracy. {bands}")
     with_style = draw_bars if few else draw_curves
     return Figure(panel.place, data, with_style(data, options.width or "two"), " ".join(words))
 
@@ -48,7 +56,7 @@ def classes_data(panel: Panel, sides: tuple[str, ...]) -> "pd.DataFrame":
     for side in sides:
         for entry in panel.entries:
             cells = class_cells(entry, side)
-            order = np.argsort([cell.value for cell in cells], kind="stable")
+            order = np.argsort([limits(cell)["value"] for cell in cells], kind="stable")
             rank = {int(c): k + 1 for k, c in enumerate(order)}
             rows += [
                 {
@@ -70,18 +78,17 @@ def draw_bars(data: "pd.DataFrame", width: Width) -> "Drawing":
     drawing = new_drawing(width, 0.35 + PANEL_HEIGHT * len(sides))
     rows = drawing.subplots(len(sides), 1, sharex=True, squeeze=False)[:, 0]
     names = [shown(name) for name in data["class"].unique()]
-    handles = [
-        grouped_bars(axes, data[data["side"] == side]) for axes, side in zip(rows, sides, strict=True)
-    ]
+    handles = [grouped_bars(axes, data[data["side"] == side]) for axes, side in zip(rows, sides, strict=True)]
     for axes, side in zip(rows, sides, strict=True):
         axes.set(ylim=(0, 100), ylabel=f"{side} accuracy (%)")
+        axes.tick_params(axis="x", length=0)
     name_ticks(rows[-1], names, INCHES[width] - 0.5)
     legend(drawing, handles[0], [look.title for look in looks(data).values()])
     return drawing
 
 
-def grouped_bars(axes: "Axes", data: "pd.DataFrame") -> list["Axes"]:
-    """Bars of `value` in percent for each `entry`, beside each other at each `class`; the handles of a legend."""
+def grouped_bars(axes: "Axes", data: "pd.DataFrame") -> list[Any]:
+    """Bars of `value` in percent for each `entry`, side by side at each `class`; the handles of a legend."""
     found = looks(data)
     wide = 0.82 / len(found)
     handles = []
@@ -90,7 +97,13 @@ def grouped_bars(axes: "Axes", data: "pd.DataFrame") -> list["Axes"]:
         x = np.arange(len(own)) + (k - (len(found) - 1) / 2) * wide
         handles.append(
             axes.bar(
-                x, 100 * own["value"], 0.92 * wide, color=look.colour, hatch=look.hatch, edgecolor="white", lw=0
+                x,
+                100 * own["value"],
+                0.92 * wide,
+                color=look.colour,
+                hatch=look.hatch,
+                edgecolor="white",
+                lw=0,
             )
         )
         add_whiskers(axes, x, own)
@@ -111,14 +124,19 @@ def draw_curves(data: "pd.DataFrame", width: Width) -> "Drawing":
     sides = list(data["side"].unique())
     drawing = new_drawing(width, 2.3)
     columns = drawing.subplots(1, len(sides), sharey=True, squeeze=False)[0]
-    handles = []
+    handles: list[Any] = []
     for axes, side in zip(columns, sides, strict=True):
         handles = []
         for entry, look in looks(data).items():
             own = data[(data["side"] == side) & (data["entry"] == entry)].sort_values("rank")
             (line,) = axes.plot(own["rank"], 100 * own["value"], color=look.colour, ls=look.dash)
             axes.fill_between(
-                own["rank"], 100 * own["low"].clip(0, 1), 100 * own["high"].clip(0, 1), color=look.colour, alpha=0.15, lw=0
+                own["rank"],
+                100 * own["low"].clip(0, 1),
+                100 * own["high"].clip(0, 1),
+                color=look.colour,
+                alpha=0.15,
+                lw=0,
             )
             handles.append(line)
         axes.set(

@@ -25,8 +25,8 @@ def confusion_figure(panel: Panel, options: Options) -> Figure:
     data = confusion_data(panel, side)
     under = "under the attack" if side == "robust" else "without attack"
     words = (
-        f"{panel.words(sides, ('average',), options)} Each row shows, in percent, what the images of one class "
-        f"are taken for {under}; the diagonal is right."
+        f"{panel.words(sides, ('average',), options)} Each row shows, in percent, what the images of one "
+        f"class are taken for {under}; the diagonal is right."
     )
     return Figure(panel.place, data, draw(data, options.width or "two"), words)
 
@@ -42,7 +42,8 @@ def confusion_data(panel: Panel, side: str) -> "pd.DataFrame":
         frames.append(
             pd.DataFrame(
                 {
-                    **{key: value for key, value in (place_columns(panel) | entry_columns(entry)).items()},
+                    **place_columns(panel),
+                    **entry_columns(entry),
                     "side": side,
                     "class": np.repeat(names, len(names)),
                     "predicted": np.tile(names, len(names)),
@@ -78,10 +79,11 @@ def draw(data: "pd.DataFrame", width: Width) -> "Drawing":
     found = looks(data)
     names = list(data["class"].unique())
     few = len(names) <= FEW_CLASSES
-    across = min(len(found), 2 if width == "two" else 1)
+    most = 1 if width == "one" else 2 if len(found) in (1, 2, 4) else 3
+    across = min(len(found), most)
     down = math.ceil(len(found) / across)
-    each = (INCHES[width] - 0.5) / max(across, 2 if width == "two" else 1)
-    drawing = new_drawing(width, down * (each * 0.98 + 0.25))
+    each = (INCHES[width] - 0.3) / most
+    drawing = new_drawing(width, down * (each + 0.15))
     grid = drawing.subplots(down, across, squeeze=False)
     image = None
     for axes in grid.flat[len(found) :]:
@@ -98,17 +100,23 @@ def draw(data: "pd.DataFrame", width: Width) -> "Drawing":
             axes.set(xlabel="predicted class", ylabel="true class")
             continue
         labels = [shown(name) for name in names]
-        size = min(SIZE, 72 * each / len(names) * 0.36)
-        axes.set_xticks(range(len(names)), labels, rotation=90, fontsize=max(size, 5))
+        size = min(SIZE - 1, 72 * each / len(names) * 0.34)
+        turned = max(map(len, labels)) > 3
+        axes.set_xticks(range(len(names)), labels, rotation=90 if turned else 0, fontsize=max(size, 5))
         axes.set_yticks(range(len(names)), labels, fontsize=max(size, 5))
         for (row, column), value in np.ndenumerate(share):
             if round(value) > 0:
                 colour = "white" if value > 45 else "#222222"
                 axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=size, color=colour)
-    if image is not None:
+    if image is not None and not few:
         bar = drawing.colorbar(
-            image, ax=list(grid.flat[: len(found)]), ticks=[0, 5, 20, 50, 100], shrink=0.6, aspect=30, pad=0.01
+            image,
+            ax=list(grid.flat[: len(found)]),
+            ticks=[0, 5, 20, 50, 100],
+            shrink=0.6,
+            aspect=30,
+            pad=0.01,
         )
-        bar.outline.set_visible(False)  # type: ignore[operator]
+        bar.outline.set_visible(False)
         bar.set_label("share of the true class (%)")
     return drawing

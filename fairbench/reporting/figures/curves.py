@@ -11,7 +11,7 @@ from fairbench.records.read import Record
 from fairbench.reporting.captions import title
 from fairbench.reporting.entries import Entry, tail_fraction
 from fairbench.reporting.figures.figure import Figure, NothingToDrawError, Options
-from fairbench.reporting.figures.lines import band, grid_of
+from fairbench.reporting.figures.lines import band, grid_of, whole_numbers
 from fairbench.reporting.figures.numbers import entry_columns, place_columns
 from fairbench.reporting.figures.panels import Panel
 from fairbench.reporting.figures.style import Width, legend, looks
@@ -36,12 +36,14 @@ def curves_figure(panel: Panel, options: Options) -> Figure:
     seeds = ", ".join(f"{entry.label} {len(entry.seeds)}" for entry in panel.entries)
     how = "under the method's own adversary of training" if side == "robust" else "without attack"
     tested = data[(data["images"] == "test") & (data["side"] == side)]
-    dots = f" Dots are the evaluated checkpoints on test images{_attacked(panel, side)}." if len(tested) else ""
+    dots = (
+        f" Dots are the evaluated checkpoints on test images{_attacked(panel, side)}." if len(tested) else ""
+    )
     words = (
-        f"{title(panel.first, None, panel.variant, ('training',))}. Lines are the mean over seeds ({seeds}), bands "
-        "their range. Losses of different methods are different quantities. Accuracies are those of the training "
-        f"images of an epoch as they were trained on, {how}; average is the mean over classes, worst the lowest "
-        f"class of each epoch.{dots}"
+        f"{title(panel.first, None, panel.variant, ('training',))}. Lines are the mean over seeds ({seeds}), "
+        "bands their range. Losses of different methods are different quantities. Accuracies are those of "
+        f"the training images of an epoch as they were trained on, {how}; average is the mean over classes, "
+        f"worst the lowest class of each epoch.{dots}"
     )
     return Figure(panel.place, data, draw(data, side, options.width or "two"), words)
 
@@ -59,9 +61,9 @@ def curves_data(panel: Panel) -> "pd.DataFrame":
         found: dict[tuple[str, str, str, int], list[float]] = {}
         for seed in entry.seeds.values():
             for row in read_epochs(seed.record.folder):
-                for key, value in _quantities(row, seed.record):
-                    found.setdefault(("train", *key, row["epoch"]), []).append(value)
-        for side in SIDES:
+                for (side, quantity), value in _quantities(row, seed.record):
+                    found.setdefault(("train", side, quantity, row["epoch"]), []).append(value)
+        for side in SIDES if panel.attack is not None else ("clean",):
             for key, value in _tested(entry, side):
                 found.setdefault(("test", side, *key), []).append(value)
         rows += [
@@ -118,7 +120,7 @@ def _tested(entry: Entry, side: str) -> list[tuple[tuple[str, int], float]]:
 def draw(data: "pd.DataFrame", side: str, width: Width) -> "Drawing":
     """Loss, average and worst beside each other."""
     drawing, grid = grid_of(width, len(QUANTITIES), sharey=False)
-    handles = []
+    handles: list[Any] = []
     for axes, quantity in zip(grid, QUANTITIES, strict=True):
         scale = 1.0 if quantity == "loss" else 100.0
         handles = []
@@ -128,10 +130,21 @@ def draw(data: "pd.DataFrame", side: str, width: Width) -> "Drawing":
             handles.append(band(axes, trained, "epoch", look, scale))
             tested = own[(own["images"] == "test") & (own["side"] == side)]
             axes.plot(
-                tested["epoch"], scale * tested["value"], look.marker, color=look.colour, mec="white", mew=0.3, ls=""
+                tested["epoch"],
+                scale * tested["value"],
+                look.marker,
+                color=look.colour,
+                mec="white",
+                mew=0.3,
+                ls="",
             )
-        words = {"loss": "training loss", "average": f"average {side} accuracy (%)", "worst": f"worst class, {side} (%)"}
+        words = {
+            "loss": "training loss",
+            "average": f"average, {side} (%)",
+            "worst": f"worst class, {side} (%)",
+        }
         axes.set(xlabel="epoch", ylabel=words[quantity])
+        whole_numbers(axes)
         if quantity != "loss":
             axes.set_ylim(0, 100)
     legend(drawing, handles, [look.title for look in looks(data).values()])

@@ -21,9 +21,9 @@ def disparity_figure(panel: Panel, options: Options) -> Figure:
     sides = panel.sides(options)
     data = disparity_data(panel, sides)
     words = (
-        f"{panel.words(sides, MEASURES, options)} Dots are class accuracies, averaged over seeds and checkpoints; "
-        "the bar is the average over images, the triangle the worst: of each checkpoint before averaging, so it "
-        "lies at or below the lowest dot. The number is the gap in points."
+        f"{panel.words(sides, MEASURES, options)} Dots are class accuracies, averaged over seeds and "
+        "checkpoints; the bar is the average over images, the triangle the worst: of each checkpoint before "
+        "averaging, so it lies at or below the lowest dot. The number is the gap in points."
     )
     return Figure(panel.place, data, draw(data, options.width or "two"), words)
 
@@ -36,7 +36,10 @@ def disparity_data(panel: Panel, sides: tuple[str, ...]) -> "pd.DataFrame":
     for side in sides:
         for entry in panel.entries:
             head = {**place_columns(panel), **entry_columns(entry), "side": side}
-            cells = [("class", name, c) for name, c in zip(panel.class_names, class_cells(entry, side), strict=True)]
+            cells = [
+                ("class", name, c)
+                for name, c in zip(panel.class_names, class_cells(entry, side), strict=True)
+            ]
             cells += [(name, "", measured(entry, side, name)) for name in MEASURES]
             rows += [{**head, "kind": kind, "class": name, **limits(cell)} for kind, name, cell in cells]
     return pd.DataFrame(rows)
@@ -55,7 +58,14 @@ def draw(data: "pd.DataFrame", width: Width) -> "Drawing":
             axes.vlines(x, dots.min(), dots.max(), color=look.colour, lw=0.8, zorder=1)
             size = 14 if len(dots) <= 20 else 4
             axes.scatter(
-                np.full(len(dots), x), dots, size, look.colour, alpha=0.75, edgecolor="white", lw=0.3, zorder=2
+                np.full(len(dots), x),
+                dots,
+                size,
+                look.colour,
+                alpha=0.75,
+                edgecolor="white",
+                lw=0.3,
+                zorder=2,
             )
             axes.hlines(100 * own["average"], x - 0.3, x + 0.3, color=INK, lw=1.4, zorder=3)
             axes.plot([x], [100 * own["worst"]], "v", color=INK, ms=4, zorder=4)

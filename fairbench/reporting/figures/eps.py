@@ -84,9 +84,10 @@ def eps_figure(sweep: Sweep, options: Options) -> Figure:
     settings = json.loads(last.attack.settings)
     step = settings.get("step_size")
     scaled = f", the step {step / settings['eps']:.4g} of the radius" if step is not None else ""
+    radii = ", ".join(f"{eps:.6g}" for eps in sweep.radii)
     words = (
-        f"{last.words(('robust',), MEASURES, options)} The same attack at radii "
-        f"{', '.join(f'{eps:.6g}' for eps in sweep.radii)}{scaled}; radius 0 is no attack. Thin lines are classes."
+        f"{last.words(('robust',), MEASURES, options)} The same attack at radii {radii}{scaled}; radius 0 is "
+        "no attack. Thin lines are classes."
     )
     place = last.place
     name = f"{place.attack}-sweep"
@@ -109,15 +110,23 @@ def eps_data(sweep: Sweep) -> "pd.DataFrame":
             sides = ["robust"] if entry.key in clean_of else ["clean", "robust"]
             clean_of.add(entry.key)
             for side in sides:
-                head = {**place_columns(panel), **entry_columns(entry), "eps": 0.0 if side == "clean" else eps}
+                head = {
+                    **place_columns(panel),
+                    **entry_columns(entry),
+                    "eps": 0.0 if side == "clean" else eps,
+                }
                 if side == "clean":
                     head["attack"] = "clean"
-                cells = [("class", n, c) for n, c in zip(panel.class_names, class_cells(entry, side), strict=True)]
+                cells = [
+                    ("class", n, c) for n, c in zip(panel.class_names, class_cells(entry, side), strict=True)
+                ]
                 cells += [(name, "", measured(entry, side, name)) for name in MEASURES]
                 rows += [{**head, "kind": kind, "class": name, **limits(cell)} for kind, name, cell in cells]
     frame = pd.DataFrame(rows)
     order = {entry: k for k, entry in enumerate(frame["entry"].unique())}
-    return frame.sort_values(["entry", "eps"], key=lambda c: c.map(order) if c.name == "entry" else c, kind="stable")
+    return frame.sort_values(
+        ["entry", "eps"], key=lambda c: c.map(order) if c.name == "entry" else c, kind="stable"
+    )
 
 
 def draw(data: "pd.DataFrame", width: Width) -> "Drawing":
@@ -133,9 +142,10 @@ def draw(data: "pd.DataFrame", width: Width) -> "Drawing":
         bold = []
         for name, dash in (("average", "-"), ("worst", (0, (3, 1.5)))):
             rows = own[own["kind"] == name]
-            (line,) = axes.plot(rows["eps"], 100 * rows["value"], color=INK, lw=2.0, ls=dash)
+            (line,) = axes.plot(rows["eps"], 100 * rows["value"], color=INK, lw=1.8, ls=dash, clip_on=False)
             bold.append((line, name))
-        axes.set(ylim=(0, 100), xlim=(0, data["eps"].max()), xlabel="radius", title=look.title)
+        axes.set(ylim=(0, 100), xlabel="radius", title=look.title)
+        axes.margins(x=0.03)
         as_levels(axes, data["eps"])
     grid[0].set_ylabel("accuracy (%)")
     class_legend(drawing, handles, names, bold)
@@ -143,11 +153,14 @@ def draw(data: "pd.DataFrame", width: Width) -> "Drawing":
 
 
 def as_levels(axes: Any, radii: Any) -> None:
-    """Ticks at the radii, in 255ths where all of them are whole grey levels."""
-    values = sorted(set(radii))
-    levels = [255 * value for value in values]
+    """Ticks at the radii not too near to the one before, in 255ths where all are whole grey levels."""
+    values: list[float] = []
+    for value in sorted(set(radii)):
+        if not values or value - values[-1] >= 0.14 * max(radii) or value == 0:
+            values.append(value)
+    levels = [255 * value for value in sorted(set(radii))]
     if all(abs(level - round(level)) < 1e-6 for level in levels):
-        axes.set_xticks(values, [f"{round(level)}" for level in levels])
+        axes.set_xticks(values, [f"{round(255 * value)}" for value in values])
         axes.set_xlabel("radius (/255)")
     else:
         axes.set_xticks(values, [f"{value:.3g}" for value in values])

@@ -1,11 +1,12 @@
 """Where the network sees images of two classes, without attack and under it: a plane through its features."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fairbench.core.errors import ConfigError, UnknownNameError
+from fairbench.metrics.projection import Projection
 from fairbench.records.read import Record
 from fairbench.reporting.captions import describe_attack, title
 from fairbench.reporting.figures.figure import Figure, NothingToDrawError, Options
@@ -23,18 +24,7 @@ USUAL = ("cat", "horse")
 _COLOURS = ("#0072B2", "#D55E00")
 
 
-class Projected(Protocol):
-    """What `runner.features.project` gives back; this room knows no torch."""
-
-    point: np.ndarray
-    label: np.ndarray
-    prediction: np.ndarray
-    adversarial: np.ndarray
-    image: np.ndarray
-    explained: tuple[float, float]
-
-
-Project = Callable[[Record, Sequence[int], str, str], Projected]
+Project = Callable[[Record, Sequence[int], str, str], Projection]
 """From a record, two classes, and an attack's name and id."""
 
 
@@ -42,7 +32,11 @@ def features_figures(
     records: Iterable[Record], options: Options, project: Project, classes: Sequence[str] = ()
 ) -> list[Figure]:
     """A figure for each setting and PGD attack. Raises ConfigError where an attack has to be chosen."""
-    found = [panel for panel in panels(records, options) if panel.attack and '"kind":"pgd"' in panel.attack.settings]
+    found = [
+        panel
+        for panel in panels(records, options)
+        if panel.attack and '"kind":"pgd"' in panel.attack.settings
+    ]
     if not found:
         raise NothingToDrawError(
             "no run here was attacked by PGD" + (f" as {options.attack}." if options.attack else "."),
@@ -63,11 +57,12 @@ def _figure(panel: Panel, options: Options, project: Project, classes: Sequence[
     seeds = {int(seed) for seed in data["seed"].unique()}
     count = len(data[(data["entry"] == data["entry"].iloc[0]) & ~data["adversarial"]])
     words = (
-        f"{title(panel.first, panel.attack, panel.variant)}; {describe_attack(panel.attack)}. Features before the last "
-        f"layer of one network per method (seed {', '.join(map(str, sorted(seeds)))}, last checkpoint), of {count} test "
-        f"images of {' and '.join(panel.class_names[c] for c in pair)}, each without attack and under it, in the plane "
-        "of the first two principal components of both together. The planes of different networks are different "
-        "planes; the axes say how much of the variance they hold."
+        f"{title(panel.first, panel.attack, panel.variant)}; {describe_attack(panel.attack)}. Features "
+        f"before the last layer of one network per method (seed {', '.join(map(str, sorted(seeds)))}, last "
+        f"checkpoint), of {count} test images of {' and '.join(panel.class_names[c] for c in pair)}, each "
+        "without attack and under it, in the plane of the first two principal components of both together. "
+        "The planes of different networks are different planes; the axes say how much of the variance they "
+        "hold, and have one scale."
     )
     return Figure(panel.place, data, draw(data, options.width or "two"), words)
 
@@ -99,17 +94,18 @@ def features_data(panel: Panel, project: Project, classes: tuple[int, int]) -> "
     for entry in panel.entries:
         number, seed = min(entry.seeds.items())
         found = project(seed.record, classes, panel.attack.name, attacks_of(seed.record)[panel.attack])
+        order = np.lexsort((found.image, found.label == classes[1], found.adversarial))
         columns: dict[str, Any] = {
             **place_columns(panel),
             **entry_columns(entry),
             "seeds": 1,
             "seed": number,
-            "image": found.image,
-            "class": names[found.label],
-            "predicted": names[found.prediction],
-            "adversarial": found.adversarial,
-            "x": found.point[:, 0],
-            "y": found.point[:, 1],
+            "image": found.image[order],
+            "class": names[found.label[order]],
+            "predicted": names[found.prediction[order]],
+            "adversarial": found.adversarial[order],
+            "x": found.point[order, 0],
+            "y": found.point[order, 1],
             "x_explained": found.explained[0],
             "y_explained": found.explained[1],
         }
@@ -130,8 +126,10 @@ def draw(data: "pd.DataFrame", width: Width) -> "Drawing":
                 own = data[
                     (data["entry"] == entry) & (data["class"] == name) & (data["adversarial"] == adversarial)
                 ]
-                how = {"marker": "x", "lw": 0.7, "s": 9} if adversarial else {"marker": "o", "lw": 0, "s": 9}
-                handles.append(axes.scatter(own["x"], own["y"], color=colour, alpha=0.9 if adversarial else 0.4, **how))
+                how: dict[str, Any] = {"marker": "o", "lw": 0, "alpha": 0.4}
+                if adversarial:
+                    how = {"marker": "x", "lw": 0.7, "alpha": 0.9}
+                handles.append(axes.scatter(own["x"], own["y"], 9, colour, **how))
         row = data[data["entry"] == entry].iloc[0]
         axes.set(
             title=look.title,
@@ -140,6 +138,7 @@ def draw(data: "pd.DataFrame", width: Width) -> "Drawing":
             xticks=[],
             yticks=[],
         )
+        axes.set_aspect("equal", adjustable="datalim")
     words = [f"{shown(name)}, {state}" for name in names for state in ("clean", "attacked")]
     legend(drawing, handles, words)
     return drawing

@@ -54,10 +54,10 @@ class Figure:
     caption: str
 
     def save(self, path: Path) -> list[Path]:
-        """Write the figure to `path` (.pdf, .svg or .png), its data as .csv and its caption as .txt beside it."""
+        """Write the figure to `path` (.pdf, .svg or .png), beside it its data as .csv and caption as .txt."""
         frame = self.data.copy()
         for name in frame.columns:
-            if not (frame[name].dtype.kind in "ifb"):
+            if frame[name].dtype.kind not in "ifb":
                 frame[name] = [csv_text(str(value)) for value in frame[name]]
         contents = {
             path: rendered(self.drawing, path.suffix.lower()),
@@ -101,7 +101,9 @@ def suffixes(places: Sequence[Place]) -> list[str]:
     varying = [part for part in parts if len({getattr(place, part) for place in places}) > 1]
     found: list[str] = []
     for place in places:
-        words = [getattr(place, part) or "none" for part in varying] + ([place.variant] if place.variant else [])
+        words = [getattr(place, part) or "none" for part in varying] + (
+            [place.variant] if place.variant else []
+        )
         name = "".join("." + re.sub(r"[^A-Za-z0-9_-]+", "-", word)[:60] for word in words)
         while name in found:
             name += "-again"

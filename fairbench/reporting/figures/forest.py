@@ -1,15 +1,16 @@
 """Each method against the baseline: paired differences with intervals, over data sets and networks."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fairbench.records.read import Record
+from fairbench.reporting.captions import title
 from fairbench.reporting.figures.figure import Figure, NothingToDrawError, Options, Place
 from fairbench.reporting.figures.numbers import limits
-from fairbench.reporting.figures.panels import nothing_done
+from fairbench.reporting.figures.panels import Panel, nothing_done, panels, without_attacks
 from fairbench.reporting.figures.style import INK, Width, looks, new_drawing, shown
 from fairbench.reporting.table import Table
 from fairbench.reporting.views import Request, build_tables
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 MEASURES = ("average", "worst")
 
 
-def forest_figures(records: Iterable[Record], options: Options) -> list[Figure]:
+def forest_figures(records: Sequence[Record], options: Options) -> list[Figure]:
     """A figure for each protocol and attack, from the rows of the comparison tables."""
     side = options.side or "robust"
     request = Request("comparison", baseline=options.baseline, order=options.methods)
@@ -35,27 +36,32 @@ def forest_figures(records: Iterable[Record], options: Options) -> list[Figure]:
     if not groups:
         raise NothingToDrawError(
             f"no method here shares a finished seed with the baseline {options.baseline}.",
-            hint=f"run it under the same options: fairbench run --methods {options.baseline}, or name another: --baseline",
+            hint=f"run it: fairbench run --methods {options.baseline}; or name another with --baseline",
         )
-    return [_figure(found, side, options) for _, found in sorted(groups.items())]
+    found = panels(records, options) if side == "robust" else without_attacks(records, options)
+    of = {title(panel.first, panel.attack, panel.variant, (side,)): panel for panel in found}
+    return [_figure(found, of[found[0].title], side, options) for _, found in sorted(groups.items())]
 
 
-def _figure(tables: list[Table], side: str, options: Options) -> Figure:
-    data = forest_data(tables, side)
+def _figure(tables: list[Table], panel: Panel, side: str, options: Options) -> Figure:
+    data = forest_data(tables, side, options.baseline)
     first = tables[0]
     places = {(t.dataset, t.model) for t in tables}
     single = next(iter(places)) if len(places) == 1 else None
-    words = f"{first.caption} Points are these differences; whiskers their 95 % intervals."
+    words = (
+        f"{panel.words((side,), MEASURES, options)} Marks are method minus {options.baseline}, in percentage "
+        "points, on common seeds and the same test images. Whiskers are 95 % intervals of paired t over "
+        "seeds; for one seed, of the average alone and over the test images of its last checkpoint."
+    )
     if len(tables) > 1:
-        others = "; ".join(dict.fromkeys(table.title for table in tables[1:]))
-        words += f" Likewise: {others}."
+        words += f" Likewise: {'; '.join(dict.fromkeys(table.title for table in tables[1:]))}."
     place = Place(
         single[0] if single else "all", single[1] if single else "all", first.protocol, first.attack
     )
     return Figure(place, data, draw(data, options.width or "two"), words)
 
 
-def forest_data(tables: Iterable[Table], side: str) -> "pd.DataFrame":
+def forest_data(tables: Iterable[Table], side: str, baseline: str) -> "pd.DataFrame":
     """One row per data set, network, method and measure; `value` is the difference, in shares."""
     import pandas as pd
 
@@ -74,6 +80,7 @@ def forest_data(tables: Iterable[Table], side: str) -> "pd.DataFrame":
                         "entry": row.label,
                         "title": row.title or row.label,
                         "seeds": len(table.cell(row, f"{side}_{name}").values) or 1,
+                        "baseline": baseline,
                         "side": side,
                         "measure": name,
                         **limits(table.cell(row, f"{side}_{name}")),
@@ -111,7 +118,8 @@ def draw(data: "pd.DataFrame", width: Width) -> "Drawing":
         axes.grid(axis="x")
         axes.grid(visible=False, axis="y")
         axes.margins(x=0.08)
-        axes.set_xlabel(f"{name} {part['side'].iloc[0]} accuracy: points to the baseline")
+        side, base = shown(part["side"].iloc[0]), shown(part["baseline"].iloc[0])
+        axes.set_xlabel(f"{name}{'-class' if name == 'worst' else ''} {side} accuracy, points above {base}")
     names = [shown(table) if entry is None else f"    {found[entry].title}" for table, entry in places]
     columns[0].set_yticks(range(len(places)), names, ha="left")
     columns[0].set_ylim(len(places) - 0.5, -0.5)

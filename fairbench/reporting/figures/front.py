@@ -58,7 +58,9 @@ def draw(data: "pd.DataFrame", width: Width) -> "Drawing":
         for name, line in (("average", axes.hlines), ("worst", axes.vlines)):
             if not np.isnan(row[f"{name}_low"]):
                 at, low, high = (y if name == "average" else x), row[f"{name}_low"], row[f"{name}_high"]
-                line(at, 100 * max(low, 0), 100 * min(high, 1), color=look.colour, lw=0.8, alpha=0.8, zorder=2)
+                line(
+                    at, 100 * max(low, 0), 100 * min(high, 1), color=look.colour, lw=0.8, alpha=0.8, zorder=2
+                )
         handles += axes.plot(
             [x], [y], look.marker, color=look.colour, ms=5.5, mec=INK, mew=0.5, ls="", zorder=3
         )

@@ -22,7 +22,7 @@ FEATURES = "features"  # needs the weights, and so a door that this room does no
 
 
 def build_figures(kind: str, records: Sequence[Record], options: Options) -> list[Figure]:
-    """The figures of a kind, one per data set, network, protocol and attack (as far as the kind depends on them).
+    """The figures of a kind: for each data set, network, protocol and attack, as far as it depends on them.
 
     Raises NothingToDrawError, which says what to run, and UnknownNameError for an attack that nobody was
     evaluated under.
@@ -36,7 +36,8 @@ def build_figures(kind: str, records: Sequence[Record], options: Options) -> lis
             whole: Callable[[Sequence[Record], Options], list[Figure]] = getattr(module, f"{kind}_figures")
             return whole(records, options)
         single: Callable[..., Figure] = getattr(module, f"{kind}_figure")
-        found = without_attacks(records, options) if kind == "weights" else panels(records, options)
-        if kind == "curves" and options.attack is None:
-            found = without_attacks(records, options)
+        training = kind in ("curves", "weights") and options.attack is None
+        found = (
+            without_attacks(records, options, lone=kind == "curves") if training else panels(records, options)
+        )
         return every(found, lambda panel: single(panel, options))

@@ -36,12 +36,15 @@ def grid_of(
     return drawing, list(grid.flat[:count])
 
 
-def class_lines(axes: "Axes", data: "pd.DataFrame", x: str, names: Sequence[str], scale: float = 1.0) -> list[Any]:
+def class_lines(
+    axes: "Axes", data: "pd.DataFrame", x: str, names: Sequence[str], scale: float = 1.0
+) -> list[Any]:
     """A line of `value` over `x` for each class; the handles of a legend."""
     handles: list[Any] = []
     colours = class_colours(len(names))
     few = len(names) <= FEW_CLASSES
-    for c, (name, own) in enumerate((name, data[data["class"] == name]) for name in names):
+    for c, name in enumerate(names):
+        own = data[data["class"] == name]
         handles += axes.plot(
             own[x],
             scale * own["value"],
@@ -50,6 +53,7 @@ def class_lines(axes: "Axes", data: "pd.DataFrame", x: str, names: Sequence[str]
             marker=MARKERS[c % len(MARKERS)] if few and len(own) <= 12 else None,
             ms=2.6,
             lw=0.9 if few else 0.4,
+            clip_on=False,
         )
     return handles
 
@@ -69,3 +73,10 @@ def band(axes: "Axes", rows: "pd.DataFrame", x: str, look: Any, scale: float = 1
     (line,) = axes.plot(rows[x], scale * rows["value"], color=look.colour, ls=look.dash, **how)
     axes.fill_between(rows[x], scale * rows["low"], scale * rows["high"], color=look.colour, alpha=0.18, lw=0)
     return line
+
+
+def whole_numbers(axes: "Axes") -> None:
+    """Ticks at whole epochs."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))

@@ -69,7 +69,7 @@ def with_wilson(cell: Cell, hits: float, count: float) -> Cell:
     """The cell with the 95 % limits of `hits` of `count` images; as it is without an image."""
     if count < 1:
         return cell
-    low, high = wilson_interval(float(hits), float(count))  # type: ignore[arg-type]
+    low, high = wilson_interval(float(hits), float(count))
     return Cell(cell.value, low=float(low), high=float(high), values=cell.values)
 
 

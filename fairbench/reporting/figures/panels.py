@@ -46,7 +46,7 @@ class Panel:
         found = tuple(side for side in there if options.side in (None, side))
         if not found:
             raise NothingToDrawError(
-                f"no attack was evaluated on {self.first.dataset}, {self.first.model}, {self.first.protocol}.",
+                f"no attack was evaluated on {self.first.dataset} under {self.first.protocol}.",
                 hint="add one: fairbench run --attacks pgd-20 with the options of the run",
             )
         return found
@@ -125,10 +125,18 @@ def nothing_done() -> NothingToDrawError:
     )
 
 
-def without_attacks(records: Iterable[Record], options: Options) -> list[Panel]:
-    """A panel for each setting, for what does not depend on an attack. Raises NothingToDrawError when no run is done."""
+def without_attacks(records: Iterable[Record], options: Options, *, lone: bool = False) -> list[Panel]:
+    """A panel for each setting, for what is about training. Raises NothingToDrawError when no run is done.
+
+    With `lone`, under the attack of a setting that has just one.
+    """
     cache = SideCache()
-    found = [panel for place in settings(records) if (panel := place.panel(None, cache, options)) is not None]
+    found = []
+    for place in settings(records):
+        attacks = attacks_in(place.records)
+        attack = attacks[0] if lone and len(attacks) == 1 else None
+        if (panel := place.panel(attack, cache, options)) is not None:
+            found.append(panel)
     if not found:
         raise nothing_done()
     return found

@@ -128,13 +128,14 @@ def house_style() -> Iterator[None]:
 def looks(frame: "pd.DataFrame") -> dict[str, Look]:
     """For each `entry` of a frame, in its order, how it looks; from its `method` and `title`.
 
-    A method has its colour whoever is beside it. A variant has that of its family, lighter, and so has a second
-    entry of the same method.
+    A method has its colour whoever is beside it. A variant has that of its family, lighter, and so has a
+    second entry of the same method.
     """
     found: dict[str, Look] = {}
     used: list[str] = []
     known = list(COLOURS)
-    for entry, method, title in frame[["entry", "method", "title"]].drop_duplicates().itertuples(index=False):
+    whose = frame[["entry", "method", "title"]].drop_duplicates()
+    for entry, method, title in whose.itertuples(index=False):
         family = method if method in COLOURS else method.split("-")[0]
         place = known.index(family) if family in COLOURS else int(digest(method), 16) % 97
         colour = COLOURS.get(family) or STRANGERS[place % len(STRANGERS)]

@@ -11,7 +11,7 @@ from fairbench.records.read import CLEAN, Record
 from fairbench.reporting.captions import describe_attack
 from fairbench.reporting.entries import Entry, SideCache
 from fairbench.reporting.figures.classes import add_whiskers
-from fairbench.reporting.figures.figure import Figure, NothingToDrawError, Options, Place
+from fairbench.reporting.figures.figure import Figure, NothingToDrawError, Options
 from fairbench.reporting.figures.numbers import (
     FEW_CLASSES,
     across_seeds,
@@ -83,13 +83,11 @@ def success_figure(pair: Pair, options: Options) -> Figure:
     data = success_data(pair)
     words = (
         f"{pair.untargeted.words(('robust',), ('average',), options)} Beside it "
-        f"{describe_attack(pair.targeted.attack)}, towards a wrong class drawn for each image. Success is the "
-        "share of the images right without attack that are wrong under it, or taken for their target. Whiskers "
-        "are 95 % t intervals over seeds, for one seed 95 % Wilson intervals over these images."
+        f"{describe_attack(pair.targeted.attack)}, towards a wrong class drawn for each image. Success is "
+        "the share of the images right without attack that are wrong under it, or taken for their target. "
+        "Whiskers are 95 % t intervals over seeds, for one seed 95 % Wilson intervals over these images."
     )
-    place = pair.targeted.place
-    place = Place(place.dataset, place.model, place.protocol, place.attack, place.variant)
-    return Figure(place, data, draw(data, options.width or "two"), words)
+    return Figure(pair.targeted.place, data, draw(data, options.width or "two"), words)
 
 
 def success_data(pair: Pair) -> "pd.DataFrame":
@@ -111,7 +109,12 @@ def success_data(pair: Pair) -> "pd.DataFrame":
             if len(hits) == 1:
                 (seed,) = hits
                 cells = [with_wilson(cell, hits[seed][c], count[seed][c]) for c, cell in enumerate(cells)]
-            head = {**place_columns(pair.targeted), **entry_columns(entry), "seeds": len(shares), "kind": kind}
+            head = {
+                **place_columns(pair.targeted),
+                **entry_columns(entry),
+                "seeds": len(shares),
+                "kind": kind,
+            }
             rows += [
                 {**head, "class": name, **limits(_known(cell))}
                 for name, cell in zip(pair.untargeted.class_names, cells, strict=True)
@@ -128,7 +131,7 @@ def _known(cell: Cell) -> Cell:
 
 
 def _by_seed(entry: Entry, twin: Entry, pair: Pair) -> dict[int, list[np.ndarray]]:
-    """For each seed the numbers of images (C,), means over checkpoints: of each success, and right without attack."""
+    """For each seed (C,) images, means over checkpoints: of each success, and right without attack."""
     found = {}
     for number in entry.seeds.keys() & twin.seeds.keys():
         one, other = entry.seeds[number], twin.seeds[number]
@@ -163,6 +166,7 @@ def draw(data: "pd.DataFrame", width: Width) -> "Drawing":
     handles: list[Any] = []
     for axes, (entry, look) in zip(rows, found.items(), strict=True):
         handles = []
+        axes.set_xlim(*((-0.6, len(names) - 0.4) if len(names) <= FEW_CLASSES else (1, len(names))))
         for k, (kind, (colour, hatch)) in enumerate(_LOOKS.items()):
             own = data[(data["entry"] == entry) & (data["kind"] == kind)]
             if len(names) <= FEW_CLASSES:
@@ -177,6 +181,7 @@ def draw(data: "pd.DataFrame", width: Width) -> "Drawing":
                 )
                 handles.append(line)
         axes.set(ylim=(0, 100), ylabel="success (%)", title=look.title)
+        axes.tick_params(axis="x", length=0)
     if len(names) <= FEW_CLASSES:
         name_ticks(rows[-1], [shown(name) for name in names], INCHES[width] - 0.5)
     else:

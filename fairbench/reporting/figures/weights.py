@@ -9,7 +9,7 @@ from fairbench.records.curves import read_epochs
 from fairbench.reporting.captions import title
 from fairbench.reporting.entries import Entry
 from fairbench.reporting.figures.figure import Figure, NothingToDrawError, Options
-from fairbench.reporting.figures.lines import class_legend, class_lines, grid_of
+from fairbench.reporting.figures.lines import class_legend, class_lines, grid_of, whole_numbers
 from fairbench.reporting.figures.numbers import entry_columns, place_columns
 from fairbench.reporting.figures.panels import Panel
 from fairbench.reporting.figures.style import Width, looks, shown
@@ -25,12 +25,14 @@ def weights_figure(panel: Panel, options: Options) -> Figure:
     if data.empty:
         raise NothingToDrawError(
             f"no method here logged a value per class: {', '.join(entry.label for entry in panel.entries)}.",
-            hint="draw methods that adapt to classes: fairbench run --methods dafa,trix (also cfa, fairtat, frl, wat)",
+            hint="run methods that adapt to classes: fairbench run --methods dafa,trix,cfa,fairtat,frl,wat",
         )
-    seeds = ", ".join(f"{entry} {n}" for entry, n in data[["entry", "seeds"]].drop_duplicates().itertuples(index=False))
+    seeds = ", ".join(
+        f"{entry} {n}" for entry, n in data[["entry", "seeds"]].drop_duplicates().itertuples(index=False)
+    )
     words = (
-        f"{title(panel.first, None, panel.variant, ('training',))}. What each method kept per class at the end of "
-        f"an epoch, one line per class, the mean over seeds ({seeds})."
+        f"{title(panel.first, None, panel.variant, ('training',))}. What each method kept per class in an "
+        f"epoch, one line per class, the mean over seeds ({seeds})."
     )
     return Figure(panel.place, data, draw(data, options.width or "two"), words)
 
@@ -74,7 +76,9 @@ def _logged(entry: Entry) -> dict[tuple[str, int], list[np.ndarray]]:
 
 
 def _is_vector(values: Any, size: int) -> bool:
-    return isinstance(values, list) and len(values) == size and all(isinstance(v, int | float) for v in values)
+    return (
+        isinstance(values, list) and len(values) == size and all(isinstance(v, int | float) for v in values)
+    )
 
 
 def draw(data: "pd.DataFrame", width: Width) -> "Drawing":
@@ -86,6 +90,7 @@ def draw(data: "pd.DataFrame", width: Width) -> "Drawing":
     for axes, (entry, name) in zip(grid, parts, strict=True):
         own = data[(data["entry"] == entry) & (data["name"] == name)]
         handles = class_lines(axes, own, "epoch", names)
+        whole_numbers(axes)
         axes.set(xlabel="epoch", ylabel=shown(name.replace("_", " ")), title=found[entry].title)
     class_legend(drawing, handles, names)
     return drawing
