@@ -10,7 +10,7 @@ from fairbench.reporting.entries import Entry
 from fairbench.reporting.figures.figure import Figure, Options
 from fairbench.reporting.figures.numbers import FEW_CLASSES, entry_columns, place_columns
 from fairbench.reporting.figures.panels import Panel
-from fairbench.reporting.figures.style import INCHES, SIZE, Width, looks, new_drawing, shown
+from fairbench.reporting.figures.style import INCHES, LONGEST, SIZE, Width, looks, new_drawing, shown
 from fairbench.reporting.groups import attacks_of
 
 if TYPE_CHECKING:
@@ -83,7 +83,8 @@ def draw(data: "pd.DataFrame", width: Width) -> "Drawing":
     across = min(len(found), most)
     down = math.ceil(len(found) / across)
     each = (INCHES[width] - 0.3) / most
-    drawing = new_drawing(width, down * (each + 0.15))
+    names_below = min(max(map(len, names)), LONGEST) * 0.05 if few else 0.2  # inches, about
+    drawing = new_drawing(width, down * (each * 0.92 + 0.2 + names_below))
     grid = drawing.subplots(down, across, squeeze=False)
     image = None
     for axes in grid.flat[len(found) :]:

@@ -142,7 +142,7 @@ def draw(data: "pd.DataFrame", width: Width) -> "Drawing":
         bold = []
         for name, dash in (("average", "-"), ("worst", (0, (3, 1.5)))):
             rows = own[own["kind"] == name]
-            (line,) = axes.plot(rows["eps"], 100 * rows["value"], color=INK, lw=1.8, ls=dash, clip_on=False)
+            (line,) = axes.plot(rows["eps"], 100 * rows["value"], color=INK, lw=1.8, ls=dash, clip_on=False, zorder=3)
             bold.append((line, name))
         axes.set(ylim=(0, 100), xlabel="radius", title=look.title)
         axes.margins(x=0.03)

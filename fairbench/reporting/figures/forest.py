@@ -44,7 +44,7 @@ def forest_figures(records: Sequence[Record], options: Options) -> list[Figure]:
 
 
 def _figure(tables: list[Table], panel: Panel, side: str, options: Options) -> Figure:
-    data = forest_data(tables, side, options.baseline)
+    data = forest_data(tables, side, panel.base.title if panel.base else options.baseline)
     first = tables[0]
     places = {(t.dataset, t.model) for t in tables}
     single = next(iter(places)) if len(places) == 1 else None

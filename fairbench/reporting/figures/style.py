@@ -42,7 +42,7 @@ RC = {
     "ytick.labelsize": SIZE,
     "legend.fontsize": SIZE,
     "legend.frameon": False,
-    "legend.borderaxespad": 0.0,
+    "legend.borderaxespad": 0.3,
     "legend.handlelength": 2.2,
     "legend.columnspacing": 1.2,
     "pdf.fonttype": 42,
