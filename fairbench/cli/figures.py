@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fairbench.reporting.figures.style import Width
 
 WITH_BASELINE = ("forest",)  # kinds that mean nothing without it
+SIDELESS = ("eps", "weights", "success", FEATURES)  # kinds that are of no single side
 HELP = (
     "Draw a figure with its data (.csv) and its caption (.txt) beside it.\n\n\b\nKIND is one of\n"
     + "\n".join(f"  {name:<11}{line}" for name, line in KINDS.items())
@@ -70,6 +71,8 @@ def figure_command(
     path = chosen_path(kind, output)
     if classes is not None and kind != FEATURES:
         raise ConfigError(f"--classes is for {FEATURES}; {kind} shows all classes.")
+    if side is not None and kind in SIDELESS:
+        raise ConfigError(f"--side {side}: {kind} is of no single side.", hint="leave --side out")
     names = split_names(methods, "--methods")
     records, any_record = choose(results, names, split_names(datasets, "--datasets"), protocol, baseline)
     if names is not None and kind not in WITH_BASELINE:

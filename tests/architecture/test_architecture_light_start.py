@@ -36,6 +36,7 @@ def loaded(arguments: list[str], folder: Path) -> str:
         ["--help"],
         ["run", "--help"],
         ["evaluate", "--help"],
+        ["figure", "--help"],
         ["list"],
         ["list", "methods", "--verbose", "--json"],
         ["plan"],

@@ -1,4 +1,4 @@
-"""A builder of results folders for figures: several attacks, training curves, chosen hits; nothing is trained."""
+"""A builder of results folders for figures: several attacks and training curves; nothing is trained."""
 
 import json
 from pathlib import Path
@@ -54,7 +54,10 @@ class Results:
         head = {"schema": 1, "id": digest([entry, seed]), "entry": entry}
         cell = {
             **head,
-            **{"method": method, "dataset": dataset, "model": "cnn-small", "protocol": "quickstart"},
+            "method": method,
+            "dataset": dataset,
+            "model": "cnn-small",
+            "protocol": "quickstart",
             "seed": seed,
             "overrides": overrides or {},
             "identity": {**identity, "seed": seed},
@@ -82,9 +85,7 @@ class Results:
                 where = {"attack": name, "id": "" if name == "clean" else f"id-{name}"}
                 evaluations.append({**where, "epoch": epoch, "file": file, "digest": sha})
         record = {**head, "state": "done", "num_classes": len(names), "class_names": list(names)}
-        write_json(
-            folder / "record.json", {**record, "epochs_evaluated": epochs, "evaluations": evaluations}
-        )
+        write_json(folder / "record.json", {**record, "epochs_evaluated": epochs, "evaluations": evaluations})
         if curves:
             with (folder / "epochs.jsonl").open("w") as file:
                 for epoch in range(1, EPOCHS + 1):
@@ -106,13 +107,24 @@ def results(tmp_path):
     return Results(tmp_path / "results")
 
 
-@pytest.fixture
-def three(results):
+def fill(results):
     """Three methods with two seeds each."""
     for method in ("trades", "dafa", "trix"):
         for seed in (0, 1):
             results.run(method, seed)
     return results
+
+
+@pytest.fixture(scope="session")
+def trio(tmp_path_factory):
+    """The records of three methods with two seeds each, written once."""
+    return tuple(fill(Results(tmp_path_factory.mktemp("trio") / "results")).records())
+
+
+@pytest.fixture
+def three(results):
+    """The same as a folder to add to."""
+    return fill(results)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Every kind of figure: it draws in every format without a warning, and says who is in it and what it shows."""
+"""Every kind of figure: it draws in every format without a warning, and says who is in it."""
 
 import re
 from xml.etree import ElementTree
@@ -17,7 +17,7 @@ from fairbench.reporting.figures.figure import (
     suffixes,
 )
 from fairbench.reporting.figures.kinds import FEATURES, KINDS, build_figures
-from fairbench.reporting.figures.style import INCHES, SUFFIXES, house_style
+from fairbench.reporting.figures.style import INCHES, SUFFIXES, house_style, rendered
 
 HOSTILE = r"$\frac{_&<script>alert(1)</script>%" + "\x1b[31m\n=1+1 \u4e2d" + "x" * 60
 
@@ -36,8 +36,8 @@ def one(kind, records, project, options=None):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_draws_in_every_format_with_its_data_and_caption(kind, three, project, tmp_path):
-    figure = one(kind, three.records(), project)
+def test_every_kind_draws_in_every_format_with_its_data_and_caption(kind, trio, project, tmp_path):
+    figure = one(kind, trio, project)
     for suffix in SUFFIXES:
         files = figure.save(tmp_path / f"{kind}{suffix}")
         assert [file.suffix for file in files] == [suffix, ".csv", ".txt"]
@@ -46,34 +46,34 @@ def test_every_kind_draws_in_every_format_with_its_data_and_caption(kind, three,
     assert b"/FontFile2" in pdf, "TrueType fonts are embedded"
     assert b"/Type3" not in pdf
     texts = [text.text for text in ElementTree.parse(tmp_path / f"{kind}.svg").iter() if text.text]
-    shown = {"weights", "forest"} if kind in ("forest",) else set()
     for title in ("TRADES", "DAFA", "TRIX"):
-        assert shown or any(title in text for text in texts), f"{title} is not in the figure"
+        assert any(title in text for text in texts), f"{title} is not in the figure"
     frame = pd.read_csv(tmp_path / f"{kind}.csv")
     assert set(frame.columns) >= {"dataset", "model", "protocol", "attack", "method", "entry", "seeds"}
     caption = (tmp_path / f"{kind}.txt").read_text()
     assert "digits, cnn-small" in caption
     assert "quickstart v2" in caption
-    assert "2 seeds" in caption or " 2" in caption or kind == FEATURES
+    assert kind == FEATURES or "2 seeds" in caption or "trades 2" in caption
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("width", INCHES)
-def test_a_figure_is_as_wide_as_it_was_asked_to_be(kind, width, three, project):
+@pytest.mark.parametrize(("kind", "width"), list(zip(KINDS, ["one", "two"] * 5, strict=True)))
+def test_a_figure_is_as_wide_as_it_was_asked_to_be(kind, width, trio, project):
     options = Options(attack=None if kind in ("weights", "curves") else "pgd", width=width)
-    figure = one(kind, three.records(), project, options)
+    figure = one(kind, trio, project, options)
     assert figure.drawing.get_figwidth() == INCHES[width]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_order_of_records_changes_nothing(kind, three, project, tmp_path):
-    records = three.records()
-    files = []
-    for some in (records, records[::-1]):
-        path = tmp_path / f"figure{len(files)}.svg"
-        one(kind, some, project).save(path)
-        files.append([path.with_suffix(suffix).read_bytes() for suffix in (".svg", ".csv", ".txt")])
-    assert files[0] == files[1]
+def test_the_order_of_records_changes_nothing(kind, trio, project):
+    found, again = (one(kind, some, project) for some in (trio, trio[::-1]))
+    assert found.data.equals(again.data)
+    assert found.caption == again.caption
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_the_same_records_give_the_same_bytes(suffix, trio, project):
+    found, again = (one("front", some, project).drawing for some in (trio, trio[::-1]))
+    assert rendered(found, suffix) == rendered(again, suffix)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -86,13 +86,15 @@ def test_hostile_names_are_shown_and_do_nothing(kind, results, project, tmp_path
         results.run("_trix", seed, title="_trix$", names=names, dataset="evil")
     records = [record for record in results.records() if record.dataset == "evil"]
     figure = one(kind, records, project)
-    for suffix in SUFFIXES:
+    for suffix in SUFFIXES if kind == "front" else [".svg"]:
         figure.save(tmp_path / f"figure{suffix}")
     svg = (tmp_path / "figure.svg").read_text()
     assert "<script" not in svg
     assert "\x1b" not in svg
     ElementTree.fromstring(svg)
-    texts = ["".join(text.itertext()) for text in ElementTree.fromstring(svg).iter() if text.tag.endswith("text")]
+    texts = [
+        "".join(text.itertext()) for text in ElementTree.fromstring(svg).iter() if text.tag.endswith("text")
+    ]
     assert any("_trix$" in text for text in texts)
     assert any(r"$\frac{_&" in text for text in texts)
     for suffix in (".csv", ".txt"):
@@ -101,29 +103,27 @@ def test_hostile_names_are_shown_and_do_nothing(kind, results, project, tmp_path
         assert not re.search(r"(^|,)[=+@-][^,\d]", content, flags=re.M) or suffix == ".txt"
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != FEATURES])
-@pytest.mark.parametrize("count", [100])
-def test_a_hundred_classes_fit(kind, count, results, project, tmp_path):
-    names = tuple(f"class number {c}" for c in range(count))
+@pytest.mark.parametrize("kind", ["classes", "eps", "confusion", "weights", "success"])
+def test_a_hundred_classes_fit(kind, results, project):
+    names = tuple(f"class number {c}" for c in range(100))
     for method in ("trades", "trix"):
         results.run(method, 0, names=names, size=4)
-    figure = one(kind, results.records(), project)
-    figure.save(tmp_path / "figure.svg")
-    texts = re.findall(r"class number \d+", (tmp_path / "figure.svg").read_text())
+    svg = rendered(one(kind, results.records(), project).drawing, ".svg").decode()
+    texts = re.findall(r"class number \d+", svg)
     assert len(texts) < 30, "names of very many classes are a blot"
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_one_seed_draws_too(kind, results, project, tmp_path):
+def test_one_seed_draws_too(kind, results, project):
     for method in ("trades", "trix"):
         results.run(method, 0)
-    one(kind, results.records(), project).save(tmp_path / "figure.png")
+    assert len(one(kind, results.records(), project).data)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_attack_that_nobody_was_evaluated_under_is_an_error_with_a_proposal(kind, three, project):
+def test_an_attack_that_nobody_was_evaluated_under_is_an_error_with_a_proposal(kind, trio, project):
     with pytest.raises(UnknownNameError, match="no attack called 'pdg'"):
-        build(kind, three.records(), project, Options(attack="pdg"))
+        build(kind, trio, project, Options(attack="pdg"))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -141,7 +141,9 @@ def test_runs_without_anything_to_draw_say_what_to_run(kind, results, project):
 def test_a_missing_attack_of_one_method_leaves_the_others(kind, three, project):
     three.run("cfa", 0, attacks={"pgd-weak": ATTACKS_WEAK}, logged=())
     figure = one(kind, three.records(), project)
-    assert set(figure.data["method"]) >= ({"dafa", "trix"} if kind == "forest" else {"trades", "dafa", "trix"})
+    assert set(figure.data["method"]) >= (
+        {"dafa", "trix"} if kind == "forest" else {"trades", "dafa", "trix"}
+    )
     if kind not in ("curves", "weights", "eps"):
         assert "cfa" not in set(figure.data["method"])
 
@@ -155,9 +157,9 @@ def test_several_settings_give_several_files_whose_names_say_which(three, projec
     files = [files[0].name for _, files in save_all(figures, tmp_path / "f.pdf")]
     assert files == ["f.cifar10.pdf", "f.digits.pdf"]
     everything = build("classes", three.records(), project, Options())
-    names = [files[0].name for _, files in save_all(everything, tmp_path / "g.pdf")]
+    names = suffixes([figure.place for figure in everything])
     assert len(set(names)) == len(names) == 6
-    assert "g.digits.pgd-weak.pdf" in names
+    assert ".digits.pgd-weak" in names
 
 
 def test_places_with_the_same_names_get_different_files():
@@ -177,23 +179,22 @@ def test_a_folder_or_nothing_gives_a_pdf_of_the_kinds_name(tmp_path):
     assert str(chosen_path("front", None)) == "front.pdf"
 
 
-def test_features_of_several_attacks_ask_for_one(three, project):
+def test_features_of_several_attacks_ask_for_one(trio, project):
     with pytest.raises(ConfigError) as error:
-        build(FEATURES, three.records(), project, Options())
+        build(FEATURES, trio, project, Options())
     assert "--attack pgd or pgd-targeted or pgd-weak" in error.value.hint
 
 
 @pytest.mark.parametrize(("classes", "error"), [(("cat", "dog"), UnknownNameError), (("cat",), ConfigError)])
-def test_features_are_of_two_classes_of_the_data_set(three, project, classes, error):
+def test_features_are_of_two_classes_of_the_data_set(trio, project, classes, error):
     with pytest.raises(error):
-        build(FEATURES, three.records(), project, Options(attack="pgd"), classes)
+        build(FEATURES, trio, project, Options(attack="pgd"), classes)
 
 
-def test_features_are_of_cat_and_horse_unless_others_are_asked_for(three, project):
-    records = three.records()
-    asked = build(FEATURES, records, project, Options(attack="pgd"), ("owl", "cat"))
+def test_features_are_of_cat_and_horse_unless_others_are_asked_for(trio, project):
+    asked = build(FEATURES, trio, project, Options(attack="pgd"), ("owl", "cat"))
     assert list(asked[0].data["class"].unique()) == ["owl", "cat"]
-    assert list(one(FEATURES, records, project).data["class"].unique()) == ["cat", "horse"]
+    assert list(one(FEATURES, trio, project).data["class"].unique()) == ["cat", "horse"]
 
 
 def test_errors_are_the_houses_own():

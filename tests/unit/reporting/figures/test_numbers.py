@@ -24,10 +24,9 @@ def cell(table, label, key):
     return table.cell(row, key)
 
 
-def test_average_and_worst_are_those_of_the_table(three):
-    records = three.records()
-    (table,) = build_tables(records, Request(), "pgd")
-    data = drawn("front", records)
+def test_average_and_worst_are_those_of_the_table(trio):
+    (table,) = build_tables(trio, Request(), "pgd")
+    data = drawn("front", trio)
     for row in data.itertuples():
         for name in ("average", "worst"):
             expected = cell(table, row.entry, f"robust_{name}")
@@ -35,10 +34,9 @@ def test_average_and_worst_are_those_of_the_table(three):
             assert getattr(row, f"{name}_high") == expected.value + expected.half_width
 
 
-def test_gap_and_worst_of_the_spread_are_those_of_the_table(three):
-    records = three.records()
-    (table,) = build_tables(records, Request(columns=("average", "worst", "gap")), "pgd")
-    data = drawn("disparity", records).set_index(["entry", "side", "kind"]).sort_index()
+def test_gap_and_worst_of_the_spread_are_those_of_the_table(trio):
+    (table,) = build_tables(trio, Request(columns=("average", "worst", "gap")), "pgd")
+    data = drawn("disparity", trio).set_index(["entry", "side", "kind"]).sort_index()
     for entry in ("trades", "dafa", "trix"):
         for side in ("clean", "robust"):
             for name in ("average", "worst", "gap"):
@@ -46,24 +44,24 @@ def test_gap_and_worst_of_the_spread_are_those_of_the_table(three):
                 assert data.loc[(entry, side, name), "value"].item() == expected
 
 
-def test_the_differences_of_the_forest_are_those_of_the_comparison(three):
-    records = three.records()
-    (table,) = build_tables(records, Request("comparison"), "pgd")
-    for row in drawn("forest", records).itertuples():
+def test_the_differences_of_the_forest_are_those_of_the_comparison(trio):
+    (table,) = build_tables(trio, Request("comparison"), "pgd")
+    for row in drawn("forest", trio).itertuples():
         expected = cell(table, row.entry, f"robust_{row.measure}")
         assert row.value == expected.value
         assert row.high == expected.value + expected.half_width
 
 
-def test_class_accuracies_are_the_shares_of_correct_images(three):
-    records = three.records()
-    data = drawn("classes", records)
+def test_class_accuracies_are_the_shares_of_correct_images(trio):
+    data = drawn("classes", trio)
     for side, attack in (("clean", "clean"), ("robust", "pgd")):
-        own = [record for record in records if record.method == "dafa"]
+        own = [record for record in trio if record.method == "dafa"]
         shares = []
         for record in own:
             rows = [record.outcomes(attack, epoch) for epoch in record.epochs_evaluated]
-            shares.append(np.mean([[r["correct"][r["label"] == c].mean() for c in range(3)] for r in rows], 0))
+            shares.append(
+                np.mean([[r["correct"][r["label"] == c].mean() for c in range(3)] for r in rows], 0)
+            )
         found = data[(data["entry"] == "dafa") & (data["side"] == side)]
         assert found["value"].to_numpy() == pytest.approx(np.mean(shares, axis=0))
         assert list(found["class"]) == ["cat", "horse", "owl"]
@@ -91,20 +89,18 @@ def test_nobody_on_the_front_is_beaten_in_both(three):
     assert data["front"].any()
 
 
-def test_rows_of_the_confusion_sum_to_one_and_its_diagonal_is_the_class_accuracy(three):
-    records = three.records()
-    data, classes = drawn("confusion", records), drawn("classes", records)
+def test_rows_of_the_confusion_sum_to_one_and_its_diagonal_is_the_class_accuracy(trio):
+    data, classes = drawn("confusion", trio), drawn("classes", trio)
     assert data.groupby(["entry", "class"])["value"].sum().to_numpy() == pytest.approx(1)
     diagonal = data[data["class"] == data["predicted"]].set_index(["entry", "class"])["value"]
     robust = classes[classes["side"] == "robust"].set_index(["entry", "class"])["value"]
     assert diagonal.sort_index().to_numpy() == pytest.approx(robust.sort_index().to_numpy())
 
 
-def test_the_sweep_runs_from_the_clean_accuracy_over_every_radius(three):
-    records = three.records()
-    data = drawn("eps", records)
+def test_the_sweep_runs_from_the_clean_accuracy_over_every_radius(trio):
+    data = drawn("eps", trio)
     assert sorted(data["eps"].unique()) == [0.0, 0.05, 0.1]
-    (table,) = build_tables(records, Request(), "pgd")
+    (table,) = build_tables(trio, Request(), "pgd")
     for entry in ("trades", "dafa", "trix"):
         own = data[(data["entry"] == entry) & (data["kind"] == "worst")].set_index("eps")["value"]
         assert own[0.0] == cell(table, entry, "clean_worst").value
@@ -128,8 +124,8 @@ def test_only_attacks_that_differ_in_nothing_but_the_radius_form_a_sweep():
     assert len(found) == 3
 
 
-def test_success_counts_the_images_that_were_right_without_attack(three):
-    records = [record for record in three.records() if record.method == "trades"]
+def test_success_counts_the_images_that_were_right_without_attack(trio):
+    records = [record for record in trio if record.method == "trades"]
     data = drawn("success", records).set_index(["kind", "class"])["value"]
     shares = {UNTARGETED: [], MOVED: [], REACHED: []}
     for record in records:
@@ -154,11 +150,12 @@ def test_success_counts_the_images_that_were_right_without_attack(three):
     assert (data[MOVED] <= data[UNTARGETED]).all()
 
 
-def test_curves_are_those_of_the_epochs_and_band_the_seeds(three):
-    records = three.records()
-    data = drawn("curves", records, Options(attack="pgd"))
-    own = data[(data["entry"] == "trix") & (data["images"] == "train")].set_index(["quantity", "side", "epoch"])
-    rows = [read_epochs(record.folder) for record in records if record.method == "trix"]
+def test_curves_are_those_of_the_epochs_and_band_the_seeds(trio):
+    data = drawn("curves", trio, Options(attack="pgd"))
+    own = data[(data["entry"] == "trix") & (data["images"] == "train")].set_index(
+        ["quantity", "side", "epoch"]
+    )
+    rows = [read_epochs(record.folder) for record in trio if record.method == "trix"]
     losses = [row[2]["loss"] for row in rows]
     assert own.loc[("loss", "", 3), "value"] == pytest.approx(np.mean(losses))
     assert (own.loc[("loss", "", 3), "low"], own.loc[("loss", "", 3), "high"]) == (min(losses), max(losses))
@@ -180,9 +177,9 @@ def test_weights_are_what_the_methods_logged(three):
     assert (own["low"].unique(), own["high"].unique()) == (pytest.approx(1.0), pytest.approx(1.1))
 
 
-def test_the_baseline_is_first_and_the_others_are_in_the_order_asked_for(three):
+def test_the_baseline_is_first_and_the_others_are_in_the_order_asked_for(trio):
     options = Options(attack="pgd", methods=("trix", "dafa"))
-    assert list(drawn("front", three.records(), options)["entry"]) == ["trades", "trix", "dafa"]
+    assert list(drawn("front", trio, options)["entry"]) == ["trades", "trix", "dafa"]
 
 
 def test_overridden_entries_of_a_method_stand_beside_each_other_and_look_different(results):
