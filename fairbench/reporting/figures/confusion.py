@@ -8,6 +8,7 @@ import numpy as np
 from fairbench.records.read import CLEAN
 from fairbench.reporting.entries import Entry
 from fairbench.reporting.figures.figure import Figure, Options
+from fairbench.reporting.figures.lines import lowest_only
 from fairbench.reporting.figures.numbers import FEW_CLASSES, entry_columns, place_columns
 from fairbench.reporting.figures.panels import Panel
 from fairbench.reporting.figures.style import INCHES, LONGEST, SIZE, Width, looks, new_drawing, shown
@@ -82,10 +83,10 @@ def draw(data: "pd.DataFrame", width: Width) -> "Drawing":
     most = 1 if width == "one" else 2 if len(found) in (1, 2, 4) else 3
     across = min(len(found), most)
     down = math.ceil(len(found) / across)
-    each = (INCHES[width] - 0.3) / most
-    names_below = min(max(map(len, names)), LONGEST) * 0.05 if few else 0.2  # inches, about
-    drawing = new_drawing(width, down * (each * 0.92 + 0.2 + names_below))
-    grid = drawing.subplots(down, across, squeeze=False)
+    room = min(max(map(len, names)), LONGEST) * 0.055 if few else 0.35  # inches of names, about
+    each = (INCHES[width] - room - (0.05 if few else 0.6)) / most - 0.08
+    drawing = new_drawing(width, down * (each + 0.25) + room + 0.2)
+    grid = drawing.subplots(down, across, squeeze=False, sharex=True, sharey=True)
     image = None
     for axes in grid.flat[len(found) :]:
         axes.remove()
@@ -98,7 +99,8 @@ def draw(data: "pd.DataFrame", width: Width) -> "Drawing":
             spine.set_visible(False)
         axes.tick_params(length=0)
         if not few:
-            axes.set(xlabel="predicted class", ylabel="true class")
+            axes.set_xlabel("predicted class")
+            grid[0, 0].set_ylabel("true class")
             continue
         labels = [shown(name) for name in names]
         size = min(SIZE - 1, 72 * each / len(names) * 0.34)
@@ -109,6 +111,7 @@ def draw(data: "pd.DataFrame", width: Width) -> "Drawing":
             if round(value) > 0:
                 colour = "white" if value > 45 else "#222222"
                 axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=size, color=colour)
+    lowest_only(list(grid.flat[: len(found)]))
     if image is not None and not few:
         bar = drawing.colorbar(
             image,

@@ -11,7 +11,7 @@ from fairbench.records.read import Record
 from fairbench.reporting.captions import title
 from fairbench.reporting.entries import Entry, tail_fraction
 from fairbench.reporting.figures.figure import Figure, NothingToDrawError, Options
-from fairbench.reporting.figures.lines import band, grid_of, whole_numbers
+from fairbench.reporting.figures.lines import band, grid_of, lowest_only, whole_numbers
 from fairbench.reporting.figures.numbers import entry_columns, place_columns
 from fairbench.reporting.figures.panels import Panel
 from fairbench.reporting.figures.style import Width, legend, looks
@@ -37,7 +37,9 @@ def curves_figure(panel: Panel, options: Options) -> Figure:
     how = "under the method's own adversary of training" if side == "robust" else "without attack"
     tested = data[(data["images"] == "test") & (data["side"] == side)]
     dots = (
-        f" Dots are the evaluated checkpoints on test images{_attacked(panel, side)}." if len(tested) else ""
+        f" Hollow marks are the evaluated checkpoints on test images{_attacked(panel, side)}."
+        if len(tested)
+        else ""
     )
     words = (
         f"{title(panel.first, None, panel.variant, ('training',))}. Lines are the mean over seeds ({seeds}), "
@@ -133,9 +135,10 @@ def draw(data: "pd.DataFrame", side: str, width: Width) -> "Drawing":
                 tested["epoch"],
                 scale * tested["value"],
                 look.marker,
-                color=look.colour,
-                mec="white",
-                mew=0.3,
+                mec=look.colour,
+                mfc="white",
+                mew=0.8,
+                ms=4.5,
                 ls="",
             )
         words = {
@@ -147,5 +150,6 @@ def draw(data: "pd.DataFrame", side: str, width: Width) -> "Drawing":
         whole_numbers(axes)
         if quantity != "loss":
             axes.set_ylim(0, 100)
+    lowest_only(grid)
     legend(drawing, handles, [look.title for look in looks(data).values()])
     return drawing

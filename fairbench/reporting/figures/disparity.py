@@ -70,7 +70,7 @@ def draw(data: "pd.DataFrame", width: Width) -> "Drawing":
             axes.hlines(100 * own["average"], x - 0.3, x + 0.3, color=INK, lw=1.4, zorder=3)
             axes.plot([x], [100 * own["worst"]], "v", color=INK, ms=4, zorder=4)
             axes.text(x, 100 * dots.max() / 100 + 2, f"{100 * own['gap']:.0f}", ha="center", va="bottom")
-        axes.set(ylim=(0, 108), yticks=range(0, 101, 20), xlim=(-0.6, len(found) - 0.4), title=side)
+        axes.set(ylim=(-4, 108), yticks=range(0, 101, 20), xlim=(-0.6, len(found) - 0.4), title=side)
         name_ticks(axes, [look.title for look in found.values()], (INCHES[width] - 0.5) / len(sides))
     columns[0].set_ylabel("class accuracy (%)")
     return drawing

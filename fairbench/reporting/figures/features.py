@@ -116,7 +116,7 @@ def features_data(panel: Panel, project: Project, classes: tuple[int, int]) -> "
 def draw(data: "pd.DataFrame", width: Width) -> "Drawing":
     """A panel per method: circles without attack, crosses under it; one colour per class."""
     found = looks(data)
-    drawing, grid = grid_of(width, len(found), height=2.3, sharex=False, sharey=False)
+    drawing, grid = grid_of(width, len(found), height=1.8, sharex=False, sharey=False)
     names = list(data["class"].unique())
     handles: list[Any] = []
     for axes, (entry, look) in zip(grid, found.items(), strict=True):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
 MEASURES = ("average", "worst")
+LEAST = 2.0  # points that an axis spans: equal numbers are not blown up
 
 
 def forest_figures(records: Sequence[Record], options: Options) -> list[Figure]:
@@ -118,6 +119,9 @@ def draw(data: "pd.DataFrame", width: Width) -> "Drawing":
         axes.grid(axis="x")
         axes.grid(visible=False, axis="y")
         axes.margins(x=0.08)
+        low, high = axes.get_xlim()
+        if high - low < LEAST:
+            axes.set_xlim((low + high - LEAST) / 2, (low + high + LEAST) / 2)
         side, base = shown(part["side"].iloc[0]), shown(part["baseline"].iloc[0])
         axes.set_xlabel(f"{name}{'-class' if name == 'worst' else ''} {side} accuracy, points above {base}")
     names = [shown(table) if entry is None else f"    {found[entry].title}" for table, entry in places]

@@ -11,6 +11,7 @@ from fairbench.reporting.figures.style import INK, Width, legend, looks, new_dra
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Drawing
 
 MEASURES = ("average", "worst")
@@ -67,6 +68,14 @@ def draw(data: "pd.DataFrame", width: Width) -> "Drawing":
     side = data["side"].iloc[0]
     axes.grid(axis="x")
     axes.margins(0.08)
+    at_least(axes, 2.0)
     axes.set(xlabel=f"average {side} accuracy (%)", ylabel=f"worst-class {side} accuracy (%)")
     legend(drawing, handles, [look.title for look in looks(data).values()])
     return drawing
+
+
+def at_least(axes: "Axes", span: float) -> None:
+    """Axes that reach over `span` points or more: equal numbers are not blown up."""
+    for low, high, set_limits in ((*axes.get_xlim(), axes.set_xlim), (*axes.get_ylim(), axes.set_ylim)):
+        if high - low < span:
+            set_limits((low + high - span) / 2, (low + high + span) / 2)

@@ -8,6 +8,7 @@ from fairbench.reporting.figures.numbers import FEW_CLASSES
 from fairbench.reporting.figures.style import (
     DASHES,
     MARKERS,
+    Look,
     Width,
     class_colours,
     legend,
@@ -24,16 +25,31 @@ if TYPE_CHECKING:
 def grid_of(
     width: Width, count: int, height: float = 1.75, *, sharex: bool = True, sharey: bool = True
 ) -> "tuple[Drawing, list[Axes]]":
-    """A drawing with `count` axes, three in a row of a wide figure, one in a narrow one."""
+    """A drawing with `count` axes, three in a row of a wide figure, one in a narrow one.
+
+    With `sharex`, call `lowest_only` when they are drawn.
+    """
     across = min(count, 3 if width == "two" else 1)
     down = math.ceil(count / across)
     drawing = new_drawing(width, 0.45 + height * down)
     grid = drawing.subplots(down, across, squeeze=False, sharex=sharex, sharey=sharey)
     for axes in grid.flat[count:]:
         axes.remove()
-    for axes in grid.flat[max(0, count - across) : count]:  # the lowest of their columns
-        axes.tick_params(labelbottom=True)
     return drawing, list(grid.flat[:count])
+
+
+def lowest_only(grid: "Sequence[Axes]") -> None:
+    """Words and numbers at x axes only where no other axes follow below."""
+    places = []
+    for axes in grid:
+        spec = axes.get_subplotspec()
+        assert spec is not None
+        places.append((spec.rowspan.start, spec.colspan.start))
+    for axes, (row, column) in zip(grid, places, strict=True):
+        lowest = not any(other > row and beside == column for other, beside in places)
+        axes.tick_params(labelbottom=lowest)
+        if not lowest:
+            axes.set_xlabel("")
 
 
 def class_lines(
@@ -68,9 +84,20 @@ def class_legend(
     legend(drawing, shown_handles, words)
 
 
-def band(axes: "Axes", rows: "pd.DataFrame", x: str, look: Any, scale: float = 1.0, **how: Any) -> Any:
+def band(axes: "Axes", rows: "pd.DataFrame", x: str, look: Look, scale: float = 1.0) -> Any:
     """The mean over seeds as a line, their range as a band; the line."""
-    (line,) = axes.plot(rows[x], scale * rows["value"], color=look.colour, ls=look.dash, **how)
+    often = max(1, len(rows) // 6)
+    (line,) = axes.plot(
+        rows[x],
+        scale * rows["value"],
+        color=look.colour,
+        ls=look.dash,
+        marker=look.marker,
+        markevery=often,
+        ms=3,
+        mec="white",
+        mew=0.3,
+    )
     axes.fill_between(rows[x], scale * rows["low"], scale * rows["high"], color=look.colour, alpha=0.18, lw=0)
     return line
 

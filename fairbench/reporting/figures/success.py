@@ -161,7 +161,7 @@ def draw(data: "pd.DataFrame", width: Width) -> "Drawing":
     """A row per method, three bars per class; with very many classes three sorted curves."""
     found = looks(data)
     names = list(data["class"].unique())
-    drawing = new_drawing(width, 0.35 + 1.5 * len(found))
+    drawing = new_drawing(width, 0.35 + max(0.75, min(1.5, 8.2 / len(found))) * len(found))
     rows = drawing.subplots(len(found), 1, sharex=True, squeeze=False)[:, 0]
     handles: list[Any] = []
     for axes, (entry, look) in zip(rows, found.items(), strict=True):
