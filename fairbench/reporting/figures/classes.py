@@ -20,6 +20,7 @@ from fairbench.reporting.figures.style import (
     Width,
     legend,
     looks,
+    name_room,
     name_ticks,
     new_drawing,
     shown,
@@ -42,8 +43,13 @@ def classes_figure(panel: Panel, options: Options) -> Figure:
     if few:
         words.append(f"Bars are class accuracies. {whiskers(panel)}")
     else:
-        bands = whiskers(panel).replace("Whiskers", "Bands")
-        words.append(f"Each method's classes are sorted by its own accuracy. {bands}")
+        wide = (data["high"] - data["low"]).groupby(data["entry"], sort=False).median() / 2
+        told = ", ".join(f"{entry} {100 * half:.0f}" for entry, half in wide.items() if half == half)
+        words.append(
+            "Each method's classes are sorted by its own accuracy, which spreads them by chance as well: a "
+            "class is known to about so many points (median half-width of the 95 % intervals, which are in "
+            f"the data): {told or 'no interval'}."
+        )
     with_style = draw_bars if few else draw_curves
     return Figure(panel.place, data, with_style(data, options.width or "two"), " ".join(words))
 
@@ -75,9 +81,10 @@ def classes_data(panel: Panel, sides: tuple[str, ...]) -> "pd.DataFrame":
 def draw_bars(data: "pd.DataFrame", width: Width) -> "Drawing":
     """Groups of bars, one group per class in the order of the data set."""
     sides = list(data["side"].unique())
-    drawing = new_drawing(width, 0.35 + PANEL_HEIGHT * len(sides))
-    rows = drawing.subplots(len(sides), 1, sharex=True, squeeze=False)[:, 0]
     names = [shown(name) for name in data["class"].unique()]
+    room = name_room(names, INCHES[width] - 0.5)
+    drawing = new_drawing(width, 0.35 + PANEL_HEIGHT * len(sides) + room)
+    rows = drawing.subplots(len(sides), 1, sharex=True, squeeze=False)[:, 0]
     handles = [grouped_bars(axes, data[data["side"] == side]) for axes, side in zip(rows, sides, strict=True)]
     for axes, side in zip(rows, sides, strict=True):
         axes.set(ylim=(0, 100), ylabel=f"{side} accuracy (%)")
@@ -130,14 +137,6 @@ def draw_curves(data: "pd.DataFrame", width: Width) -> "Drawing":
         for entry, look in looks(data).items():
             own = data[(data["side"] == side) & (data["entry"] == entry)].sort_values("rank")
             (line,) = axes.plot(own["rank"], 100 * own["value"], color=look.colour, ls=look.dash)
-            axes.fill_between(
-                own["rank"],
-                100 * own["low"].clip(0, 1),
-                100 * own["high"].clip(0, 1),
-                color=look.colour,
-                alpha=0.15,
-                lw=0,
-            )
             handles.append(line)
         axes.set(
             xlim=(1, data["rank"].max()),

@@ -11,7 +11,7 @@ from fairbench.reporting.figures.figure import Figure, Options
 from fairbench.reporting.figures.lines import lowest_only
 from fairbench.reporting.figures.numbers import FEW_CLASSES, entry_columns, place_columns
 from fairbench.reporting.figures.panels import Panel
-from fairbench.reporting.figures.style import INCHES, LONGEST, SIZE, Width, looks, new_drawing, shown
+from fairbench.reporting.figures.style import INCHES, NAME_INCHES, SIZE, Width, fit, looks, new_drawing, shown
 from fairbench.reporting.groups import attacks_of
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def draw(data: "pd.DataFrame", width: Width) -> "Drawing":
     most = 1 if width == "one" else 2 if len(found) in (1, 2, 4) else 3
     across = min(len(found), most)
     down = math.ceil(len(found) / across)
-    room = min(max(map(len, names)), LONGEST) * 0.055 if few else 0.35  # inches of names, about
+    room = min(max(map(len, names)) * 0.055, NAME_INCHES) if few else 0.35  # inches of names, about
     each = (INCHES[width] - room - (0.05 if few else 0.6)) / most - 0.08
     drawing = new_drawing(width, down * (each + 0.25) + room + 0.2)
     grid = drawing.subplots(down, across, squeeze=False, sharex=True, sharey=True)
@@ -93,7 +93,7 @@ def draw(data: "pd.DataFrame", width: Width) -> "Drawing":
     for axes, (entry, look) in zip(grid.flat, found.items(), strict=False):
         share = 100 * data[data["entry"] == entry]["value"].to_numpy().reshape(len(names), len(names))
         image = axes.imshow(share, cmap="Blues", norm=PowerNorm(0.5, 0, 100), interpolation="nearest")
-        axes.set_title(look.title)
+        axes.set_title(fit(look.title, each))
         axes.grid(visible=False)
         for spine in axes.spines.values():
             spine.set_visible(False)
@@ -102,7 +102,7 @@ def draw(data: "pd.DataFrame", width: Width) -> "Drawing":
             axes.set_xlabel("predicted class")
             grid[0, 0].set_ylabel("true class")
             continue
-        labels = [shown(name) for name in names]
+        labels = [fit(shown(name), NAME_INCHES) for name in names]
         size = min(SIZE - 1, 72 * each / len(names) * 0.34)
         turned = max(map(len, labels)) > 3
         axes.set_xticks(range(len(names)), labels, rotation=90 if turned else 0, fontsize=max(size, 5))

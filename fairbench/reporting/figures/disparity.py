@@ -7,7 +7,7 @@ import numpy as np
 from fairbench.reporting.figures.figure import Figure, Options
 from fairbench.reporting.figures.numbers import class_cells, entry_columns, limits, measured, place_columns
 from fairbench.reporting.figures.panels import Panel
-from fairbench.reporting.figures.style import INCHES, INK, Width, looks, name_ticks, new_drawing
+from fairbench.reporting.figures.style import INCHES, INK, Width, looks, name_room, name_ticks, new_drawing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,9 +48,11 @@ def disparity_data(panel: Panel, sides: tuple[str, ...]) -> "pd.DataFrame":
 def draw(data: "pd.DataFrame", width: Width) -> "Drawing":
     """A column of dots per method."""
     sides = list(data["side"].unique())
-    drawing = new_drawing(width, 2.5)
-    columns = drawing.subplots(1, len(sides), sharey=True, squeeze=False)[0]
     found = looks(data)
+    titles = [look.title for look in found.values()]
+    each = (INCHES[width] - 0.5) / len(sides)
+    drawing = new_drawing(width, 2.3 + name_room(titles, each))
+    columns = drawing.subplots(1, len(sides), sharey=True, squeeze=False)[0]
     for axes, side in zip(columns, sides, strict=True):
         for x, (entry, look) in enumerate(found.items()):
             own = data[(data["side"] == side) & (data["entry"] == entry)].set_index("kind")["value"]
@@ -71,6 +73,6 @@ def draw(data: "pd.DataFrame", width: Width) -> "Drawing":
             axes.plot([x], [100 * own["worst"]], "v", color=INK, ms=4, zorder=4)
             axes.text(x, 100 * dots.max() / 100 + 2, f"{100 * own['gap']:.0f}", ha="center", va="bottom")
         axes.set(ylim=(-4, 108), yticks=range(0, 101, 20), xlim=(-0.6, len(found) - 0.4), title=side)
-        name_ticks(axes, [look.title for look in found.values()], (INCHES[width] - 0.5) / len(sides))
+        name_ticks(axes, titles, each)
     columns[0].set_ylabel("class accuracy (%)")
     return drawing

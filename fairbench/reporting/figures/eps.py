@@ -10,10 +10,10 @@ from fairbench.core.identity import canonical_json
 from fairbench.records.read import Record
 from fairbench.reporting.entries import SideCache
 from fairbench.reporting.figures.figure import Figure, NothingToDrawError, Options, Place
-from fairbench.reporting.figures.lines import class_legend, class_lines, grid_of, lowest_only
+from fairbench.reporting.figures.lines import GRID_INCHES, class_legend, class_lines, grid_of, lowest_only
 from fairbench.reporting.figures.numbers import class_cells, entry_columns, limits, measured, place_columns
 from fairbench.reporting.figures.panels import Panel, attacks_in, check_attack, settings
-from fairbench.reporting.figures.style import INK, Width, looks
+from fairbench.reporting.figures.style import INK, Width, fit, looks
 from fairbench.reporting.groups import Attack
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def draw(data: "pd.DataFrame", width: Width) -> "Drawing":
                 rows["eps"], 100 * rows["value"], color=INK, lw=1.8, ls=dash, clip_on=False, zorder=3
             )
             bold.append((line, name))
-        axes.set(ylim=(0, 100), xlabel="radius", title=look.title)
+        axes.set(ylim=(0, 100), xlabel="radius", title=fit(look.title, GRID_INCHES))
         axes.margins(x=0.03)
         as_levels(axes, data["eps"])
     grid[0].set_ylabel("accuracy (%)")

@@ -10,10 +10,10 @@ from fairbench.metrics.projection import Projection
 from fairbench.records.read import Record
 from fairbench.reporting.captions import describe_attack, title
 from fairbench.reporting.figures.figure import Figure, NothingToDrawError, Options
-from fairbench.reporting.figures.lines import grid_of
+from fairbench.reporting.figures.lines import GRID_INCHES, grid_of
 from fairbench.reporting.figures.numbers import entry_columns, place_columns
 from fairbench.reporting.figures.panels import Panel, panels
-from fairbench.reporting.figures.style import Width, legend, looks, shown
+from fairbench.reporting.figures.style import Width, fit, legend, looks, shown
 from fairbench.reporting.groups import attacks_of
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def draw(data: "pd.DataFrame", width: Width) -> "Drawing":
                 handles.append(axes.scatter(own["x"], own["y"], 9, colour, **how))
         row = data[data["entry"] == entry].iloc[0]
         axes.set(
-            title=look.title,
+            title=fit(look.title, GRID_INCHES),
             xlabel=f"component 1 ({100 * row['x_explained']:.0f} %)",
             ylabel=f"component 2 ({100 * row['y_explained']:.0f} %)",
             xticks=[],

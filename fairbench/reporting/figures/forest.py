@@ -123,7 +123,7 @@ def draw(data: "pd.DataFrame", width: Width) -> "Drawing":
         if high - low < LEAST:
             axes.set_xlim((low + high - LEAST) / 2, (low + high + LEAST) / 2)
         side, base = shown(part["side"].iloc[0]), shown(part["baseline"].iloc[0])
-        axes.set_xlabel(f"{name}{'-class' if name == 'worst' else ''} {side} accuracy, points above {base}")
+        axes.set_xlabel(f"{name}{'-class' if name == 'worst' else ''} {side} accuracy,\npoints above {base}")
     names = [shown(table) if entry is None else f"    {found[entry].title}" for table, entry in places]
     columns[0].set_yticks(range(len(places)), names, ha="left")
     columns[0].set_ylim(len(places) - 0.5, -0.5)

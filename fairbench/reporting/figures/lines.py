@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
 
+GRID_INCHES = 2.0  # of one of three panels
+
+
 def grid_of(
     width: Width, count: int, height: float = 1.75, *, sharex: bool = True, sharey: bool = True
 ) -> "tuple[Drawing, list[Axes]]":

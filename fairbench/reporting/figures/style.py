@@ -28,6 +28,7 @@ SUFFIXES = (".pdf", ".svg", ".png")
 SIZE = 7.0  # points, of most text
 INK = "#222222"
 LONGEST = 40  # characters of a name in a figure
+NAME_INCHES = 1.1  # of a name at an axis
 CHARACTER = 0.6 * SIZE / 72  # inches, about
 
 RC = {
@@ -131,22 +132,32 @@ def looks(frame: "pd.DataFrame") -> dict[str, Look]:
     A method has its colour whoever is beside it. A variant has that of its family, lighter, and so has a
     second entry of the same method.
     """
+    whose = frame[["entry", "method", "title"]].drop_duplicates()
+    known = list(COLOURS)
+    taken = {known.index(method) for method in whose["method"] if method in COLOURS}
     found: dict[str, Look] = {}
     used: list[str] = []
-    known = list(COLOURS)
-    whose = frame[["entry", "method", "title"]].drop_duplicates()
     for entry, method, title in whose.itertuples(index=False):
         family = method if method in COLOURS else method.split("-")[0]
-        place = known.index(family) if family in COLOURS else int(digest(method), 16) % 97
-        colour = COLOURS.get(family) or STRANGERS[place % len(STRANGERS)]
+        place = known.index(family) if family in COLOURS else int(digest(method), 16) % len(MARKERS)
+        colour = COLOURS.get(family) or STRANGERS[int(digest(method), 16) % len(STRANGERS)]
         times = used.count(colour) + (family != method and family in COLOURS)
+        if times or method not in COLOURS:  # the next marker and hatch that nobody here has
+            place = next(
+                (
+                    k % len(MARKERS)
+                    for k in range(place, place + len(MARKERS))
+                    if k % len(MARKERS) not in taken
+                ),
+                place,
+            )
         used.append(colour)
-        place += 3 * times
+        taken.add(place)
         found[entry] = Look(
             shown(title),
             lighter(colour, times),
-            HATCHES[place % len(HATCHES)],
-            MARKERS[place % len(MARKERS)],
+            HATCHES[place],
+            MARKERS[place],
             DASHES[place % len(DASHES)],
         )
     return found
@@ -160,13 +171,9 @@ def lighter(colour: str, times: int) -> str:
     return "#" + "".join(f"{round(255 * part):02x}" for part in colorsys.hls_to_rgb(hue, light, saturation))
 
 
-def class_colours(count: int) -> list[Any]:
-    """A colour for each class: ten that differ, or a scale where there are more."""
-    if count <= len(CLASSES):
-        return list(CLASSES[:count])
-    from matplotlib import colormaps
-
-    return [colormaps["cividis"](k / (count - 1)) for k in range(count)]
+def class_colours(count: int) -> list[str]:
+    """A colour for each class: ten that differ, or grey where nobody could tell them apart."""
+    return [CLASSES[c % len(CLASSES)] if count <= 2 * len(CLASSES) else "#888888" for c in range(count)]
 
 
 def shown(text: str) -> str:
@@ -174,6 +181,12 @@ def shown(text: str) -> str:
     known = _glyphs()
     text = "".join(c if ord(c) in known else f"[U+{ord(c):04X}]" for c in plain(text))
     return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
+
+
+def fit(text: str, inches: float) -> str:
+    """The text cut to what about fits into so many inches."""
+    most = max(4, int(inches / CHARACTER))
+    return text if len(text) <= most else text[: most - 3] + "..."
 
 
 @lru_cache(maxsize=1)
@@ -207,12 +220,17 @@ def legend(drawing: "Drawing", handles: "Sequence[Artist]", titles: Sequence[str
 
 def name_ticks(axes: "Axes", names: Sequence[str], inches: float) -> None:
     """Names below an axis of `inches`, turned where they would touch."""
-    turned = max(map(len, names), default=0) * CHARACTER > 0.95 * inches / max(len(names), 1)
-    axes.set_xticks(range(len(names)), names)
-    if turned:
+    axes.set_xticks(range(len(names)), [fit(name, NAME_INCHES) for name in names])
+    if name_room(names, inches) > 0:
         for text in axes.get_xticklabels():
             text.set(rotation=40, ha="right", rotation_mode="anchor")
     axes.tick_params(axis="x", length=0)
+
+
+def name_room(names: Sequence[str], inches: float) -> float:
+    """How many inches more below an axis its names need when they are turned; 0 when they are not."""
+    longest = min(max(map(len, names), default=0) * CHARACTER, NAME_INCHES)
+    return 0.65 * longest if longest > 0.95 * inches / max(len(names), 1) else 0.0
 
 
 def rendered(drawing: "Drawing", suffix: str) -> bytes:

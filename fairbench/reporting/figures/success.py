@@ -21,7 +21,16 @@ from fairbench.reporting.figures.numbers import (
     with_wilson,
 )
 from fairbench.reporting.figures.panels import Panel, attacks_in, check_attack, settings
-from fairbench.reporting.figures.style import INCHES, Width, legend, looks, name_ticks, new_drawing, shown
+from fairbench.reporting.figures.style import (
+    INCHES,
+    Width,
+    legend,
+    looks,
+    name_room,
+    name_ticks,
+    new_drawing,
+    shown,
+)
 from fairbench.reporting.groups import Attack, attacks_of
 from fairbench.reporting.table import Cell
 
@@ -161,7 +170,10 @@ def draw(data: "pd.DataFrame", width: Width) -> "Drawing":
     """A row per method, three bars per class; with very many classes three sorted curves."""
     found = looks(data)
     names = list(data["class"].unique())
-    drawing = new_drawing(width, 0.35 + max(0.75, min(1.5, 8.2 / len(found))) * len(found))
+    room = 0.0
+    if len(names) <= FEW_CLASSES:
+        room = name_room([shown(name) for name in names], INCHES[width] - 0.5)
+    drawing = new_drawing(width, 0.35 + max(0.75, min(1.5, 8.2 / len(found))) * len(found) + room)
     rows = drawing.subplots(len(found), 1, sharex=True, squeeze=False)[:, 0]
     handles: list[Any] = []
     for axes, (entry, look) in zip(rows, found.items(), strict=True):

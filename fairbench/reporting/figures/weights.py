@@ -9,10 +9,17 @@ from fairbench.records.curves import read_epochs
 from fairbench.reporting.captions import title
 from fairbench.reporting.entries import Entry
 from fairbench.reporting.figures.figure import Figure, NothingToDrawError, Options
-from fairbench.reporting.figures.lines import class_legend, class_lines, grid_of, lowest_only, whole_numbers
+from fairbench.reporting.figures.lines import (
+    GRID_INCHES,
+    class_legend,
+    class_lines,
+    grid_of,
+    lowest_only,
+    whole_numbers,
+)
 from fairbench.reporting.figures.numbers import entry_columns, place_columns
 from fairbench.reporting.figures.panels import Panel
-from fairbench.reporting.figures.style import Width, looks, shown
+from fairbench.reporting.figures.style import Width, fit, looks, shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,7 +98,9 @@ def draw(data: "pd.DataFrame", width: Width) -> "Drawing":
         own = data[(data["entry"] == entry) & (data["name"] == name)]
         handles = class_lines(axes, own, "epoch", names)
         whole_numbers(axes)
-        axes.set(xlabel="epoch", ylabel=shown(name.replace("_", " ")), title=found[entry].title)
+        axes.set(
+            xlabel="epoch", ylabel=shown(name.replace("_", " ")), title=fit(found[entry].title, GRID_INCHES)
+        )
     lowest_only(grid)
     class_legend(drawing, handles, names)
     return drawing
