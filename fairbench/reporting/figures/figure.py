@@ -58,7 +58,7 @@ class Figure:
         frame = self.data.copy()
         for name in frame.columns:
             if frame[name].dtype.kind not in "ifb":
-                frame[name] = [csv_text(str(value)) for value in frame[name]]
+                frame[name] = frame[name].map({value: csv_text(str(value)) for value in frame[name].unique()})
         contents = {
             path: rendered(self.drawing, path.suffix.lower()),
             path.with_suffix(".csv"): frame.to_csv(index=False, lineterminator="\n").encode(),
