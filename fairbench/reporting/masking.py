@@ -67,8 +67,9 @@ def _of_record(record: Record) -> Iterator[Pair]:
     by_kind: dict[bool, list[Judged]] = {True: [], False: []}
     for attack, id in attacks_of(record).items():
         settings = json.loads(attack.settings)
-        if settings.get("kind") == "pgd" and settings.get("loss", "ce") != "ce":
-            continue  # the margin is what such a method is found out with, and no measure of plain PGD
+        plain = settings.get("loss", "ce") == "ce" and not settings.get("target")
+        if settings.get("kind") == "pgd" and not plain:
+            continue  # the margin is what such a method is found out with; towards a target PGD is weak
         by_kind[settings.get("kind") == "pgd"].append((attack, id, settings))
     like = [(pgd, strong) for pgd in by_kind[True] for strong in by_kind[False] if _like(pgd[2], strong[2])]
     found = []

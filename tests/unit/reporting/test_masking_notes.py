@@ -76,6 +76,16 @@ def test_a_margin_attack_that_sees_through_the_mask_does_not_hide_it(results):
     assert any("gairat: 16.0 points between pgd" in note for note in notes(base, read_record(masked.folder)))
 
 
+def test_an_attack_towards_targets_is_no_measure_of_plain_pgd(results):
+    record = run(results, "trades", (44, 44, 44), (28, 28, 28))
+    cell = json.loads((record.folder / "cell.json").read_text())
+    for attack in cell["evaluation"]:
+        if attack["kind"] == "pgd":
+            attack["target"] = "random"
+    (record.folder / "cell.json").write_text(json.dumps(cell))
+    assert notes(record) != notes(read_record(record.folder)) == []
+
+
 def test_a_baseline_without_a_gap_is_a_baseline_too(results):
     base = run(results, "trades", (30, 30, 30), (30, 30, 30))
     assert len(notes(base, run(results, "gairat", (33, 33, 33), (29, 29, 29)))) == 2
