@@ -55,13 +55,17 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """The value in the JSON file `path`. Raises RecordError when it is missing or damaged."""
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(path.read_bytes(), parse_constant=_refuse)
     except OSError as error:
         raise RecordError(f"cannot read {path}: {error.strerror or error}.") from error
     except ValueError as error:
         raise RecordError(
             f"{path} is not valid JSON ({error}).", hint="the file is damaged; move it away and run again"
         ) from error
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
 
 
 def make_folder(path: Path) -> Path:

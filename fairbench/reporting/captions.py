@@ -39,9 +39,10 @@ def caption(
     sentences = [_where(record, attack, sides)]
     if attack is not None and "robust" in sides:
         sentences.append(describe_standing(json.loads(attack.settings)))
-    sentences.append(f"Each number is the mean over {_seed_count(entries)} of {_selection(done)}.")
+    if request.view != "comparison":
+        sentences.append(f"Each number is the mean over {_seed_count(entries)} of {_selection(done)}.")
     if request.view == "comparison":
-        sentences += _comparison(entries, base)
+        sentences += _comparison(entries, base, _selection(done))
     elif request.view == "classes":
         sentences.append(_plus_minus(entries, request.error, "average"))
         if any(len(entry.seeds) == 1 for entry in entries):
@@ -64,10 +65,9 @@ def _columns(entries: Sequence[Entry], base: Entry | None, request: "Request", n
     if {"worst", "limits", "floor"} & set(names):
         found.append(f"Worst is the {lowest}, averaged afterwards.")
     if "limits" in names:
-        found.append(
-            "Its 95 % limits hold for all classes together, over new test images and new seeds: they "
-            "are conservative."
-        )
+        seeds = max(len(entry.seeds) for entry in entries)
+        over = "new test images and new seeds" if seeds > 1 else "new test images, for this run alone"
+        found.append(f"Its 95 % limits hold for all classes together, over {over}: they are conservative.")
     if "floor" in names:
         found.append(
             "Floor is the worst that would be observed on average if all classes were as good as the "
@@ -158,21 +158,24 @@ def _rho(base: str, convention: str) -> str:
     )
 
 
-def _comparison(entries: Sequence[Entry], base: Entry | None) -> list[str]:
+def _comparison(entries: Sequence[Entry], base: Entry | None, selection: str) -> list[str]:
+    """What the differences, their intervals and the p values are, as far as they occur."""
     if base is None:
         return ["There is no baseline to compare with."]
     shared = [len(set(entry.seeds) & set(base.seeds)) for entry in entries if entry is not base]
-    found = [f"Differences are method minus {base.label} on common seeds and the same test images."]
+    found = [f"Differences are method minus {base.label} on the same test images."]
     if max(shared, default=0) > 1:
         found.append(
-            f"{PLUS_MINUS} is the half-width of the 95 % interval of paired t; p is its two-sided value, by "
-            "Holm over the methods of the column; flip p is the exact sign-flip test, free of normality."
+            f"They are of {selection}, averaged over common seeds; {PLUS_MINUS} is the half-width of the "
+            "95 % interval of paired t, p its two-sided value; flip p is the exact sign-flip test of the "
+            "worst, free of normality."
         )
-    if min(shared, default=0) == 1:
+    if 1 in shared:
         found.append(
-            "With one seed, brackets are the 95 % interval over test images and p is McNemar's exact test: "
-            "they speak of these checkpoints, not of the methods."
+            "Where one seed is common they are of its last checkpoint alone, brackets are 95 % limits over "
+            "test images and p is McNemar's exact test: they speak of these checkpoints, not of the methods."
         )
+    found.append("Every p but that of the sign flips is adjusted by Holm over the methods of its column.")
     found.append(
         "Classes up and down: how many classes McNemar's exact test on the last checkpoint finds better "
         "or worse (Benjamini-Hochberg, 5 %), mean over common seeds."

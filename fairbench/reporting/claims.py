@@ -5,6 +5,7 @@ The file has a line for each row of a paper's table, accuracies in percent as pr
 """
 
 import csv
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -79,12 +80,19 @@ def _claim(row: dict[str, str]) -> Claim:
         scale = 1.0 if name.endswith("rho") else 100.0
         if row[name]:
             sd = row.get(f"{name}_sd")
-            values[name] = (float(row[name]) / scale, float(sd) / scale if sd else None)
+            values[name] = (_finite(row[name]) / scale, _finite(sd) / scale if sd else None)
     texts = {
         name: row[name]
         for name in ("source", "table", "where", "dataset", "model", "attack", "method", "label", "note")
     }
     return Claim(**texts, values=values)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text!r} is no accuracy")
+    return value
 
 
 def with_claims(table: Table, claims: Sequence[Claim], asked: str) -> Table:
@@ -136,7 +144,7 @@ def _beside(claim: Claim, column: Column, ours: Cell, convention: str) -> Cell:
     if column.key not in claim.values or (column.unit == "rho" and claim.rule != convention):
         return Cell()
     value, sd = claim.values[column.key]
-    return Cell(value, half_width=sd, sd=sd, verdict=verdict(value, ours))
+    return Cell(value, sd=sd, verdict=verdict(value, ours))
 
 
 def verdict(published: float, ours: Cell) -> str:

@@ -128,7 +128,9 @@ def rho_cell(entry: Entry, side: str, comparison: Comparison) -> Cell:
     if not common:
         columns = [[float(np.mean(column))] for column in columns]
     values = rho_values(*columns, convention=comparison.convention)
-    if entry is base or not common:
+    if entry is base and np.isfinite(values).all():  # 0 in every seed, so there is no error to show
+        return Cell(0.0, values=tuple((seed, 0.0) for seed in common))
+    if not common:
         return Cell(float(values.mean()))
     return seed_cell(dict(zip(common, values.tolist(), strict=True)))
 

@@ -8,7 +8,7 @@ import numpy as np
 from fairbench.core.errors import RecordError
 from fairbench.records.read import CLEAN
 from fairbench.reporting.columns import seed_cell
-from fairbench.reporting.entries import Entry, Seed
+from fairbench.reporting.entries import Entry, Seed, tail_fraction
 from fairbench.reporting.groups import Attack, attacks_of
 from fairbench.reporting.table import Cell, Column, Row
 from fairbench.stats.paired import (
@@ -16,6 +16,7 @@ from fairbench.stats.paired import (
     holm,
     mcnemar,
     mcnemar_by_class,
+    min_difference_interval,
     paired_share_interval,
     paired_t,
     sign_flip,
@@ -56,8 +57,7 @@ def _cells(entry: Entry, base: Entry, attack: Attack | None, side: str) -> tuple
     pairs = [_paired(entry.seeds[seed], base.seeds[seed], attack, side) for seed in common]
     changes = [_classes(*pair) for pair in pairs if pair is not None]
     if len(common) == 1:
-        means = _on_images(seed_cell(average), pairs[0])
-        return (*means, seed_cell(worst), Cell(), Cell(), *_counts(changes))
+        return (*_on_images(pairs[0]), *_counts(changes))
     return (
         seed_cell(average),
         _p(paired_t(list(average.values())).p),
@@ -104,14 +104,21 @@ def _counts(changes: Sequence[tuple[int, int]]) -> tuple[Cell, Cell]:
     return Cell(float(up)), Cell(float(down))
 
 
-def _on_images(difference: Cell, pair: Rows | None) -> tuple[Cell, Cell]:
-    """For one seed the interval and McNemar's p over the images of the last checkpoint."""
+def _on_images(pair: Rows | None) -> tuple[Cell, ...]:
+    """For one seed: differences, limits and McNemar's p over the images of the last checkpoint."""
     if pair is None:
-        return difference, Cell()
-    correct, base, label, _ = pair
+        return (Cell(),) * 5
+    correct, base, label, num_classes = pair
     gained, lost = int((correct & ~base).sum()), int((base & ~correct).sum())
     low, high = paired_share_interval(gained, lost, len(label))
-    return Cell((gained - lost) / len(label), low=low, high=high), _p(mcnemar(gained, lost))
+    worst = min_difference_interval(correct, base, label, num_classes, tail_fraction(num_classes))
+    return (
+        Cell((gained - lost) / len(label), low=low, high=high),
+        Cell(mcnemar(gained, lost)),
+        Cell(worst.value, low=worst.low, high=worst.high),
+        Cell(),
+        Cell(),
+    )
 
 
 def _p(value: float | None) -> Cell:

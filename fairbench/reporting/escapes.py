@@ -15,6 +15,7 @@ _LATEX = {
     "\N{DAGGER}": r"$^\dagger$",
     **{char: f"\\{char}" for char in "&%$#_{}"},
 }
+_NOT_IN_OT1 = "\xab\xbb\xd0\xde\xf0\xfe"  # of Latin-1: guillemets, eth, thorn
 _MARKDOWN = {"&": "&amp;", "<": "&lt;", ">": "&gt;", **{char: f"\\{char}" for char in "\\`*_[]|#$~"}}
 _FORMULA_STARTS = ("=", "+", "-", "@")
 
@@ -25,9 +26,10 @@ def plain(text: str) -> str:
 
 
 def latex(text: str) -> str:
-    """The text for LaTeX with any font encoding; letters beyond Latin-1 as [U+4E2D]."""
+    """The text for LaTeX with any font encoding; letters that the usual one lacks as [U+4E2D]."""
     portable = (
-        char if ord(char) < 0x100 or char in _LATEX else f"[U+{ord(char):04X}]" for char in plain(text)
+        char if char in _LATEX or (ord(char) < 0x100 and char not in _NOT_IN_OT1) else f"[U+{ord(char):04X}]"
+        for char in plain(text)
     )
     escaped = "".join(_LATEX.get(char, char) for char in "".join(portable))
     return re.sub(r"-(?=-)", "-{}", escaped)  # "--" would print as one dash

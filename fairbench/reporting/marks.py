@@ -9,6 +9,7 @@ import numpy as np
 from fairbench.reporting.table import Cell, Column, Row
 from fairbench.stats.paired import near_best
 
+ERROR = 0.05  # chance that the truly best method is not marked, at most
 ROUNDING = 1e-12  # means of exchanged seeds differ by rounding only, and are equally high
 
 
@@ -25,20 +26,26 @@ def marked(rows: Sequence[Row], columns: Sequence[Column]) -> tuple[Row, ...]:
 
 def _marked(cells: Sequence[Cell], sign: float) -> list[Cell]:
     values = [sign * (cell.value or 0.0) if cell.exists else -math.inf for cell in cells]
-    if sum(cell.exists for cell in cells) < 2:
+    compared = sum(cell.exists for cell in cells)
+    if compared < 2:
         return list(cells)
-    best = [value >= max(values) - ROUNDING for value in values]
-    near = _near(cells, sign)
-    return [replace(c, best=b, near=n and not b) for c, b, n in zip(cells, best, near, strict=True)]
+    top = cells[values.index(max(values))]
+    found = []
+    for cell, value in zip(cells, values, strict=True):
+        best = value >= max(values) - ROUNDING
+        near = cell.exists and not best and bool(top.values) and _near(cell, top, sign, compared)
+        found.append(replace(cell, best=best, near=near))
+    return found
 
 
-def _near(cells: Sequence[Cell], sign: float) -> list[bool]:
-    """By paired comparison over the seeds that all have; nobody is near when those are fewer than two."""
-    known = [k for k, cell in enumerate(cells) if cell.values]
-    common = set.intersection(*(set(dict(cells[k].values)) for k in known)) if known else set()
-    near = [False] * len(cells)
-    if len(known) > 1 and len(common) > 1:
-        table = sign * np.array([[dict(cells[k].values)[seed] for seed in sorted(common)] for k in known])
-        for k, found in zip(known, near_best(table), strict=True):
-            near[k] = bool(found)
-    return near
+def _near(cell: Cell, top: Cell, sign: float, compared: int) -> bool:
+    """Whether the seeds that both have do not tell `cell` from the best of `compared` cells.
+
+    Fewer than two such seeds tell nothing. One-sided paired t, Bonferroni over the comparisons with the best.
+    """
+    own, other = dict(cell.values), dict(top.values)
+    common = sorted(own.keys() & other.keys())
+    if len(common) < 2:
+        return True
+    pair = sign * np.array([[values[seed] for seed in common] for values in (other, own)])
+    return bool(near_best(pair, 1 - ERROR / (compared - 1))[1])

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from fairbench.records.read import UNFINISHED, Record
 from fairbench.reporting.captions import PLUS_MINUS
-from fairbench.reporting.entries import Entry
+from fairbench.reporting.entries import Entry, Side, tail_fraction
 from fairbench.reporting.groups import Attack, is_per_method, setting_overrides
 from fairbench.reporting.masking import masking_notes
 from fairbench.stats.intervals import wilson_interval
+from fairbench.stats.worst import num_lowest_of
 
 if TYPE_CHECKING:
     from fairbench.reporting.views import Request
@@ -74,10 +75,10 @@ def _rho_faults(shown: Sequence[Entry], base: Entry, sides: Sequence[str]) -> It
         elif len(common) < max(len(entry.seeds), len(base.seeds)):
             yield f"rho of {entry.label} is of the seeds shared with {base.label}: {_numbers(common)}."
     for side in sides:
-        values = [found.worst for found in base.sides(side).values()]
-        if values and max(values) == 0:
+        found = list(base.sides(side).values())
+        if found and max(each.worst for each in found) == 0:
             yield f"rho ({side}) is undefined: the worst class of {base.label} has accuracy 0."
-        elif values and _unstable(values):
+        elif found and _unstable(found):
             yield f"rho ({side}) is unstable: the worst class of {base.label} is not clearly above 0."
 
 
@@ -102,12 +103,14 @@ def _too_few(shown: Sequence[Entry]) -> Iterable[str]:
         )
 
 
-def _unstable(values: Sequence[float]) -> bool:
-    """Whether the mean is below four standard errors, where linear propagation misleads."""
-    n = len(values)
+def _unstable(sides: Sequence[Side]) -> bool:
+    """Whether the mean is below four standard errors of seeds and images: linear propagation misleads."""
+    values, n = [side.worst for side in sides], len(sides)
     mean = sum(values) / n
-    variance = sum((value - mean) ** 2 for value in values) / (n - 1) if n > 1 else 0.0
-    return mean < 4 * math.sqrt(variance / n)
+    seeds = sum((value - mean) ** 2 for value in values) / (n - 1) / n if n > 1 else 0.0
+    count = sides[0].count
+    images = int(count.min()) * num_lowest_of(len(count), tail_fraction(len(count)))
+    return mean < 4 * math.sqrt(seeds + mean * (1 - mean) / images)
 
 
 def _not_done(entries: Sequence[Entry]) -> Iterable[str]:

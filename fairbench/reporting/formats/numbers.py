@@ -10,7 +10,8 @@ VERDICTS = {"inside": "in", "below": "low", "above": "high"}
 MARKS = {
     "best": "the best mean of each column",
     "near": "what cannot be told from it (95 %, paired over seeds, Bonferroni)",
-    "verdict": "Published values have rows of their own: in is inside our interval, low below, high above.",
+    "verdict": "Published values have rows of their own, with their deviation as printed: in is inside our "
+    "interval, low below, high above.",
 }
 
 
@@ -36,7 +37,8 @@ def shown(cell: Cell, column: Column, table: Table) -> Shown:
     if not cell.exists:
         return Shown("-")
     assert cell.value is not None
-    error = cell.half_width if table.error == "t95" else cell.sd
+    published = cell.half_width is None  # then there is the deviation as printed, or none
+    error = cell.sd if published or table.error == "sd" else cell.half_width
     scale, digits = (100.0 if column.unit in _PERCENT else 1.0), column.digits
     limits = spread = ""
     if cell.low is not None and cell.high is not None:

@@ -29,12 +29,12 @@ def verdict(section: Section, anchors: Anchors, *, short: bool = False) -> Marku
     if not short:
         parts += [" If all its classes were equally good, about ", floor, " would be observed."]
     near = [_link(row, anchors) for row in rows if row is not first and _near(table, row, f"{side}_worst")]
-    if near:
+    if len(rows) > 1 and table.cell(first, f"{side}_worst").half_width is None:
+        parts.append(" One seed says nothing of the spread over seeds.")
+    elif near:
         others = len(near) - MAX_NAMES
         more = f" and {others} other{'' if others == 1 else 's'}" if others > 0 else None
         parts += [" These seeds do not tell it apart from ", joined(near[:MAX_NAMES], ", "), more, "."]
-    elif len(rows) > 1 and table.cell(first, f"{side}_worst").half_width is None:
-        parts.append(" One seed says nothing of the spread over seeds.")
     return joined(parts)
 
 

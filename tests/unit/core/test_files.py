@@ -96,3 +96,10 @@ def test_every_prefix_of_a_record_is_damaged(tmp_path):
         (tmp_path / "x.json").write_text(text[:length])
         with pytest.raises(RecordError):
             read_json(tmp_path / "x.json")
+
+
+@pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])
+def test_numbers_that_are_none_are_not_json(tmp_path, constant):
+    (tmp_path / "cell.json").write_text(f'{{"eps": {constant}}}')
+    with pytest.raises(RecordError, match=f"{constant} is not JSON"):
+        read_json(tmp_path / "cell.json")

@@ -165,11 +165,32 @@ def test_every_published_method_data_set_and_network_is_registered():
     from fairbench.registry import load_registry
 
     registry = load_registry()
-    for claim in read_claims("all"):
+    for claim in read_claims("trix,dafa"):
         registry.get("method", claim.method)
         registry.get("dataset", claim.dataset)
         registry.get("attack", claim.attack)
         assert not claim.model or registry.get("model", claim.model)
+    foreign = {claim.method for claim in read_claims("trix-2026")} - set(registry.names("method"))
+    assert foreign == {"absld", "codat", "ham", "trix-ema", "frl-trix", "bat-trix"}
+
+
+def test_the_deviation_of_a_published_value_is_the_printed_one_and_no_interval_of_ours(table):
+    beside = with_claims(table, read_claims("trix"), "trix")
+    theirs = next(row for row in beside.rows if row.source)
+    cell = beside.cell(theirs, "robust_worst")
+    assert (cell.sd, cell.half_width) == (0.008, None)
+    assert "23.11 ± 0.80" in render([beside])
+    assert "with their deviation as printed" in " ".join(render([beside]).split())
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_a_published_value_that_is_no_number_is_refused(tmp_path, value):
+    head = Path(read_claims.__globals__["OURS"]).read_text().splitlines()[0]
+    (tmp_path / "mine.csv").write_text(
+        f"{head}\nmine,7,a,cifar10,resnet18,autoattack,trix,T,{value},,,,,,,,,,\n"
+    )
+    with pytest.raises(ConfigError, match="is no accuracy"):
+        read_claims(str(tmp_path / "mine.csv"))
 
 
 def test_rho_needs_all_four_means():

@@ -94,12 +94,35 @@ def test_what_cannot_be_told_from_the_best_is_marked_and_what_can_is_not(three):
     assert "* marks the best mean of each column" in text
 
 
-def test_one_seed_marks_nobody_as_near(results):
+def test_one_seed_cannot_tell_anybody_from_the_best(results):
     results.run("trades", 0)
     results.run("dafa", 0, robust=((7, 6, 5),))
     (table,) = tables(results)
-    assert not any(cell.near for row in table.rows for cell in row.cells)
+    for key in ("robust_average", "robust_worst", "robust_rho"):
+        marks = {row.method: table.cell(row, key) for row in table.rows}
+        assert marks["dafa"].best
+        assert marks["trades"].near
     assert any("1 seed is too few for a claim about methods" in note for note in table.notes)
+
+
+def test_methods_are_compared_with_the_best_over_the_seeds_that_both_have(three):
+    three.run("trix", 9, clean=((50,) * 4,), robust=((50,) * 4,), size=100)  # a seed that only trix has
+    three.run("wat", 5, clean=((20,) * 4,), robust=((1,) * 4,), size=100)  # shares none
+    (table,) = tables(three)
+    marks = {row.method: table.cell(row, "robust_average") for row in table.rows}
+    assert marks["dafa"].best
+    assert not marks["trix"].near  # twenty points lower in the three seeds of both
+    assert marks["wat"].near  # nothing can be told
+
+
+def test_the_baseline_is_told_from_the_best_by_rho_as_by_anything_else(three):
+    (table,) = tables(three)
+    marks = {row.method: table.cell(row, "robust_rho") for row in table.rows}
+    assert marks["dafa"].best
+    assert (marks["trades"].value, marks["trades"].half_width) == (0, None)
+    assert not marks["trix"].near
+    three_worse = {row.method: table.cell(row, "clean_rho") for row in tables(three, baseline="dafa")[0].rows}
+    assert three_worse["dafa"].best or three_worse["trades"].best
 
 
 def test_few_images_of_a_class_are_told(results):
@@ -166,11 +189,40 @@ def test_one_common_seed_is_compared_on_its_test_images(results):
     (row,) = robust.rows
     average = robust.cell(row, "robust_average")
     assert average.value == pytest.approx(25 / 150)
+    worst = robust.cell(row, "robust_worst")
+    assert worst.value == pytest.approx(10 / 50)
+    assert worst.low < worst.value < worst.high
     assert average.low < average.value < average.high
     assert robust.cell(row, "robust_average_p").value == pytest.approx(mcnemar(25, 0))
     assert robust.cell(row, "robust_classes_up").value == 1
     assert robust.cell(row, "robust_classes_down").value == 0
     assert "of these checkpoints, not of the methods" in robust.caption
+
+
+def test_one_seed_is_compared_at_its_last_checkpoint_in_every_column(results):
+    for method, last in (("trades", (30, 40, 20)), ("dafa", (32, 40, 25))):
+        results.run(method, 0, clean=((50,) * 3,) * 2, robust=((1, 1, 1), last), size=50)
+    robust = tables(results, view="comparison")[1]
+    (row,) = robust.rows
+    assert robust.cell(row, "robust_average").value == pytest.approx(7 / 150)
+    assert robust.cell(row, "robust_worst").value == pytest.approx(5 / 50)
+    assert "of its last checkpoint alone" in robust.caption
+    assert "interval of paired t" not in robust.caption
+
+
+def test_a_worst_class_near_zero_makes_rho_unstable_whatever_the_seeds_say(results):
+    for seed in range(2):
+        results.run("trades", seed, robust=((50, 40, 1),), clean=((90, 90, 90),), size=100)
+        results.run("trix", seed, robust=((50, 40, 3),), clean=((90, 90, 90),), size=100)
+    (table,) = tables(results)
+    assert any("rho (robust) is unstable" in note for note in table.notes)
+    assert not any("rho (clean) is unstable" in note for note in table.notes)
+
+
+def test_limits_of_one_seed_speak_of_that_run(results, three):
+    results.run("trades", 0)
+    assert "for this run alone" in tables(results, view="fairness")[0].caption
+    assert "new test images and new seeds" in tables(three, view="fairness")[0].caption
 
 
 def test_without_the_baseline_there_is_nothing_to_compare(results):
