@@ -26,7 +26,7 @@ def verify_command(
     """Check a table in a file against its records, or a RUN (its folder or name) against its weights.
 
     A table that `fairbench table` wrote as LaTeX, Markdown, HTML or CSV names the runs it was made
-    from: their outcomes are read again, the table is rebuilt, and each row of numbers compared.
+    from: their outcomes are read again, the table is rebuilt, and its lines compared, heads too.
 
     Of a run, clean predictions are computed anew, each image that AutoAttack or A3 broke is shown to the
     network in float32, and PGD is run again. Ends with 1 when anything is not as it says.
@@ -59,13 +59,19 @@ def verify_command(
 
 def verify_file(path: Path, results: Path, as_json: bool) -> int:
     """Check every table in the file and print what was found; 0 when all is as the records say, else 1."""
-    from fairbench.reporting.verify import verify_tables
+    from fairbench.reporting.verify import is_report, verify_tables
 
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot read {path}: {error}.") from error
     checks = verify_tables(text, path.suffix.lower(), scan(results)[0])
+    if is_report(text, path.suffix.lower()):
+        click.echo(
+            "note: of a report only the tables with numbers were checked, not its pictures, maps of classes, "
+            "sentences and what a click shows",
+            err=True,
+        )
     if as_json:
         print_json([asdict(check) for check in checks])
         return 1 if any(check.faults for check in checks) else 0
@@ -74,7 +80,7 @@ def verify_file(path: Path, results: Path, as_json: bool) -> int:
             click.echo(f"wrong: {fault}")
         verdict = f"{len(check.faults)} faults" if check.faults else "all as the records say"
         click.echo(
-            f"{check.title}: {check.rows} rows from {check.records} records, {check.outcomes} outcomes files "
-            f"read: {verdict}"
+            f"{check.title}: {check.lines} lines from {check.records} records, {check.outcomes} outcomes "
+            f"files read: {verdict}"
         )
     return 1 if any(check.faults for check in checks) else 0

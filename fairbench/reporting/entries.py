@@ -94,7 +94,8 @@ class Entry:
     @property
     def title(self) -> str:
         """Its label with the method as papers print it."""
-        return self.runs[0].title("method") + self.label.removeprefix(self.method)
+        first = next((seed.record for seed in self.seeds.values()), self.runs[0])
+        return first.title("method") + self.label.removeprefix(self.method)
 
     def sides(self, side: str) -> dict[int, Side]:
         """The side "clean" or "robust" of each seed that has it."""
@@ -131,14 +132,17 @@ def reduce_side(record: Record, attack: str, epochs: Sequence[int], id: str | No
 
 
 def make_entries(records: Iterable[Record], attack: Attack | None, sides: "SideCache") -> list[Entry]:
-    """The records of one table setting as entries, ordered by label."""
+    """The records of one table setting as entries, ordered by label.
+
+    What a table prints of an entry does not depend on the runs that are not in it: those without seeds give
+    the others no longer label.
+    """
     by_key: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         by_key[record.entry].append(record)
     groups = {key: sorted(runs, key=lambda r: r.seed) for key, runs in by_key.items()}
-    labels = _labels({key: runs[0] for key, runs in groups.items()})
     last_only = any(only_last(record, attack) for runs in groups.values() for record in runs)
-    entries = []
+    reduced: dict[str, tuple[dict[int, Seed], list[str]]] = {}
     for key, runs in groups.items():
         seeds: dict[int, Seed] = {}
         faults = []
@@ -149,8 +153,14 @@ def make_entries(records: Iterable[Record], attack: Attack | None, sides: "SideC
                 seeds[record.seed] = _seed(record, attack, sides, last_only)
             except (RecordError, DataError) as error:
                 faults.append(f"seed {record.seed} left out: {error.message}")
-        overrides = method_overrides(runs[0])
-        entries.append(Entry(key, runs[0].method, overrides, labels[key], seeds, tuple(runs), tuple(faults)))
+        reduced[key] = (seeds, faults)
+    labels = _labels({key: runs[0] for key, runs in groups.items()})
+    labels.update(_labels({key: groups[key][0] for key, (seeds, _) in reduced.items() if seeds}))
+    entries = []
+    for key, runs in groups.items():
+        (seeds, faults), first = reduced[key], runs[0]
+        words = (first.method, method_overrides(first), labels[key])
+        entries.append(Entry(key, *words, seeds, tuple(runs), tuple(faults)))
     return sorted(entries, key=lambda entry: (entry.label, entry.key))
 
 

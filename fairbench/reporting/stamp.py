@@ -6,15 +6,16 @@ fairbench-record {"digest":"1f0c...","folder":"trix...."}   one line for each ru
 
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fairbench.core.errors import RecordError
-from fairbench.core.identity import canonical_json
+from fairbench.core.identity import canonical_json, digest
 from fairbench.reporting.table import Evidence, Table
 
 _TABLE, _RECORD = "fairbench-table", "fairbench-record"
-_LINE = re.compile(rf"({_TABLE}|{_RECORD}) (\{{.*\}})\s*$", re.MULTILINE)
+_LINE = re.compile(rf"^[ \t]*(?:%[ \t]*)?({_TABLE}|{_RECORD}) (\{{.*\}})\s*?$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -30,16 +31,13 @@ def stamp(table: Table) -> list[str]:
     if not table.evidence:
         return []
     lines = [f"{_TABLE} {request_json(table)}"]
-    return lines + [
-        f"{_RECORD} {harmless({'folder': item.folder, 'id': item.id, 'digest': item.digest})}"
-        for item in table.evidence
-    ]
+    return lines + [f"{_RECORD} {harmless(evidence_json(item))}" for item in table.evidence]
 
 
-def request_json(table: Table) -> str:
+def request_json(table: Table, **more: str) -> str:
     """The options that make the table again, with its attack and sides, as one line of JSON."""
     place = {"attack": table.attack, "sides": [group for group, _ in table.groups]}
-    return harmless({**dict(table.request), **place}) if table.request else ""
+    return harmless({**dict(table.request), **place, **more}) if table.request else ""
 
 
 def harmless(value: Any) -> str:
@@ -48,17 +46,47 @@ def harmless(value: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("--", "-\\u002d")
 
 
-def read_stamps(text: str) -> list[Stamp]:
+def made_from(evidence: Iterable[Evidence]) -> str:
+    """A hash of the records and outcomes in evidence, in whatever order and folders."""
+    return digest(sorted({(item.id, item.digest) for item in evidence}))
+
+
+@dataclass(frozen=True)
+class Stamped:
+    """A stamp with the text before it, since the stamp before, and the text of no other stamp after it."""
+
+    stamp: Stamp
+    before: str
+    after: str
+
+
+def read_stamps(text: str) -> list[Stamped]:
     """The stamps in a file, in order. Raises RecordError for one that cannot be read."""
-    found: list[Stamp] = []
-    for kind, content in _LINE.findall(text):
+    found: list[Stamped] = []
+    place = 0
+    for line in _LINE.finditer(text):
+        kind, content = line.groups()
+        between, place = text[place : line.start()], line.end()
         try:
-            value = json.loads(content)
+            value = dict(json.loads(content))
             if kind == _TABLE:
-                found.append(Stamp(dict(value), ()))
+                found.append(Stamped(Stamp(value, ()), between, ""))
             else:
-                item = Evidence(str(value["folder"]), str(value["id"]), str(value["digest"]))
-                found[-1] = Stamp(found[-1].request, (*found[-1].evidence, item))
+                last, item = found[-1], read_evidence(value)
+                evidence = (*last.stamp.evidence, item)
+                found[-1] = Stamped(Stamp(last.stamp.request, evidence), last.before, last.after + between)
         except (ValueError, KeyError, IndexError, TypeError) as error:
             raise RecordError(f"the line {content[:60]!r} is not one that fairbench wrote.") from error
+    if found:
+        found[-1] = replace(found[-1], after=found[-1].after + text[place:])
     return found
+
+
+def evidence_json(item: Evidence) -> dict[str, str]:
+    """What `read_evidence` reads."""
+    return {"folder": item.folder, "id": item.id, "digest": item.digest}
+
+
+def read_evidence(value: Mapping[str, Any]) -> Evidence:
+    """Raises KeyError or TypeError for what `evidence_json` did not write."""
+    return Evidence(str(value["folder"]), str(value["id"]), str(value["digest"]))

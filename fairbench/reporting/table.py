@@ -87,8 +87,8 @@ class Row:
 class Table:
     """Rows with the caption and the notes that make them readable alone.
 
-    request: the options of `build_tables` that make it again from the records in its evidence; empty for
-    published tables.
+    request: the options of `build_tables` that make it again from the records in its evidence, and the
+    `settings_digest` of its attack; empty for published tables.
     """
 
     dataset: str

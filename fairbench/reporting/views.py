@@ -8,7 +8,7 @@ from typing import Any, get_args
 from fairbench.core.errors import ConfigError, RecordError, UnknownNameError
 from fairbench.core.identity import digest
 from fairbench.metrics.rho import Convention, check_convention
-from fairbench.records.read import CLEAN, Record
+from fairbench.records.read import CLEAN, Evaluation, Record
 from fairbench.reporting import by_class, comparison
 from fairbench.reporting.captions import caption, title
 from fairbench.reporting.columns import SIDES, Comparison, columns, measure
@@ -74,11 +74,15 @@ class Request:
     @classmethod
     def from_json(cls, asked: Mapping[str, Any]) -> "Request":
         """What `to_json` said. Raises RecordError for anything else."""
+        if set(asked) != set(_FIELDS):
+            raise RecordError(f"these are not the options of a table: {', '.join(sorted(asked))}.")
         given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in asked.items()}
-        try:
-            return cls(**given)
-        except TypeError as error:
-            raise RecordError(f"these are no options of a table: {sorted(asked)}") from error
+        for name, value in given.items():
+            listed = name in ("columns", "order")
+            texts = value if listed and isinstance(value, tuple) else (value,)
+            if listed != isinstance(value, tuple) or not all(isinstance(text, str) for text in texts):
+                raise RecordError(f"{value!r} is nothing for the option {name!r} of a table.")
+        return cls(**given)
 
 
 _FIELDS = ("view", "columns", "baseline", "order", "error", "convention")
@@ -117,6 +121,26 @@ def build_tables(
     return tables
 
 
+def rebuild_table(records: Sequence[Record], request: Request, settings: str, sides: Sequence[str]) -> Table:
+    """The table that `build_tables` made of these records, whatever else they were evaluated under since.
+
+    settings: the `settings_digest` of its attack. Raises RecordError when they make no such table.
+    """
+    if len({setting_of(record) for record in records}) != 1:
+        raise RecordError("its records are not of one data set, network and protocol.")
+    attacks = [attack for attack in _attacks(records) if settings_digest(attack) == settings]
+    for one, found in _places(request, attacks, None):
+        if (settings_digest(one), found) == (settings, tuple(sides)):
+            entries = make_entries(records, one, SideCache())
+            return _table(title(records[0], one, "", sides), records[0], one, found, entries, request)
+    raise RecordError("no table of its records has its attack and columns.")
+
+
+def settings_digest(attack: Attack | None) -> str:
+    """A hash of the attack's name and settings; "" for none."""
+    return "" if attack is None else digest([attack.name, attack.settings])
+
+
 def _attacks(records: Iterable[Record]) -> list[Attack]:
     return sorted({attack for record in records if record.state == "done" for attack in attacks_of(record)})
 
@@ -141,7 +165,7 @@ def _table(
     request: Request,
 ) -> Table:
     base = baseline_of(entries, request.baseline)
-    asked = tuple(request.to_json().items())
+    asked = (*request.to_json().items(), ("settings", settings_digest(attack)))
     ranked = rank(entries, base, request)
     done = [seed.record for entry in ranked for seed in entry.seeds.values()]
     request = request.for_classes(done[0].num_classes if done else 0)
@@ -204,20 +228,27 @@ def evidence(entry: Entry, attack: Attack | None) -> tuple[Evidence, ...]:
         Evidence(
             seed.record.folder.name,
             seed.record.id,
-            evidence_digest(seed.record, None if attack is None else attack.name, seed.epochs),
+            evidence_digest(seed.record, attack, seed.epochs),
         )
         for seed in entry.seeds.values()
     )
 
 
-def evidence_digest(record: Record, attack: str | None, epochs: Sequence[int]) -> str:
+def evidence_digest(record: Record, attack: Attack | None, epochs: Sequence[int]) -> str:
     """A hash of the digests of a run's outcomes at `epochs`, without an attack and under `attack`."""
-    used = sorted(
-        (e.attack, e.epoch, e.id, e.digest or "")
+    used = used_evaluations(record, attack, epochs)
+    return digest(sorted((e.attack, e.epoch, e.id, e.digest or "") for e in used))
+
+
+def used_evaluations(record: Record, attack: Attack | None, epochs: Sequence[int]) -> list[Evaluation]:
+    """The evaluations at `epochs` that a table under `attack`, with its very settings, is made from."""
+    id = None if attack is None else attacks_of(record).get(attack)
+    name = None if attack is None else attack.name
+    return [
+        e
         for e in record.evaluations
-        if e.epoch in epochs and e.attack in (CLEAN, attack)
-    )
-    return digest(used)
+        if e.epoch in epochs and (e.attack == CLEAN or (e.attack, e.id) == (name, id))
+    ]
 
 
 def rank(entries: Sequence[Entry], base: Entry | None, request: Request) -> list[Entry]:

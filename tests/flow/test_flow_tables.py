@@ -34,9 +34,9 @@ def test_a_printed_table_is_verified_and_a_forged_one_is_not(done, format, suffi
     path.write_text(out)
     said, _ = done.call("verify", str(path), *results)
     assert "all as the records say" in said
-    row = {"tex": latex.printed_rows, "md": markdown.printed_rows, "csv": lambda text: text.splitlines()[1:]}[
+    row = {"tex": latex.printed_lines, "md": markdown.printed_lines, "csv": lambda text: text.splitlines()}[
         suffix
-    ](out)[0]
+    ](out)[-1]
     digits = [k for k, char in enumerate(row) if char.isdigit()]
     forged = next(
         row[:k] + str((int(row[k]) + 1) % 10) + row[k + 1 :] for k in digits if row[k - 1 : k] == "."
@@ -46,6 +46,16 @@ def test_a_printed_table_is_verified_and_a_forged_one_is_not(done, format, suffi
     assert "not as the records say" in said
     as_json, _ = done.call("verify", str(path), *results, "--json", code=1)
     assert json.loads(as_json)[0]["faults"]
+    path.write_bytes(b"\xef\xbb\xbf" + out.replace("\n", "\r\n").encode())  # as some editors save it
+    done.call("verify", str(path), *results)
+
+
+def test_a_report_says_that_only_its_tables_were_checked(done):
+    path = done.folder / "report.html"
+    done.call("report", "--results", str(done.results), "-o", str(path))
+    said, noted = done.call("verify", str(path), "--results", str(done.results))
+    assert "all as the records say" in said
+    assert "only the tables with numbers were checked" in noted
 
 
 def test_a_text_table_says_how_to_get_one_that_can_be_verified(done):

@@ -5,7 +5,7 @@ import io
 from collections.abc import Sequence
 
 from fairbench.reporting.escapes import csv_text
-from fairbench.reporting.stamp import request_json
+from fairbench.reporting.stamp import evidence_json, harmless, made_from, request_json
 from fairbench.reporting.table import Cell, Table
 
 _PLACE = ("dataset", "model", "protocol", "protocol_version", "attack", "view", "method", "entry", "source")
@@ -19,7 +19,6 @@ _REST = (
     "warnings",
     "table",
     "records",
-    "digests",
     "made_with",
 )
 
@@ -32,6 +31,7 @@ def document(tables: Sequence[Table]) -> str:
     writer.writerow([*_PLACE, *(csv_text(f"{key}{part}") for key in keys for part in _PARTS), *_REST])
     for table in tables:
         where = (table.dataset, table.model, table.protocol, table.protocol_version, table.attack, table.view)
+        whole = made_from(item for row in table.rows for item in row.evidence or table.evidence)
         for row in table.rows:
             numbers = [text for key in keys for text in _cell(table.cell(row, key))]
             evidence = row.evidence or table.evidence
@@ -43,9 +43,8 @@ def document(tables: Sequence[Table]) -> str:
                 table.convention,
                 "; ".join(row.warnings),
                 table.title,
-                " ".join(item.folder for item in evidence),
-                " ".join(item.digest for item in evidence),
-                request_json(table),
+                harmless([evidence_json(item) for item in evidence]),
+                request_json(table, made_from=whole),
             )
             place = (*where, row.method, row.label, row.source)
             writer.writerow([*map(csv_text, place), *numbers, *map(csv_text, rest)])

@@ -1,5 +1,6 @@
 """Tables for a page: a plain <table> with its caption and notes."""
 
+import re
 from collections.abc import Sequence
 
 from fairbench.reporting.escapes import html
@@ -43,9 +44,19 @@ def rows(table: Table) -> list[str]:
     return [_row(row, table) for row in table.rows]
 
 
-def printed_rows(text: str) -> list[str]:
-    """The lines with numbers in a page."""
-    return [line for line in map(str.strip, text.splitlines()) if '<th scope="row">' in line]
+def printed_tables(text: str) -> list[list[str]]:
+    """Of each table in a page everything but its caption: a line for each row, heads too."""
+    shown = re.sub(r"(?s)<!--.*?(-->|\Z)", "", text)
+    found = []
+    for inner in re.findall(r"(?is)<table\b[^>]*>(.*?)(?:</table|\Z)", shown):
+        body = re.sub(r"(?is)<caption\b[^>]*>((?!<t).)*?</caption>|</?(thead|tbody)>|\s*\n\s*", "", inner)
+        found.append([line for line in map(str.strip, re.split(r"(?i)(?=<tr\b)", body)) if line])
+    return found
+
+
+def printed_lines(text: str) -> list[str]:
+    """The lines of all tables in a page."""
+    return [line for lines in printed_tables(text) for line in lines]
 
 
 def _row(row: Row, table: Table) -> str:

@@ -16,6 +16,9 @@ _SMALLER = {"small": "scriptsize", "footnotesize": "tiny", "scriptsize": "tiny",
 _READABLE = ("small", "footnotesize", "scriptsize")
 _SEPARATIONS = (4.0, 3.0, 2.0)  # points on each side of a column
 _SYMBOLS = {"rho": r"$\rho$", "p": "$p$", "flip p": "Flip $p$"}
+_TABULARS = r"tabular[xy*]?|longtable|array|tabu|[lL]ongtblr|tblr|NiceTabular\w*"
+_SETTING = re.compile(r"(\[\w\])?(\{\\\w+\})?\{[@{}|lcrX]*\}")
+_RULES = re.compile(r"(\\(toprule|midrule|bottomrule|hline|addlinespace|cmidrule(\(\w*\))?\{[\d-]+\})\s*)+")
 
 
 def document(tables: Sequence[Table]) -> str:
@@ -31,18 +34,13 @@ def document(tables: Sequence[Table]) -> str:
     return head + "\n".join(_table(t, label) for t, label in zip(tables, labels, strict=True))
 
 
-def rows(table: Table) -> list[str]:
-    """The lines with numbers."""
-    return [line for block in _blocks(table) for line in block.rows()]
-
-
-def printed_rows(text: str) -> list[str]:
-    """The lines with numbers in a table that somebody may have edited around them."""
-    found, inside = [], False
-    for line in map(str.strip, text.splitlines()):
-        inside = (inside or line == r"\midrule") and line != r"\bottomrule"
-        if inside and line.endswith(r"\\"):
-            found.append(line)
+def printed_lines(text: str) -> list[str]:
+    """The lines of all tables in a text, heads too: everything but rules and how columns are set."""
+    found = []
+    for _, inner in re.findall(rf"(?s)\\begin\s*\{{({_TABULARS})\}}(.*?)(?:\\end\{{\1\}}|\Z)", text):
+        first, *lines = inner.splitlines() or [""]
+        lines = [*([] if _SETTING.fullmatch(first.strip()) else [first]), *lines]
+        found += [line for line in map(str.strip, lines) if line and not _RULES.fullmatch(line)]
     return found
 
 

@@ -1,11 +1,15 @@
 """Tables for a README or a notebook."""
 
+import re
 from collections.abc import Sequence
 
 from fairbench.reporting.escapes import markdown
+from fairbench.reporting.formats import html
 from fairbench.reporting.formats.numbers import NEAR, Shown, legend, shown
 from fairbench.reporting.stamp import stamp
 from fairbench.reporting.table import Row, Table
+
+_RULE = re.compile(r"(?=.*-)(?=.*\|)[-:|>\s]+")  # below the head of a table
 
 
 def document(tables: Sequence[Table]) -> str:
@@ -37,14 +41,15 @@ def rows(table: Table) -> list[str]:
     ]
 
 
-def printed_rows(text: str) -> list[str]:
-    """The lines with numbers in a text."""
-    found, inside = [], False
-    for line in map(str.strip, text.splitlines()):
-        if inside and line.startswith("|"):
-            found.append(line)
-        inside = line.startswith("|---") or (inside and line.startswith("|"))
-    return found
+def printed_lines(text: str) -> list[str]:
+    """The lines of all tables in a text, heads too: whatever stands between blank lines with a rule."""
+    shown = re.sub(r"(?s)<!--.*?(-->|\Z)", "", text)
+    found = []
+    for block in re.split(r"\n\s*\n", shown):
+        lines = [line.strip() for line in block.splitlines() if line.strip()]
+        if any(map(_RULE.fullmatch, lines)):
+            found += [line for line in lines if not _RULE.fullmatch(line)]
+    return found + html.printed_lines(text)
 
 
 def _numbers(row: Row, table: Table) -> list[str]:

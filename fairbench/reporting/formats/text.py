@@ -3,9 +3,9 @@
 import textwrap
 from collections.abc import Sequence
 
-from fairbench.core.identity import digest
 from fairbench.reporting.escapes import plain
 from fairbench.reporting.formats.numbers import NEAR, legend, shown
+from fairbench.reporting.stamp import made_from
 from fairbench.reporting.table import Row, Table
 
 TEXT_WIDTH = 100
@@ -36,8 +36,7 @@ def _table(table: Table) -> str:
 
 def _made_from(table: Table) -> str:
     count = len(table.evidence)
-    total = digest(sorted((item.id, item.digest) for item in table.evidence))
-    return f"Made from {count} record{'s' if count > 1 else ''}, digest {total}."
+    return f"Made from {count} record{'s' if count > 1 else ''}, digest {made_from(table.evidence)}."
 
 
 def _numbers(row: Row, table: Table) -> list[str]:
