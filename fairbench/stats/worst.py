@@ -25,7 +25,7 @@ from fairbench.stats.intervals import Vector, lower_limit, t_interval
 
 SPARE = 0.1  # part of the error of an upper limit spent on the classes' own lower limits (Berger and Boos)
 HALVINGS = 16  # of an interval inside [0, 1]: to two thousandths of a point
-SPLITS = 1000  # of the images into halves; leaves an error below 0.1 points
+MAX_NODES = 32  # exact where up to 64 classes tie, and very nearly where more do
 
 
 @dataclass(frozen=True)
@@ -103,11 +103,19 @@ def image_upper_limit(accuracy: Vector, count: Vector, num_lowest: int, tail: fl
     num_classes = count.size
     own = lower_limit(accuracy * count, count, 1 - (1 - spare) ** (1 / num_classes))  # (R, C), all at once
 
+    hits = observed[:, None] * count
+    unlifted = _chance_of_more(hits, count, own) if num_lowest == 1 else own
+    # Hoeffding (1963), for all classes at once: lifted further than this the minimum is implausible.
+    most = observed + math.sqrt(math.log(num_classes / (tail - spare)) / (2 * count.min()))
+
     def plausible(lift: Vector) -> NDArray[np.bool_]:
-        lifted = np.maximum(own, lift[:, None])
-        if num_lowest == 1:
-            return np.asarray(_chance_of_lower_minimum(lifted, observed, count) > tail - spare)
-        return np.asarray(_low_end(lifted, count, num_lowest, tail - spare) <= observed)
+        if num_lowest > 1:
+            lifted = np.maximum(own, lift[:, None])
+            return np.asarray(_low_end(lifted, count, num_lowest, tail - spare) <= observed)
+        more = unlifted.copy()
+        r, c = np.nonzero(own < np.where(lift <= most, lift, 0)[:, None])  # few: most classes stay
+        more[r, c] = _chance_of_more(hits[r, c], count[c], lift[r])
+        return np.asarray((lift <= most) & (1 - more.prod(axis=-1) > tail - spare))
 
     lift = _last_true(plausible, observed, np.ones_like(observed))
     return lowest(np.maximum(own, lift[:, None]), num_lowest)
@@ -141,26 +149,39 @@ def noise_floor(accuracy: float, class_count: ArrayLike, fraction: float | None 
 def _noise_floor(accuracy: float, count: tuple[float, ...], num_lowest: int) -> float:
     from scipy.special import bdtr
 
-    sizes = sorted(set(count))
-    edges = np.unique(np.concatenate([np.arange(n + 1) / n for n in sizes]))  # where a share can lie, up to 1
-    below = {n: bdtr(np.floor(edges[:-1] * n + 1e-9), int(n), accuracy) for n in sizes}
+    edges, widths, seen = _edges(tuple(sorted(set(count))))
+    below = {}  # chance of each size to have a share <= x
+    for n, hits in seen.items():
+        # Hoeffding (1963): further off than this the chance rounds to 0 or 1.
+        first, last = np.searchsorted(edges, accuracy + math.sqrt(20 / n) * np.array([-1, 1]))
+        below[n] = np.zeros(edges.size)
+        below[n][first:last] = bdtr(hits[first:last], int(n), accuracy)
+        below[n][last:] = 1
     # number[i]: chance that exactly i < num_lowest of the classes have a share <= x, at each x.
-    number = np.zeros((num_lowest, edges.size - 1))
+    number = np.zeros((num_lowest, edges.size))
     number[0] = 1
+    above = {n: 1 - chance for n, chance in below.items()}
     for n in count:
         moved = number[:-1] * below[n]
-        number *= 1 - below[n]
+        number *= above[n]
         number[1:] += moved
     # The mean of the m lowest is the integral over x of (m - classes at or below x)+ / m.
     missing = np.arange(num_lowest, 0, -1) / num_lowest
-    return float((missing @ number) @ np.diff(edges))
+    return float((missing @ number) @ widths)
+
+
+@lru_cache(maxsize=64)
+def _edges(sizes: tuple[float, ...]) -> tuple[Vector, Vector, dict[float, Vector]]:
+    """Where a share can lie, below 1; how far the next is; and for each size the hits of such a share."""
+    edges = np.unique(np.concatenate([np.arange(n + 1) / n for n in sizes]))
+    return edges[:-1], np.diff(edges), {n: np.floor(edges[:-1] * n + 1e-9) for n in sizes}
 
 
 def split_half_worst(hits: ArrayLike, class_count: ArrayLike) -> float:
     """Accuracy of the class that looks worst on one half of the images, on the other half; in [0, 1].
 
-    hits (C,), or (K, C) for the mean over K checkpoints, correct images of class_count (C,). Averaged over
-    random halves of each class and over their exchange; seeded, so the same counts give the same number.
+    hits (C,), or (K, C) for the mean over K checkpoints, correct images of class_count (C,). The mean over
+    all halves of each class and over their exchange, to ten digits; classes that tie share evenly.
     Unbiased for the accuracy of the chosen class, which need not be the truly worst: on average not below
     the true minimum. Too noisy below some hundred images in a class. Raises DataError for counts that do
     not fit or a class of less than two images. Source: sample splitting, Cox (1975), Biometrika 62.
@@ -171,30 +192,80 @@ def split_half_worst(hits: ArrayLike, class_count: ArrayLike) -> float:
         raise DataError(f"hits are whole numbers up to the {count.size} class counts, not {rows.tolist()}.")
     if (count < 2).any():
         raise DataError("a class of one image has no two halves.")
-    return float(np.mean([_split_half(row, count) for row in rows]))
+    half = count // 2
+    scores = _chosen_and_scored(rows, count, half)
+    if (count % 2).any():  # halves of unlike size
+        scores = (scores + _chosen_and_scored(rows, count, count - half)) / 2
+    return float(scores.mean())
 
 
-def _split_half(hits: Vector, count: Vector) -> float:
-    order = np.lexsort((hits, count))  # the same draws whatever the classes are called
-    good, total = hits[order].astype(np.int64), count[order].astype(np.int64)
-    rng = np.random.default_rng(0)
-    first = total // 2
-    hits_first = rng.hypergeometric(good, total - good, first, size=(SPLITS, total.size))
-    halves = hits_first / first, (good - hits_first) / (total - first)
-    scores = []
-    for chosen, scored in (halves, halves[::-1]):
-        tied = chosen == chosen.min(axis=1, keepdims=True)
-        scores.append((scored * tied).sum(axis=1) / tied.sum(axis=1))
-    return float(np.mean(scores))
+def _chosen_and_scored(hits: Vector, count: Vector, chosen: Vector) -> Vector:
+    """Mean accuracy, on the rest of its images, of the class lowest on `chosen` (C,) of its images, (K,).
+
+    Hits among the chosen images are hypergeometric and the classes independent. With f_c(x) the chance of
+    a share x and g_c(x) that of a higher one, class c is taken at x with chance f_c times the integral over
+    t from 0 to 1 of the product of g_j + t f_j over the other classes j: ties share evenly. That is a
+    polynomial in t, which Gauss's rule integrates exactly.
+    """
+    share = hits / count
+    # Serfling (1974), Annals of Statistics 2: no share of a sample is further off, but for 1e-12.
+    reach = np.sqrt(14 * (1 - (chosen - 1) / count) / chosen)
+    low, high = max(0.0, (share - reach).min()), min(1.0, (share + reach).min(axis=1).max())
+    kept = (share - reach).min(axis=0) <= high  # others are never the lowest
+    hits, count, chosen = hits[:, kept], count[kept], chosen[kept]
+    sizes = np.unique(chosen)
+    grid = np.unique(np.concatenate([np.arange(np.floor(low * n), np.ceil(high * n) + 1) / n for n in sizes]))
+    seen = np.rint(grid * chosen[:, None])  # (C, X) hits among the chosen, where that is a whole number
+    whole = seen / chosen[:, None] == grid
+    c, x = np.nonzero(whole)
+    chance = np.zeros((len(hits), *whole.shape))
+    chance[:, c, x] = _hypergeometric(seen[c, x], hits[:, c], count[c], chosen[c])
+    above = np.maximum(1 - chance.cumsum(axis=-1), 0.0)  # (K, C, X), as chance
+    rest = (hits[..., None] - seen) / (count - chosen)[:, None]
+    taken, score = np.zeros(len(hits)), np.zeros(len(hits))
+    order = np.minimum((whole.sum(axis=0) + 1) // 2, MAX_NODES)  # (X,) nodes for as many classes as can tie
+    for nodes in np.unique(order):
+        here = order == nodes
+        f, g, scored = (part if here.all() else part[..., here] for part in (chance, above, rest))
+        for t, weight in _gauss(int(nodes)):
+            factor = np.maximum(g + t * f, 1e-300)
+            lowest_here = f / factor * (weight * factor.prod(axis=1))[:, None]
+            taken += lowest_here.sum(axis=(1, 2))
+            score += (lowest_here * scored).sum(axis=(1, 2))
+    return score / taken
 
 
-def _chance_of_lower_minimum(accuracy: Vector, observed: Vector, count: Vector) -> Vector:
-    """Chance that some class of true accuracy (R, C) shows a share of at most the observed (R,)."""
+def _hypergeometric(seen: Vector, hits: Vector, count: Vector, chosen: Vector) -> Vector:
+    """Chance of `seen` hits among `chosen` of `count` images of which `hits` are hits, elementwise."""
+    table = _log_factorials(int(count.max()))
+    k, h, n, m = (part.astype(np.intp) for part in (seen, hits, count, chosen))
+    groups = (k, h - k, m - k, n - h - m + k)  # hits and misses, among the chosen and the rest
+    possible = np.minimum.reduce(np.broadcast_arrays(*groups)) >= 0
+    ways = sum(table[np.maximum(group, 0)] for group in groups)
+    total = table[h] + table[n - h] + table[m] + table[n - m] - table[n]
+    return np.where(possible, np.exp(total - ways), 0.0)
+
+
+@lru_cache
+def _gauss(nodes: int) -> list[tuple[float, float]]:
+    """Gauss's nodes between 0 and 1 with their weights."""
+    found, weights = np.polynomial.legendre.leggauss(nodes)
+    return list(zip(((found + 1) / 2).tolist(), (weights / 2).tolist(), strict=True))
+
+
+@lru_cache(maxsize=8)
+def _log_factorials(most: int) -> Vector:
+    from scipy.special import gammaln
+
+    return np.asarray(gammaln(np.arange(most + 1) + 1.0))
+
+
+def _chance_of_more(hits: Vector, count: Vector, accuracy: Vector) -> Vector:
+    """Chance that a class of this true accuracy shows more than `hits` hits, elementwise."""
     from scipy.special import betainc
 
-    hits = observed[:, None] * count
-    more = betainc(hits + 1, np.maximum(count - hits, 1e-300), accuracy)  # P(share > observed)
-    return np.asarray(1 - np.where(hits >= count, 0.0, more).prod(axis=-1))
+    more = betainc(hits + 1, np.maximum(count - hits, 1e-300), accuracy)
+    return np.where(hits >= count, 0.0, more)
 
 
 def _low_end(accuracy: Vector, count: Vector, num_lowest: int, tail: float) -> Vector:

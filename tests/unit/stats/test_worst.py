@@ -223,8 +223,32 @@ def all_halves(hits, count):
     return np.mean(scores)
 
 
-def test_split_half_is_the_mean_over_all_splits():
-    assert split_half_worst([2, 3, 2], [4, 5, 4]) == pytest.approx(all_halves([2, 3, 2], [4, 5, 4]), abs=0.03)
+@pytest.mark.parametrize(
+    ("hits", "count"),
+    [
+        ([2, 3, 2], [4, 5, 4]),
+        ([0, 0, 1], [2, 3, 4]),
+        ([2, 2, 2, 2], [4, 4, 4, 4]),
+        ([5, 4, 3], [7, 7, 6]),
+        ([4, 4, 4], [4, 5, 4]),
+    ],
+)
+def test_split_half_is_the_mean_over_all_splits(hits, count):
+    assert split_half_worst(hits, count) == pytest.approx(all_halves(hits, count), abs=1e-12)
+
+
+@pytest.mark.parametrize(("p", "count"), [(0.1, [50] * 300), (0.3, [20, 21, 100, 35, 400] * 8)])
+def test_split_half_of_many_classes_is_that_of_drawn_halves(p, count):
+    rng, count = np.random.default_rng(6), np.array(count)
+    hits = rng.binomial(count, p)
+    first = rng.hypergeometric(hits, count - hits, count // 2, size=(4000, count.size))
+    halves = first / (count // 2), (hits - first) / (count - count // 2)
+    scores = []
+    for chosen, scored in (halves, halves[::-1]):
+        tied = chosen == chosen.min(axis=1, keepdims=True)
+        scores.append((scored * tied).sum(axis=1) / tied.sum(axis=1))
+    drawn = np.mean(scores, axis=0)
+    assert split_half_worst(hits, count) == pytest.approx(drawn.mean(), abs=4 * drawn.std() / math.sqrt(4000))
 
 
 @pytest.mark.parametrize(("truth", "bias"), [(CLEAR, 0.0), (EQUAL, 0.0), (TIED, 0.002)])
