@@ -85,6 +85,9 @@ class Block:
         found = []
         for row in self.table.rows:
             label = latex(row.title or row.label)
+            label = (
+                f"{{}}{label}" if label.startswith(("[", "*")) else label
+            )  # no argument of the line end before
             cells = zip(row.cells, self.table.columns, strict=True)
             numbers = [_number(shown(cell, c, self.table), _SMALLER[self.size]) for cell, c in cells]
             label = rf"\textit{{{label}}}" if row.source and mixed else label

@@ -70,6 +70,16 @@ def test_the_papers_tables_compile_with_their_numbers(tmp_path):
         assert number in line
 
 
+def test_names_that_look_like_an_argument_or_lack_a_glyph_compile(results, tmp_path):
+    names = ["[1em] cat", "*dog", "\xab\xbb\xd0\xde\xf0\xfe"]
+    for seed, name in enumerate(["trades", "[2] mine", "*best", "\xab\xfe\xbb"]):
+        results.run(name, 0, names=names, clean=((9, 8, 7 - seed),), robust=((6, 5, 4 - seed),))
+    records = scan(results.path)[0]
+    text, _ = compiled([t for view in VIEWS for t in build_tables(records, Request(view=view))], tmp_path)
+    assert "[2] mine" in text
+    assert "*best" in text
+
+
 def test_names_that_try_to_be_markup_compile(results, tmp_path):
     results.run("trades", 0)
     results.run(EVIL, 0, warnings=[EVIL], names=[EVIL, "dog", "=1+1"], titles={"method": EVIL})
