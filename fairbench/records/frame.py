@@ -1,13 +1,14 @@
 """Records as one tidy pandas frame: one row per run, checkpoint, attack and class."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fairbench.core.errors import RecordError
-from fairbench.records.read import Problem, Record, scan
+from fairbench.records.read import Evaluation, Problem, Record, scan
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,6 +30,9 @@ COLUMNS = (
     "selected",
     "record",
 )
+_OF_RUN = ("method", "overrides", "dataset", "model", "protocol", "seed", "record")
+_OF_EVALUATION = ("epoch", "attack", "attack_id", "selected")
+_OF_CLASS = ("class", "num_images", "num_correct")
 _TEXTS = ("method", "overrides", "dataset", "model", "protocol", "attack", "attack_id", "class", "record")
 
 
@@ -54,8 +58,11 @@ def frame_of(records: Iterable[Record], problems: Iterable[Problem] = ()) -> "pd
 
     told = [str(problem) for problem in problems]
     codes: dict[str, dict[str, int]] = {name: {} for name in _TEXTS}
-    rows: dict[str, list[Any]] = {name: [] for name in COLUMNS}
-    lengths: list[int] = []
+    runs: dict[str, list[Any]] = {name: [] for name in _OF_RUN}  # one value of each run
+    evaluations: dict[str, list[Any]] = {name: [] for name in _OF_EVALUATION}
+    classes: dict[str, list[Any]] = {name: [] for name in _OF_CLASS}  # one array of each run
+    num_rows: list[int] = []  # of each run
+    num_classes: list[int] = []  # of each evaluation
 
     def code(name: str, text: str) -> int:
         return codes[name].setdefault(text, len(codes[name]))
@@ -63,42 +70,62 @@ def frame_of(records: Iterable[Record], problems: Iterable[Problem] = ()) -> "pd
     for record in records:
         if record.state != "done":
             continue
+        counted, hits, count = _counted(record, told)
+        if not counted:
+            continue
         overrides = ", ".join(f"{key}={value}" for key, value in sorted(record.overrides.items()))
-        place = {
-            name: code(name, getattr(record, name)) for name in ("method", "dataset", "model", "protocol")
-        }
-        place |= {"overrides": code("overrides", overrides), "record": code("record", record.folder.name)}
-        classes = np.array([code("class", name) for name in record.class_names])
-        for evaluation in record.evaluations:
-            try:
-                hits, count = record.class_hits(evaluation.attack, evaluation.epoch, evaluation.id)
-            except RecordError as error:
-                told.append(f"{record.folder.name}: {error.message}")
-                continue
-            here = place | {
-                "seed": record.seed,
-                "epoch": evaluation.epoch,
-                "attack": code("attack", evaluation.attack),
-                "attack_id": code("attack_id", evaluation.id),
-                "selected": evaluation.epoch in record.epochs_evaluated,
-            }
-            for name, value in here.items():
-                rows[name].append(value)
-            lengths.append(len(hits))
-            for name, values in (("class", classes), ("num_images", count), ("num_correct", hits)):
-                rows[name].append(values)
+        texts = {name: getattr(record, name) for name in ("method", "dataset", "model", "protocol")}
+        texts |= {"overrides": overrides, "record": record.folder.name}
+        for name, text in texts.items():
+            runs[name].append(code(name, text))
+        runs["seed"].append(record.seed)
+        selected = set(record.epochs_evaluated)
+        evaluations["epoch"] += [e.epoch for e in counted]
+        evaluations["attack"] += [code("attack", e.attack) for e in counted]
+        evaluations["attack_id"] += [code("attack_id", e.id) for e in counted]
+        evaluations["selected"] += [e.epoch in selected for e in counted]
+        names = np.array([code("class", name) for name in record.class_names], dtype=np.int32)
+        classes["class"].append(np.tile(names, len(counted)))
+        classes["num_images"].append(count.ravel())
+        classes["num_correct"].append(hits.ravel())
+        num_rows.append(hits.size)
+        num_classes += [names.size] * len(counted)
     columns: dict[str, Any] = {}
     for name in COLUMNS:
         if name == "accuracy":
             with np.errstate(invalid="ignore"):  # a class without an image has no accuracy
                 columns[name] = columns["num_correct"] / columns["num_images"]
-        elif name in ("class", "num_images", "num_correct"):
-            columns[name] = np.concatenate([*rows[name], np.zeros(0, np.int64)]).astype(np.int32)
+        elif name in classes:
+            columns[name] = np.concatenate([*classes[name], np.zeros(0, np.int64)]).astype(np.int32)
+        elif name in runs:
+            columns[name] = np.repeat(np.array(runs[name], dtype=np.int32), num_rows)
         else:
             kind = bool if name == "selected" else np.int32
-            columns[name] = np.repeat(np.array(rows[name], dtype=kind), lengths)
+            columns[name] = np.repeat(np.array(evaluations[name], dtype=kind), num_classes)
     for name in _TEXTS:
         columns[name] = pd.Categorical.from_codes(columns[name], pd.Index(list(codes[name]), dtype=str))
     frame = pd.DataFrame(columns)
     frame.attrs["problems"] = told
     return frame
+
+
+def _counted(
+    record: Record, told: list[str]
+) -> tuple[Sequence[Evaluation], NDArray[np.int64], NDArray[np.int64]]:
+    """The evaluations whose images are counted, and their correct and all images of each class (E, C).
+
+    What is wrong with the others is added to `told`.
+    """
+    if record.all_hits is not None:
+        hits, count = record.all_hits
+        return record.evaluations, hits, np.broadcast_to(count, hits.shape)
+    found = []
+    for evaluation in record.evaluations:
+        try:
+            counts = record.class_hits(evaluation.attack, evaluation.epoch, evaluation.id)
+        except RecordError as error:
+            told.append(f"{record.folder.name}: {error.message}")
+        else:
+            found.append((evaluation, *counts))
+    evaluations, hits, count = zip(*found, strict=True) if found else ((), (), ())
+    return evaluations, np.array(hits), np.array(count)

@@ -3,12 +3,16 @@
 A damaged folder never hides the others: it comes back as a `Problem` beside the records.
 """
 
-from collections.abc import Mapping
+import gc
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from operator import le
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fairbench.core.errors import ConfigError, RecordError, ResultsError
 from fairbench.core.files import read_json
@@ -24,8 +28,14 @@ UNFINISHED = "unfinished"  # state of a folder that has a cell but no record yet
 _STATES = ("done", "diverged", "failed", "interrupted", "skipped")
 
 
-@dataclass(frozen=True)
-class Evaluation:
+class Attack(NamedTuple):
+    """An evaluation attack: its name and the canonical JSON of its settings, seed excluded."""
+
+    name: str
+    settings: str = "{}"
+
+
+class Evaluation(NamedTuple):
     """One outcomes file of a record. `attack` is "clean" for none; `id` is that of the attack's settings.
 
     `hits`: correct images of each class, counted when the file was written; empty in older records.
@@ -38,7 +48,7 @@ class Evaluation:
     digest: str | None = None
     id: str = ""
     hits: tuple[int, ...] = ()
-    about: Mapping[str, Any] = field(default_factory=dict)
+    about: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -142,58 +152,55 @@ class Record:
             return tuple(f"class {c}" for c in range(self.num_classes))
         return tuple(str(name) for name in names)
 
-    @property
+    @cached_property
     def epochs_evaluated(self) -> tuple[int, ...]:
         """The epochs whose checkpoints count, ascending."""
         return tuple(sorted(int(epoch) for epoch in self.record.get("epochs_evaluated") or ()))
 
     @cached_property
-    def _count(self) -> "NDArray[Any]":
+    def all_hits(self) -> tuple["NDArray[Any]", "NDArray[Any]"] | None:
+        """Correct images (E, C) of all evaluations and the images (C,); None where one was not counted."""
         import numpy as np
 
-        return np.array(self.class_count)
+        hits = [evaluation.hits for evaluation in self.evaluations]
+        return (np.array(hits), np.array(self.class_count)) if self.class_count and all(hits) else None
 
     @cached_property
-    def _by_place(self) -> dict[tuple[str, int], list[Evaluation]]:
-        found: dict[tuple[str, int], list[Evaluation]] = {}
-        for evaluation in self.evaluations:
-            found.setdefault((evaluation.attack, evaluation.epoch), []).append(evaluation)
+    def _by_place(self) -> dict[tuple[str, int], list[int]]:
+        """Where in `evaluations` those of an attack at an epoch are."""
+        found: dict[tuple[str, int], list[int]] = {}
+        for k, evaluation in enumerate(self.evaluations):
+            found.setdefault((evaluation.attack, evaluation.epoch), []).append(k)
         return found
 
-    @property
+    @cached_property
     def class_count(self) -> tuple[int, ...]:
         """(C,) test images of each class; empty in records older than this field."""
         return tuple(self.record.get("class_count") or ())
 
     @cached_property
     def evaluations(self) -> tuple[Evaluation, ...]:
-        return tuple(
-            Evaluation(
-                e["attack"],
-                e["epoch"],
-                e["file"],
-                e.get("digest"),
-                str(e.get("id") or ""),
-                tuple(e.get("hits") or ()),
-                e.get("about") or {},
-            )
-            for e in self.record.get("evaluations") or ()
-        )
+        found = []
+        for e in self.record.get("evaluations") or ():
+            get = e.get
+            id, hits, about = str(get("id") or ""), tuple(get("hits") or ()), get("about") or {}
+            found.append(Evaluation(e["attack"], e["epoch"], e["file"], get("digest"), id, hits, about))
+        return tuple(found)
 
     @cached_property
-    def attack_ids(self) -> dict[tuple[str, str], str]:
-        """The attacks evaluated: (name, canonical JSON of what can change a verdict but the seed) -> id."""
+    def attack_ids(self) -> Mapping[Attack, str]:
+        """The attacks evaluated, each with its evaluation id."""
         found = {}
         for name, id in dict.fromkeys((e.attack, e.id) for e in self.evaluations if e.attack != CLEAN):
             settings = self.attack_settings(name, id)
             kept = {k: v for k, v in settings.items() if k not in ("name", "id", "seed", "at")}
-            found[name, canonical_json(kept or {"id": id})] = id
+            found[Attack(name, canonical_json(kept or {"id": id}))] = id
         return found
 
     @property
     def attacks(self) -> tuple[str, ...]:
         """Names of the attacks that were evaluated, each once, without "clean"."""
-        return tuple(dict.fromkeys(name for name, _ in self.attack_ids))
+        return tuple(dict.fromkeys(attack.name for attack in self.attack_ids))
 
     def attack_settings(self, attack: str, id: str = "") -> dict[str, Any]:
         """The evaluation settings of `attack` in the cell, {} when the cell does not know it."""
@@ -222,11 +229,15 @@ class Record:
         As the record counted them when it was written; read from the outcomes where it did not. `fairbench
         verify` holds the counts against the outcomes. Raises as `outcomes` does.
         """
-        import numpy as np
-
-        found = self.evaluation(attack, epoch, id)
+        place = self._place(attack, epoch, id)
+        if self.all_hits is not None:
+            hits, count = self.all_hits
+            return hits[place], count
+        found = self.evaluations[place]
         if found.hits and self.class_count:
-            return np.array(found.hits), self._count
+            import numpy as np
+
+            return np.array(found.hits), np.array(self.class_count)
         from fairbench.metrics.classwise import class_count
         from fairbench.records.outcomes import class_hits
 
@@ -235,11 +246,15 @@ class Record:
 
     def evaluation(self, attack: str, epoch: int, id: str | None = None) -> Evaluation:
         """The evaluation of `attack` at `epoch`. Raises RecordError unless there is exactly one."""
+        return self.evaluations[self._place(attack, epoch, id)]
+
+    def _place(self, attack: str, epoch: int, id: str | None) -> int:
+        """Where in `evaluations` that of `attack` at `epoch` is."""
         here = self._by_place.get((attack, epoch), [])
-        found = [e for e in here if id in (None, e.id)]
+        found = [k for k in here if id in (None, self.evaluations[k].id)]
         if len(found) > 1:
             own = self.attack_settings(attack).get("id")
-            found = [e for e in found if e.id == own] or found
+            found = [k for k in found if self.evaluations[k].id == own] or found
         if len(found) != 1:
             what = "no outcomes" if not found else f"{len(found)} outcomes with different settings"
             raise RecordError(
@@ -275,19 +290,34 @@ def scan(results: Path) -> tuple[list[Record], list[Problem]]:
     if not runs.exists():
         return [], []
     try:
-        folders = sorted(path for path in runs.iterdir() if path.is_dir() and not path.name.startswith("."))
+        with os.scandir(runs) as found:
+            names = sorted(item.name for item in found if item.is_dir() and not item.name.startswith("."))
     except OSError as error:
         raise ResultsError(
             f"cannot list {runs}: {error.strerror or error}.", hint="choose another folder with --results DIR"
         ) from error
     records: list[Record] = []
     problems: list[Problem] = []
-    for folder in folders:
-        try:
-            records.append(read_record(folder))
-        except RecordError as error:
-            problems.append(Problem(folder, error.message))
+    with _no_collection():
+        for name in names:
+            folder = runs / name
+            try:
+                records.append(read_record(folder))
+            except RecordError as error:
+                problems.append(Problem(folder, error.message))
     return records, problems
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Without looking for garbage, of which reading makes none: that would take a quarter of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def find_run(text: str, results: Path) -> Path:
@@ -348,15 +378,24 @@ def _check_done(path: Path, record: Mapping[str, Any]) -> None:
     evaluations = record.get("evaluations")
     _require(_is_list_of(evaluations, dict), path, "evaluations is no list of evaluations")
     for evaluation in evaluations or ():
-        fits = all(isinstance(evaluation.get(key), str) for key in ("attack", "file"))
-        fits = (
-            fits and isinstance(evaluation.get("digest"), str | None) and _is_count(evaluation.get("epoch"))
+        if not _is_evaluation(evaluation, num_classes, counts):
+            _require(False, path, f"bad evaluation {evaluation}")
+
+
+def _is_evaluation(evaluation: Mapping[str, Any], num_classes: int, counts: list[int]) -> bool:
+    get = evaluation.get
+    digest, hits = get("digest"), get("hits") or []
+    return (
+        isinstance(get("attack"), str)
+        and isinstance(get("file"), str)
+        and (digest is None or isinstance(digest, str))
+        and _is_count(get("epoch"))
+        and _is_list_of(hits, int)
+        and (
+            not (hits and counts)
+            or (len(hits) == num_classes and min(hits) >= 0 and all(map(le, hits, counts)))
         )
-        hits = evaluation.get("hits") or []
-        fits = fits and _is_list_of(hits, int)
-        if fits and hits and counts:
-            fits = len(hits) == num_classes and min(hits) >= 0 and all(map(le, hits, counts))
-        _require(fits, path, f"bad evaluation {evaluation}")
+    )
 
 
 def _mapping(path: Path) -> dict[str, Any]:

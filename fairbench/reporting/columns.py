@@ -89,7 +89,7 @@ def floor_cell(entry: Entry, side: str, _: Comparison) -> Cell:
     sides = list(entry.sides(side).values())
     if not sides:
         return Cell()
-    average = float(np.mean([found.class_accuracy.mean() for found in sides]))
+    average = float(np.mean([found.balanced for found in sides]))
     return Cell(noise_floor(average, sides[0].count, tail_fraction(len(sides[0].count))))
 
 

@@ -15,10 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairbench.core.errors import DataError, RecordError
-from fairbench.metrics.classwise import (
-    require_images,
-    worst_fraction_accuracy,
-)
+from fairbench.metrics.classwise import require_images
 from fairbench.records.read import CLEAN, Record
 from fairbench.reporting.groups import (
     Attack,
@@ -27,6 +24,7 @@ from fairbench.reporting.groups import (
     differences,
     method_overrides,
 )
+from fairbench.stats.worst import lowest, num_lowest_of
 
 TAIL_FROM_CLASSES = 200  # with so many, the papers report the tail: TRIX, section 5 (Tiny-ImageNet)
 TAIL_FRACTION = 0.2
@@ -48,6 +46,11 @@ class Side:
         return np.asarray(self.hits / self.count, dtype=np.float64)
 
     @cached_property
+    def balanced(self) -> float:
+        """The mean over classes of their accuracies."""
+        return float(self.class_accuracy.mean())
+
+    @cached_property
     def average(self) -> float:
         """Share of all images that are correct."""
         return float(np.mean(self.hits.sum(1) / self.count.sum()))
@@ -61,9 +64,9 @@ class Side:
         """The mean over the lowest `fraction` of classes of each checkpoint; None: the single lowest."""
         if fraction is None:
             return float(self.class_accuracy.min(1).mean())
-        return float(np.mean([worst_fraction_accuracy(row, fraction) for row in self.class_accuracy]))
+        return float(lowest(self.class_accuracy, num_lowest_of(len(self.count), fraction)).mean())
 
-    @property
+    @cached_property
     def worst_classes(self) -> tuple[int, ...]:
         """The lowest class of each checkpoint."""
         return tuple(self.class_accuracy.argmin(1).tolist())
@@ -127,7 +130,8 @@ def reduce_side(record: Record, attack: str, epochs: Sequence[int], id: str | No
     for epoch, (_, here) in zip(epochs, found, strict=True):
         if here is not count and not np.array_equal(here, count):
             raise RecordError(f"{record.folder.name} was evaluated on other test images at epoch {epoch}.")
-    require_images(count, record.class_names)
+    if not count.all():  # or the names of all classes would be looked up for nothing
+        require_images(count, record.class_names)
     return Side(np.array([hits for hits, _ in found]), count)
 
 
@@ -201,10 +205,11 @@ def distinct(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
 
 def only_last(record: Record, attack: Attack | None) -> bool:
     """Whether the record was evaluated under `attack` at the last of several selected checkpoints only."""
-    if record.state != "done" or attack is None or attack not in (ids := attacks_of(record)):
+    if record.state != "done" or attack is None or len(record.epochs_evaluated) < 2:
         return False
-    found = {e.epoch for e in record.evaluations if (e.attack, e.id) == (attack.name, ids[attack])}
-    return len(record.epochs_evaluated) > 1 and found == {record.epochs_evaluated[-1]}
+    id = attacks_of(record).get(attack)
+    found = {e.epoch for e in record.evaluations if e.attack == attack.name and e.id == id}
+    return found == {record.epochs_evaluated[-1]}
 
 
 def _seed(record: Record, attack: Attack | None, sides: SideCache, last_only: bool) -> Seed:
@@ -217,7 +222,7 @@ def _seed(record: Record, attack: Attack | None, sides: SideCache, last_only: bo
         raise RecordError(f"not evaluated under {attack.name} with these settings.")
     clean = sides.side(record, CLEAN, epochs)
     robust = sides.side(record, attack.name, epochs, ids[attack])
-    if not np.array_equal(robust.count, clean.count):
+    if robust.count is not clean.count and not np.array_equal(robust.count, clean.count):
         raise RecordError(f"{record.folder.name}: clean and {attack.name} have other test images.")
     return Seed(record, epochs, clean, robust)
 

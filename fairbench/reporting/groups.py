@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fairbench.core.identity import canonical_json, digest
+from fairbench.records.read import Attack as Attack
 from fairbench.records.read import Record
 
 _PROTOCOL = "protocol."  # how a cell marks the overrides that are not its method's
@@ -20,14 +21,6 @@ class Setting:
     model: str
     protocol: str
     digest: str
-
-
-@dataclass(frozen=True, order=True)
-class Attack:
-    """An evaluation attack: its name and the canonical JSON of its settings, seed excluded."""
-
-    name: str
-    settings: str = "{}"
 
 
 def setting_of(record: Record) -> Setting:
@@ -50,9 +43,9 @@ def is_per_method(record: Record) -> bool:
     return bool(protocol.get("per_method")) or protocol.get("name", record.protocol) != record.protocol
 
 
-def attacks_of(record: Record) -> dict[Attack, str]:
+def attacks_of(record: Record) -> Mapping[Attack, str]:
     """The attacks that a record was evaluated under, each with its evaluation id."""
-    return {Attack(*key): id for key, id in record.attack_ids.items()}
+    return record.attack_ids
 
 
 def method_overrides(record: Record) -> dict[str, Any]:

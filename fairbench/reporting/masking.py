@@ -1,9 +1,10 @@
 """Notes on methods whose robustness under PGD does not survive stronger attacks on the same weights."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,8 @@ from fairbench.records.read import Record
 from fairbench.reporting.entries import Entry
 from fairbench.reporting.groups import Attack, attacks_of
 
-Judged = tuple[Attack, str, dict[str, Any]]
-"""An attack that a record was evaluated under, its evaluation id and its settings."""
+Judged = tuple[Attack, dict[str, Any]]
+"""An attack that a record was evaluated under and its settings."""
 
 ALONE = 2 * GAP  # without a baseline: short PGD reads several points high on any small network
 SAME_RADIUS = 1.05  # 8/255 is 1.2 % above 0.031; radii further apart are not compared
@@ -63,29 +64,36 @@ def _pair(entry: Entry) -> Pair | None:
 
 def _of_record(record: Record) -> Iterator[Pair]:
     """The last checkpoint's accuracies, where both were evaluated; nothing when outcomes are missing."""
-    epoch = record.epochs_evaluated[-1]
-    by_kind: dict[bool, list[Judged]] = {True: [], False: []}
-    for attack, id in attacks_of(record).items():
-        settings = json.loads(attack.settings)
-        plain = settings.get("loss", "ce") == "ce" and not settings.get("target")
-        if settings.get("kind") == "pgd" and not plain:
-            continue  # the margin is what such a method is found out with; towards a target PGD is weak
-        by_kind[settings.get("kind") == "pgd"].append((attack, id, settings))
-    like = [(pgd, strong) for pgd in by_kind[True] for strong in by_kind[False] if _like(pgd[2], strong[2])]
     found = []
-    for pair in like:
+    ids = attacks_of(record)
+    for pair in _comparable(tuple(ids)):
         with suppress(RecordError):
-            found.append(_pair_of(record, pair, epoch))
+            found.append(_pair_of(record, pair, ids))
     if found:
         yield min(found, key=lambda pair: (pair.ensemble[0], pair.pgd[0]))
 
 
-def _pair_of(record: Record, pair: tuple[Judged, Judged], epoch: int) -> Pair:
+@lru_cache
+def _comparable(attacks: tuple[Attack, ...]) -> list[tuple[Attack, Attack]]:
+    """The pairs of a PGD that masked gradients mislead and something else at a like radius."""
+    by_kind: dict[bool, list[Judged]] = {True: [], False: []}
+    for attack in attacks:
+        settings = json.loads(attack.settings)
+        plain = settings.get("loss", "ce") == "ce" and not settings.get("target")
+        if settings.get("kind") == "pgd" and not plain:
+            continue  # the margin is what such a method is found out with; towards a target PGD is weak
+        by_kind[settings.get("kind") == "pgd"].append((attack, settings))
+    return [
+        (pgd[0], other[0]) for pgd in by_kind[True] for other in by_kind[False] if _like(pgd[1], other[1])
+    ]
+
+
+def _pair_of(record: Record, pair: tuple[Attack, Attack], ids: Mapping[Attack, str]) -> Pair:
     accuracies = []
-    for attack, id, _ in pair:
-        hits, count = record.class_hits(attack.name, epoch, id)
+    for attack in pair:
+        hits, count = record.class_hits(attack.name, record.epochs_evaluated[-1], ids[attack])
         accuracies.append(np.concatenate([[hits.sum() / count.sum()], hits / count]))
-    return Pair(accuracies[0], accuracies[1], (pair[0][0].name, pair[1][0].name))
+    return Pair(accuracies[0], accuracies[1], (pair[0].name, pair[1].name))
 
 
 def _like(one: dict[str, Any], other: dict[str, Any]) -> bool:

@@ -47,10 +47,11 @@ def t_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     not finite. Source: Student (1908), Biometrika 6.
     """
     vector = _values(values)
-    n, mean = vector.size, float(vector.mean())
+    n, mean = vector.size, float(vector.sum()) / vector.size
     if n == 1:
         return Interval(mean, None, checked_level(level), 1)
-    sd = float(vector.std(ddof=1))
+    deviations = vector - mean
+    sd = math.sqrt(float((deviations * deviations).sum()) / (n - 1))
     return Interval(mean, t_factor(n, level) * sd / math.sqrt(n), level, n, sd)
 
 
@@ -92,7 +93,7 @@ def rho_values(
     columns = [_values(column) for column in (method_average, method_worst, base_average, base_worst)]
     if len({column.size for column in columns}) != 1:
         raise DataError(f"rho is paired over seeds, but there are {[c.size for c in columns]} values.")
-    means = tuple(float(column.mean()) for column in columns)
+    means = tuple(float(column.sum()) / column.size for column in columns)
     centre = np.full(columns[0].size, rho(*means, convention=convention))
     if np.isnan(centre).any():
         return centre
