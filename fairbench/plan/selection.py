@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fairbench.core.errors import ConfigError
+from fairbench.records.read import MAX_SEED
 from fairbench.registry import Registry, read_scalar
 from fairbench.registry.protocol import TIERS, Evaluation
-
-MAX_SEED = 2**31 - 1
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairbench.core.errors import RecordError
-from fairbench.records.read import Evaluation, Problem, Record, scan
+from fairbench.core.identity import digest
+from fairbench.records.copies import distinct
+from fairbench.records.read import CLEAN, Evaluation, Problem, Record, scan
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,16 +42,18 @@ def load_records(results: str | Path = "results") -> "pd.DataFrame":
     """One row per method, dataset, model, seed, epoch, attack and class of the runs that are done.
 
     Columns: method, overrides (what was set by hand, "strength=1.5"), dataset, model, protocol, seed,
-    epoch, attack ("clean" for none), attack_id (of its settings), class (its name), num_images and
-    num_correct of that class, accuracy in [0, 1], selected (whether tables average over this epoch),
-    record (the run's folder). Texts are categories. Runs that cannot be read are named in
-    `frame.attrs["problems"]`. Raises ResultsError when the folder cannot be listed.
+    epoch, attack ("clean" for none), attack_id (of its settings, the same in every run), class (its
+    name), num_images and num_correct of that class, accuracy in [0, 1], selected (whether tables average
+    over this epoch), record (the run's folder). Texts are categories. A run that was copied counts once.
+    Runs that cannot be read are named in `frame.attrs["problems"]`. Raises ResultsError when the folder
+    cannot be listed.
 
     >>> frame = load_records("results")                                          # doctest: +SKIP
     >>> frame[frame.selected].groupby(["method", "attack", "class"]).accuracy.mean()  # doctest: +SKIP
     """
     records, problems = scan(Path(results))
-    return frame_of((record for record in records if not record.preparation), problems)
+    kept, _ = distinct([record for record in records if not record.preparation])
+    return frame_of(kept, problems)
 
 
 def frame_of(records: Iterable[Record], problems: Iterable[Problem] = ()) -> "pd.DataFrame":
@@ -82,7 +86,8 @@ def frame_of(records: Iterable[Record], problems: Iterable[Problem] = ()) -> "pd
         selected = set(record.epochs_evaluated)
         evaluations["epoch"] += [e.epoch for e in counted]
         evaluations["attack"] += [code("attack", e.attack) for e in counted]
-        evaluations["attack_id"] += [code("attack_id", e.id) for e in counted]
+        settings = {id: digest(attack.settings, 8) for attack, id in record.attack_ids.items()}
+        evaluations["attack_id"] += [code("attack_id", settings.get(e.id, CLEAN)) for e in counted]
         evaluations["selected"] += [e.epoch in selected for e in counted]
         names = np.array([code("class", name) for name in record.class_names], dtype=np.int32)
         classes["class"].append(np.tile(names, len(counted)))
@@ -127,5 +132,4 @@ def _counted(
             told.append(f"{record.folder.name}: {error.message}")
         else:
             found.append((evaluation, *counts))
-    evaluations, hits, count = zip(*found, strict=True) if found else ((), (), ())
-    return evaluations, np.array(hits), np.array(count)
+    return [item[0] for item in found], np.array([item[1] for item in found]), np.array([i[2] for i in found])

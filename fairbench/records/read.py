@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SCHEMA = 1
+MAX_SEED = 2**31 - 1
 CLEAN = "clean"
 UNFINISHED = "unfinished"  # state of a folder that has a cell but no record yet
 _STATES = ("done", "diverged", "failed", "interrupted", "skipped")
@@ -347,7 +348,8 @@ def read_record(folder: Path) -> Record:
     cell = _mapping(path)
     for key in ("id", "entry", "method", "dataset", "model", "protocol"):
         _require(isinstance(cell.get(key), str), path, f"{key} is not a text")
-    _require(_is_count(cell.get("seed")), path, "seed is not a number")
+    seed: Any = cell.get("seed")
+    _require(_is_count(seed) and seed <= MAX_SEED, path, f"seed is not a number in 0..{MAX_SEED}")
     for key in ("overrides", "identity", "titles"):
         _require(isinstance(cell.get(key) or {}, dict), path, f"{key} is no mapping")
     _require(_is_list_of(cell.get("evaluation") or [], dict), path, "evaluation is no list of attacks")

@@ -4,6 +4,7 @@ Every attack gives an upper bound on robust accuracy. Only the unabridged proced
 AutoAttack; everything else is a valid bound under a name of its own.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,3 +31,21 @@ def describe_standing(settings: Mapping[str, Any]) -> str:
         return f"Robust accuracy is a valid upper bound by {what}{with_}{searched} not AutoAttack standard."
     name = {"a3": "A3", "pgd": "PGD"}.get(str(kind), "this attack")
     return f"Robust accuracy is a valid upper bound by {name} alone,{searched} not AutoAttack."
+
+
+def published_as(settings: Mapping[str, Any]) -> str:
+    """The attack of papers' tables that these settings are, "autoattack" or "pgd-20"; "" for any other.
+
+    AutoAttack standard in Linf at 8/255; PGD with 20 steps of 0.003 at 0.031, as DAFA's and TRIX's programs.
+    """
+
+    def near(name: str, value: float) -> bool:
+        return math.isclose(float(settings.get(name) or 0.0), value, rel_tol=1e-6)
+
+    if settings.get("norm", "linf") != "linf":
+        return ""
+    if is_autoattack(settings):
+        return "autoattack" if near("eps", 8 / 255) else ""
+    plain = settings.get("loss", "ce") == "ce" and not settings.get("target")
+    steps = settings.get("num_steps") == 20 and near("step_size", 0.003) and near("eps", 0.031)
+    return "pgd-20" if settings.get("kind") == "pgd" and plain and steps else ""

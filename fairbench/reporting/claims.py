@@ -12,7 +12,6 @@ from pathlib import Path
 
 from fairbench.core.errors import ConfigError, UnknownNameError
 from fairbench.metrics.rho import Convention
-from fairbench.registry.attacks import REFERENCE
 from fairbench.reporting.table import Cell, Column, Row, Table
 
 OURS = Path(__file__).with_name("claims.csv")
@@ -98,18 +97,17 @@ def _finite(text: str) -> float:
 def with_claims(table: Table, claims: Sequence[Claim], asked: str) -> Table:
     """The table with a row of its own for each published value of its methods, and notes that say whose.
 
-    A claim belongs to a row when data set, network, attack and method are the same; the verdict says where
-    the published value lies to our interval. Printed rho is left out where it follows another rule. `asked`
-    is what `read_claims` read.
+    A claim belongs to a row when data set, network, attack (by its settings) and method are the same; the
+    verdict says where the published value lies to our interval. Printed rho is left out where it follows
+    another rule. `asked` is what `read_claims` read.
     """
     here = [c for c in claims if c.dataset == table.dataset and c.model in ("", table.model)]
-    attack = table.attack.removesuffix(REFERENCE)
     rows: list[Row] = []
     used: list[Claim] = []
     for row in table.rows:
         rows.append(row)
         for claim in here if row.label == row.method else ():  # overrides were not published
-            if (claim.attack, claim.method) == (attack, row.method):
+            if (claim.attack, claim.method) == (table.published_as, row.method):
                 used.append(claim)
                 rows.append(_published(claim, row, table))
     notes = [

@@ -181,28 +181,6 @@ class SideCache:
         return self._sides[key]
 
 
-def distinct(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
-    """The records with each cell once, and those of them of which a copy has other outcomes.
-
-    Of several copies of a cell a done one is kept, of those the one finished last. So folders
-    that were copied or merged count no seed twice.
-    """
-    copies: dict[tuple[str, int], list[Record]] = defaultdict(list)
-    for record in records:
-        copies[(record.entry, record.seed)].append(record)
-    kept, disputed = [], []
-    for found in copies.values():
-        found.sort(key=lambda r: (r.state == "done", r.finished, str(r.folder)))
-        kept.append(found[-1])
-        if len(found) == 1:
-            continue
-        done = [record for record in found if record.state == "done"]
-        contents = {frozenset((e.attack, e.id, e.epoch, e.digest) for e in r.evaluations) for r in done}
-        if len(contents) > 1:
-            disputed.append(found[-1])
-    return sorted(kept, key=lambda r: (r.folder.name, str(r.folder))), disputed
-
-
 def only_last(record: Record, attack: Attack | None) -> bool:
     """Whether the record was evaluated under `attack` at the last of several selected checkpoints only."""
     if record.state != "done" or attack is None or len(record.epochs_evaluated) < 2:

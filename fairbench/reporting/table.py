@@ -105,6 +105,7 @@ class Table:
     error: ErrorKind
     convention: str
     head: str = "method"
+    published_as: str = ""  # what papers call its attack, if they use it
     evidence: tuple[Evidence, ...] = ()
     request: tuple[tuple[str, Any], ...] = ()
 

@@ -1,5 +1,6 @@
 """The tables of a paper from records: one per data set, network, protocol, attack and side."""
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,11 +9,13 @@ from typing import Any, get_args
 from fairbench.core.errors import ConfigError, RecordError, UnknownNameError
 from fairbench.core.identity import digest
 from fairbench.metrics.rho import Convention, check_convention
+from fairbench.records.copies import distinct
 from fairbench.records.read import CLEAN, Evaluation, Record
+from fairbench.records.standing import published_as
 from fairbench.reporting import by_class, comparison
 from fairbench.reporting.captions import caption, title
 from fairbench.reporting.columns import SIDES, Comparison, columns, measure
-from fairbench.reporting.entries import Entry, SideCache, distinct, make_entries
+from fairbench.reporting.entries import Entry, SideCache, make_entries
 from fairbench.reporting.groups import Attack, Setting, attacks_of, is_per_method, setting_labels, setting_of
 from fairbench.reporting.marks import marked
 from fairbench.reporting.notes import copies_note, notes
@@ -189,6 +192,7 @@ def _table(
         protocol=first.protocol,
         protocol_version="" if is_per_method(first) else str(first.identity("protocol").get("version", "")),
         attack="" if attack is None else attack.name,
+        published_as="" if attack is None else published_as(json.loads(attack.settings)),
         view=request.view,
         title=words,
         caption=caption(first, ranked, attack, base, request, sides),

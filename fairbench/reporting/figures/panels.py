@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from fairbench.core.errors import UnknownNameError
+from fairbench.records.copies import distinct
 from fairbench.records.read import Record
 from fairbench.reporting.captions import caption
-from fairbench.reporting.entries import Entry, SideCache, distinct, make_entries
+from fairbench.reporting.entries import Entry, SideCache, make_entries
 from fairbench.reporting.figures.figure import Figure, NothingToDrawError, Options, Place
 from fairbench.reporting.groups import Attack, Setting, attacks_of, setting_labels, setting_of
 from fairbench.reporting.views import Request, baseline_of, rank

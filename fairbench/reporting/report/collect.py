@@ -4,10 +4,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from fairbench.records.copies import distinct
 from fairbench.records.read import Problem, Record
 from fairbench.registry import Registry
 from fairbench.reporting.claims import Claim, with_claims
-from fairbench.reporting.entries import Entry, SideCache, distinct, make_entries
+from fairbench.reporting.entries import Entry, SideCache, make_entries
 from fairbench.reporting.groups import Attack, Setting, attacks_of, setting_of
 from fairbench.reporting.report.methods import MethodFacts, method_facts
 from fairbench.reporting.report.reproduce import commands

@@ -1,5 +1,7 @@
 """The tidy frame of a results folder."""
 
+import shutil
+
 import numpy as np
 import pytest
 from results_builder import ResultsBuilder
@@ -67,6 +69,34 @@ def test_runs_that_are_not_done_or_damaged_have_no_row_and_are_named(results):
     assert set(frame.method) == {"trades", "bat"}
     assert set(frame[frame.method == "bat"].attack) == {"clean"}
     assert len(frame.attrs["problems"]) == 2
+
+
+def test_copies_of_a_run_count_once_as_in_the_tables(results):
+    folder = results.run("trades", 0)
+    shutil.copytree(folder, folder.with_name("copy"))
+    assert len(fairbench.load_records(results.path)) == 2 * 3
+
+
+def test_one_attack_has_one_id_in_every_run_and_another_another(results):
+    for seed in (0, 1):
+        for eps in (0.1, 0.2):
+            attack = {"name": "pgd", "id": f"{seed}{eps}", "kind": "pgd", "eps": eps, "seed": seed}
+            results.run("trades" if eps == 0.1 else "dafa", seed, attack=attack)
+    frame = fairbench.load_records(results.path)
+    ids = frame[frame.attack == "pgd"].groupby("method", observed=True).attack_id.unique()
+    assert [len(found) for found in ids] == [1, 1]
+    assert ids["trades"][0] != ids["dafa"][0]
+    assert set(frame[frame.attack == "clean"].attack_id) == {"clean"}
+
+
+def test_a_seed_that_no_run_has_is_a_damaged_record(results):
+    folder = results.run("trades", 0)
+    (folder / "cell.json").write_text(
+        (folder / "cell.json").read_text().replace('"seed": 0', f'"seed": {10**30}')
+    )
+    frame = fairbench.load_records(results.path)
+    assert len(frame) == 0
+    assert "seed is not a number in 0.." in frame.attrs["problems"][0]
 
 
 def test_a_folder_without_runs_is_an_empty_frame_with_columns(tmp_path):

@@ -8,6 +8,7 @@ import pytest
 from fairbench.core.errors import ConfigError, UnknownNameError
 from fairbench.metrics.rho import rho
 from fairbench.records.read import scan
+from fairbench.records.standing import published_as
 from fairbench.reporting.claims import read_claims, verdict, with_claims
 from fairbench.reporting.formats import render
 from fairbench.reporting.published import published_tables
@@ -15,7 +16,20 @@ from fairbench.reporting.table import Cell
 from fairbench.reporting.views import build_tables
 
 PAPER = Path(__file__).parents[2] / "data" / "trix_tables.csv"
-AUTOATTACK = {"name": "autoattack", "id": "aa", "kind": "autoattack", "version": 2, "eps": 8 / 255}
+AUTOATTACK = {
+    "name": "autoattack",
+    "id": "aa",
+    "kind": "autoattack",
+    "version": 2,
+    "eps": 8 / 255,
+    "norm": "linf",
+    "attacks": "standard",
+    "num_steps": 100,
+    "num_targets": 9,
+    "num_queries": 5000,
+    "precision": "float32",
+    "engine": "fairbench",
+}
 
 
 def printed():
@@ -134,6 +148,24 @@ def test_values_under_another_attack_are_not_shown_and_the_note_says_so(results)
     beside = with_claims(table, read_claims("dafa"), "dafa")
     assert beside.rows == table.rows
     assert any("are under autoattack: none is shown here" in note for note in beside.notes)
+
+
+@pytest.mark.parametrize(
+    ("change", "called"),
+    [
+        ({}, "autoattack"),
+        ({"engine": "reference", "name": "autoattack:reference"}, "autoattack"),
+        ({"eps": 0.5}, ""),
+        ({"num_steps": 1}, ""),
+        ({"norm": "l2"}, ""),
+        ({"kind": "pgd", "eps": 0.031, "step_size": 0.003, "num_steps": 20}, "pgd-20"),
+        ({"kind": "pgd", "eps": 0.031, "step_size": 0.003, "num_steps": 20, "target": "random"}, ""),
+        ({"kind": "pgd", "eps": 0.031, "step_size": 0.003, "num_steps": 20, "loss": "margin"}, ""),
+        ({"kind": "pgd", "eps": 8 / 255, "step_size": 0.003, "num_steps": 20}, ""),
+    ],
+)
+def test_an_attack_is_the_papers_by_its_settings_and_not_by_its_name(change, called):
+    assert published_as({**AUTOATTACK, **change}) == called
 
 
 def test_claims_of_ones_own_are_read_from_a_file(tmp_path, table):

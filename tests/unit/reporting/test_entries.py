@@ -3,8 +3,9 @@
 import pytest
 
 from fairbench.core.errors import EmptyClassError
+from fairbench.records.copies import distinct
 from fairbench.records.read import read_record, scan
-from fairbench.reporting.entries import SideCache, distinct, make_entries, reduce_side, tail_fraction
+from fairbench.reporting.entries import SideCache, make_entries, reduce_side, tail_fraction
 
 
 def test_the_worst_class_is_taken_per_checkpoint_and_averaged_afterwards(results):
