@@ -23,6 +23,7 @@ from fairbench.stats.paired import (
 )
 
 LEVEL = 0.05
+ROUNDING = 1e-12
 _P = ("average_p", "worst_p")  # of these the methods of a table are one family
 
 
@@ -60,10 +61,10 @@ def _cells(entry: Entry, base: Entry, attack: Attack | None, side: str) -> tuple
         return (*_on_images(pairs[0]), *_counts(changes))
     return (
         seed_cell(average),
-        _p(paired_t(list(average.values())).p),
+        _t(average),
         seed_cell(worst),
-        _p(paired_t(list(worst.values())).p),
-        _p(sign_flip(list(worst.values()))),
+        _t(worst),
+        Cell(sign_flip(list(worst.values()))),
         *_counts(changes),
     )
 
@@ -121,8 +122,10 @@ def _on_images(pair: Rows | None) -> tuple[Cell, ...]:
     )
 
 
-def _p(value: float | None) -> Cell:
-    return Cell() if value is None else Cell(value)
+def _t(differences: dict[int, float]) -> Cell:
+    """p of paired t; none where all seeds differ by the same, as may be with few images: no spread."""
+    values = list(differences.values())
+    return Cell() if np.ptp(values) < ROUNDING else Cell(paired_t(values).p)
 
 
 def _adjusted(rows: Sequence[Row], columns: Sequence[Column]) -> list[Row]:

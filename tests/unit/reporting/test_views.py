@@ -199,6 +199,17 @@ def test_one_common_seed_is_compared_on_its_test_images(results):
     assert "of these checkpoints, not of the methods" in robust.caption
 
 
+def test_seeds_that_all_differ_by_the_same_have_no_p_of_a_t_test(results):
+    for seed in range(3):
+        results.run("trades", seed, robust=((30, 40, 20 + seed),), clean=((50, 50, 50),), size=50)
+        results.run("dafa", seed, robust=((30, 40, 25 + seed),), clean=((50, 50, 50),), size=50)
+    robust = tables(results, view="comparison")[1]
+    (row,) = robust.rows
+    assert robust.cell(row, "robust_worst").half_width == pytest.approx(0)
+    assert not robust.cell(row, "robust_worst_p").exists
+    assert robust.cell(row, "robust_worst_flip_p").value == 0.25
+
+
 def test_one_seed_is_compared_at_its_last_checkpoint_in_every_column(results):
     for method, last in (("trades", (30, 40, 20)), ("dafa", (32, 40, 25))):
         results.run(method, 0, clean=((50,) * 3,) * 2, robust=((1, 1, 1), last), size=50)
