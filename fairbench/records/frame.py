@@ -132,4 +132,5 @@ def _counted(
             told.append(f"{record.folder.name}: {error.message}")
         else:
             found.append((evaluation, *counts))
-    return [item[0] for item in found], np.array([item[1] for item in found]), np.array([i[2] for i in found])
+    kept = [evaluation for evaluation, _, _ in found]
+    return kept, np.array([hits for _, hits, _ in found]), np.array([count for _, _, count in found])
