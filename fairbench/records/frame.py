@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fairbench.core.errors import RecordError
 from fairbench.core.identity import digest
 from fairbench.records.copies import distinct
-from fairbench.records.read import CLEAN, Evaluation, Problem, Record, scan
+from fairbench.records.read import CLEAN, Evaluation, Problem, Record, no_collection, scan
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,6 +56,7 @@ def load_records(results: str | Path = "results") -> "pd.DataFrame":
     return frame_of(kept, problems)
 
 
+@no_collection()
 def frame_of(records: Iterable[Record], problems: Iterable[Problem] = ()) -> "pd.DataFrame":
     """The frame of `load_records` from records already read; those that are not done have no row."""
     import pandas as pd

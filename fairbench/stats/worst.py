@@ -217,9 +217,12 @@ def _chosen_and_scored(hits: Vector, count: Vector, chosen: Vector) -> Vector:
     grid = np.unique(np.concatenate([np.arange(np.floor(low * n), np.ceil(high * n) + 1) / n for n in sizes]))
     seen = np.rint(grid * chosen[:, None])  # (C, X) hits among the chosen, where that is a whole number
     whole = seen / chosen[:, None] == grid
-    c, x = np.nonzero(whole)
-    chance = np.zeros((len(hits), *whole.shape))
-    chance[:, c, x] = _hypergeometric(seen[c, x], hits[:, c], count[c], chosen[c])
+    if whole.all():  # classes of one size
+        chance = _hypergeometric(seen, hits[..., None], count[:, None], chosen[:, None])
+    else:
+        c, x = np.nonzero(whole)
+        chance = np.zeros((len(hits), *whole.shape))
+        chance[:, c, x] = _hypergeometric(seen[c, x], hits[:, c], count[c], chosen[c])
     above = np.maximum(1 - chance.cumsum(axis=-1), 0.0)  # (K, C, X), as chance
     rest = (hits[..., None] - seen) / (count - chosen)[:, None]
     taken, score = np.zeros(len(hits)), np.zeros(len(hits))
@@ -229,9 +232,9 @@ def _chosen_and_scored(hits: Vector, count: Vector, chosen: Vector) -> Vector:
         f, g, scored = (part if here.all() else part[..., here] for part in (chance, above, rest))
         for t, weight in _gauss(int(nodes)):
             factor = np.maximum(g + t * f, 1e-300)
-            lowest_here = f / factor * (weight * factor.prod(axis=1))[:, None]
-            taken += lowest_here.sum(axis=(1, 2))
-            score += (lowest_here * scored).sum(axis=(1, 2))
+            odds, all_above = f / factor, weight * factor.prod(axis=1)
+            taken += (odds.sum(axis=1) * all_above).sum(axis=-1)
+            score += ((odds * scored).sum(axis=1) * all_above).sum(axis=-1)
     return score / taken
 
 
