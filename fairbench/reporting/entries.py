@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fairbench.core.errors import DataError, RecordError
 from fairbench.metrics.classwise import require_images
-from fairbench.records.read import CLEAN, Record, no_collection
+from fairbench.records.read import CLEAN, Record
 from fairbench.reporting.groups import (
     Attack,
     assignments,
@@ -135,7 +135,6 @@ def reduce_side(record: Record, attack: str, epochs: Sequence[int], id: str | No
     return Side(np.array([hits for hits, _ in found]), count)
 
 
-@no_collection()
 def make_entries(records: Iterable[Record], attack: Attack | None, sides: "SideCache") -> list[Entry]:
     """The records of one table setting as entries, ordered by label.
 

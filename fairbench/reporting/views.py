@@ -10,7 +10,7 @@ from fairbench.core.errors import ConfigError, RecordError, UnknownNameError
 from fairbench.core.identity import digest
 from fairbench.metrics.rho import Convention, check_convention
 from fairbench.records.copies import distinct
-from fairbench.records.read import CLEAN, Evaluation, Record
+from fairbench.records.read import CLEAN, Evaluation, Record, no_collection
 from fairbench.records.standing import published_as
 from fairbench.reporting import by_class, comparison
 from fairbench.reporting.captions import caption, title
@@ -91,6 +91,7 @@ class Request:
 _FIELDS = ("view", "columns", "baseline", "order", "error", "convention")
 
 
+@no_collection()
 def build_tables(
     records: Iterable[Record], request: Request = Request(), attack: str | None = None
 ) -> list[Table]:
