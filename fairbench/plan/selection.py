@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fairbench.core.errors import ConfigError
-from fairbench.records.read import MAX_SEED
+from fairbench.records.checks import MAX_SEED
 from fairbench.registry import Registry, read_scalar
 from fairbench.registry.protocol import TIERS, Evaluation
 

@@ -9,24 +9,19 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from operator import le
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fairbench.core.errors import ConfigError, RecordError, ResultsError
-from fairbench.core.files import read_json
 from fairbench.core.identity import canonical_json
-from fairbench.records import MAX_CLASSES
+from fairbench.records.checks import checked_cell, checked_record
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-SCHEMA = 1
-MAX_SEED = 2**31 - 1
 CLEAN = "clean"
 UNFINISHED = "unfinished"  # state of a folder that has a cell but no record yet
-_STATES = ("done", "diverged", "failed", "interrupted", "skipped")
 
 
 class Attack(NamedTuple):
@@ -344,83 +339,9 @@ def find_run(text: str, results: Path) -> Path:
 
 def read_record(folder: Path) -> Record:
     """The record in one run folder. Raises RecordError when it is damaged or of another schema."""
-    path = folder / "cell.json"
-    cell = _mapping(path)
-    for key in ("id", "entry", "method", "dataset", "model", "protocol"):
-        _require(isinstance(cell.get(key), str), path, f"{key} is not a text")
-    seed: Any = cell.get("seed")
-    _require(_is_count(seed) and seed <= MAX_SEED, path, f"seed is not a number in 0..{MAX_SEED}")
-    for key in ("overrides", "identity", "titles"):
-        _require(isinstance(cell.get(key) or {}, dict), path, f"{key} is no mapping")
-    _require(_is_list_of(cell.get("evaluation") or [], dict), path, "evaluation is no list of attacks")
+    cell = checked_cell(folder / "cell.json")
     path = folder / "record.json"
-    if not path.exists():
-        return Record(folder, cell)
-    record = _mapping(path)
-    for key in ("id", "entry"):
-        _require(record.get(key) == cell[key], path, f"its {key} is not that of cell.json")
-    _require(record.get("state") in _STATES, path, f"unknown state {record.get('state')!r}")
-    _require(_is_list_of(record.get("warnings") or [], str), path, "warnings is no list of texts")
-    if record["state"] == "done":
-        _check_done(path, record)
-    return Record(folder, cell, record)
-
-
-def _check_done(path: Path, record: Mapping[str, Any]) -> None:
-    num_classes: Any = record.get("num_classes")
-    _require(
-        _is_count(num_classes) and 1 <= num_classes <= MAX_CLASSES, path, "num_classes is no class count"
-    )
-    _require(_is_list_of(record.get("class_names") or [], str), path, "class_names is no list of texts")
-    counts = record.get("class_count") or []
-    fits = _is_list_of(counts, int) and len(counts) in (0, num_classes) and all(n >= 1 for n in counts)
-    _require(fits, path, "class_count is not a number of images for each class")
-    epochs = record.get("epochs_evaluated")
-    _require(bool(epochs) and _is_list_of(epochs, int), path, "epochs_evaluated is no list of epochs")
-    evaluations = record.get("evaluations")
-    _require(_is_list_of(evaluations, dict), path, "evaluations is no list of evaluations")
-    for evaluation in evaluations or ():
-        if not _is_evaluation(evaluation, num_classes, counts):
-            _require(False, path, f"bad evaluation {evaluation}")
-
-
-def _is_evaluation(evaluation: Mapping[str, Any], num_classes: int, counts: list[int]) -> bool:
-    get = evaluation.get
-    digest, hits = get("digest"), get("hits") or []
-    return (
-        isinstance(get("attack"), str)
-        and isinstance(get("file"), str)
-        and (digest is None or isinstance(digest, str))
-        and _is_count(get("epoch"))
-        and _is_list_of(hits, int)
-        and (
-            not (hits and counts)
-            or (len(hits) == num_classes and min(hits) >= 0 and all(map(le, hits, counts)))
-        )
-    )
-
-
-def _mapping(path: Path) -> dict[str, Any]:
-    value = read_json(path)
-    _require(isinstance(value, dict), path, "it is no mapping")
-    _require(value.get("schema") == SCHEMA, path, f"schema {value.get('schema')!r}, expected {SCHEMA}")
-    return dict(value)
-
-
-def _require(fits: bool, path: Path, fault: str) -> None:
-    if not fits:
-        raise RecordError(
-            f"{path.name} in {path.parent.name} cannot be used: {fault}.",
-            hint="move the run folder away and run the same command again",
-        )
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _is_list_of(value: object, kind: type) -> bool:
-    return isinstance(value, list) and set(map(type, value)) <= {kind}
+    return Record(folder, cell, checked_record(path, cell)) if path.exists() else Record(folder, cell)
 
 
 def _listed(epochs: tuple[int, ...]) -> str:
