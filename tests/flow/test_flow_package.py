@@ -69,7 +69,7 @@ def test_the_example_package_works_beside_the_wheel(place):
     tested = say(
         env / "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=place / "fairbench-floor"
     )
-    assert "14 passed" in tested
+    assert "15 passed" in tested
     run = [
         "run",
         "--registry",
