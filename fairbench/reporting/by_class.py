@@ -1,12 +1,11 @@
 """Accuracy of every class: the classes below each other, or the methods where there are more of them."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from fairbench.reporting.columns import seed_cell
-from fairbench.reporting.entries import Entry, Side
+from fairbench.reporting.entries import Entry
 from fairbench.reporting.marks import marked
 from fairbench.reporting.table import Cell, Column, Row
 from fairbench.stats.intervals import wilson_interval
@@ -34,18 +33,31 @@ def rows(entries: Sequence[Entry], side: str) -> tuple[str, tuple[Column, ...], 
 
 
 def _row(entry: Entry, side: str) -> Row:
+    average = seed_cell({seed: found.average for seed, found in entry.sides(side).items()})
+    return Row(entry.method, entry.label, (average, *class_cells(entry, side)), entry.title)
+
+
+def class_cells(entry: Entry, side: str) -> list[Cell]:
+    """(C,) the accuracy of each class: t interval over seeds; of one seed the Wilson interval over images."""
     sides = entry.sides(side)
-    means = {seed: found.class_accuracy.mean(0) for seed, found in sides.items()}  # (C,) each
-    cells = [seed_cell({seed: found.average for seed, found in sides.items()})]
-    num_classes = len(next(iter(means.values()), ()))
-    cells += [seed_cell({seed: float(mean[c]) for seed, mean in means.items()}) for c in range(num_classes)]
-    if len(sides) == 1:
-        cells = [cells[0], *_with_limits(cells[1:], next(iter(sides.values())))]
-    return Row(entry.method, entry.label, tuple(cells), entry.title)
+    means = {seed: found.class_accuracy.mean(0) for seed, found in sides.items()}
+    cells = across_seeds(means)
+    if len(sides) != 1:
+        return cells
+    only = next(iter(sides.values()))
+    hits = only.hits.mean(0)
+    return [with_wilson(cell, hits[c], only.count[c]) for c, cell in enumerate(cells)]
 
 
-def _with_limits(cells: Sequence[Cell], side: Side) -> list[Cell]:
-    """One seed says nothing of the spread over seeds, but the test images do of theirs."""
-    low, high = wilson_interval(side.hits.mean(0), side.count)
-    limits = zip(cells, np.atleast_1d(low), np.atleast_1d(high), strict=True)
-    return [replace(cell, low=float(below), high=float(above)) for cell, below, above in limits]
+def across_seeds(values: dict[int, np.ndarray]) -> list[Cell]:
+    """A cell for each position of the vectors, one vector per seed."""
+    width = len(next(iter(values.values()), ()))
+    return [seed_cell({seed: float(vector[k]) for seed, vector in values.items()}) for k in range(width)]
+
+
+def with_wilson(cell: Cell, hits: float, count: float) -> Cell:
+    """The cell with the 95 % limits of `hits` of `count` images; as it is without an image."""
+    if count < 1:
+        return cell
+    low, high = wilson_interval(float(hits), float(count))
+    return Cell(cell.value, low=float(low), high=float(high), values=cell.values)

@@ -48,6 +48,11 @@ def attacks_of(record: Record) -> Mapping[Attack, str]:
     return record.attack_ids
 
 
+def attacks_in(records: Iterable[Record]) -> list[Attack]:
+    """The attacks that the done ones of the records were evaluated under."""
+    return sorted({attack for record in records if record.state == "done" for attack in attacks_of(record)})
+
+
 def method_overrides(record: Record) -> dict[str, Any]:
     """The overrides that change the record's method."""
     return {key: value for key, value in record.overrides.items() if not key.startswith(_PROTOCOL)}

@@ -16,7 +16,15 @@ from fairbench.reporting import by_class, comparison
 from fairbench.reporting.captions import caption, title
 from fairbench.reporting.columns import SIDES, Comparison, columns, measure
 from fairbench.reporting.entries import Entry, SideCache, make_entries
-from fairbench.reporting.groups import Attack, Setting, attacks_of, is_per_method, setting_labels, setting_of
+from fairbench.reporting.groups import (
+    Attack,
+    Setting,
+    attacks_in,
+    attacks_of,
+    is_per_method,
+    setting_labels,
+    setting_of,
+)
 from fairbench.reporting.marks import marked
 from fairbench.reporting.notes import copies_note, notes
 from fairbench.reporting.table import ErrorKind, Evidence, Row, Table
@@ -106,7 +114,7 @@ def build_tables(
     settings: dict[Setting, list[Record]] = defaultdict(list)
     for record in kept:
         settings[setting_of(record)].append(record)
-    attacks = {setting: _attacks(found) for setting, found in settings.items()}
+    attacks = {setting: attacks_in(found) for setting, found in settings.items()}
     if attack is not None:
         known = {a.name for found in attacks.values() for a in found}
         if attack not in known:
@@ -132,7 +140,7 @@ def rebuild_table(records: Sequence[Record], request: Request, settings: str, si
     """
     if len({setting_of(record) for record in records}) != 1:
         raise RecordError("its records are not of one data set, network and protocol.")
-    attacks = [attack for attack in _attacks(records) if settings_digest(attack) == settings]
+    attacks = [attack for attack in attacks_in(records) if settings_digest(attack) == settings]
     for one, found in _places(request, attacks, None):
         if (settings_digest(one), found) == (settings, tuple(sides)):
             entries = make_entries(records, one, SideCache())
@@ -143,10 +151,6 @@ def rebuild_table(records: Sequence[Record], request: Request, settings: str, si
 def settings_digest(attack: Attack | None) -> str:
     """A hash of the attack's name and settings; "" for none."""
     return "" if attack is None else digest([attack.name, attack.settings])
-
-
-def _attacks(records: Iterable[Record]) -> list[Attack]:
-    return sorted({attack for record in records if record.state == "done" for attack in attacks_of(record)})
 
 
 def _places(

@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fairbench.reporting.by_class import class_cells
 from fairbench.reporting.figures.figure import Figure, Options
 from fairbench.reporting.figures.numbers import (
     FEW_CLASSES,
-    class_cells,
     entry_columns,
     limits,
     place_columns,

@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fairbench.reporting.by_class import class_cells
 from fairbench.reporting.figures.figure import Figure, Options
-from fairbench.reporting.figures.numbers import class_cells, entry_columns, limits, measured, place_columns
+from fairbench.reporting.figures.numbers import entry_columns, limits, measured, place_columns
 from fairbench.reporting.figures.panels import Panel
 from fairbench.reporting.figures.style import INCHES, INK, Width, looks, name_room, name_ticks, new_drawing
 

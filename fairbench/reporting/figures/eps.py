@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from fairbench.core.identity import canonical_json
 from fairbench.records.read import Record
+from fairbench.reporting.by_class import class_cells
 from fairbench.reporting.entries import SideCache
 from fairbench.reporting.figures.figure import Figure, NothingToDrawError, Options, Place
 from fairbench.reporting.figures.lines import GRID_INCHES, class_legend, class_lines, grid_of, lowest_only
-from fairbench.reporting.figures.numbers import class_cells, entry_columns, limits, measured, place_columns
-from fairbench.reporting.figures.panels import Panel, attacks_in, check_attack, settings
+from fairbench.reporting.figures.numbers import entry_columns, limits, measured, place_columns
+from fairbench.reporting.figures.panels import Panel, check_attack, settings
 from fairbench.reporting.figures.style import INK, Width, fit, looks
-from fairbench.reporting.groups import Attack
+from fairbench.reporting.groups import Attack, attacks_in
 
 if TYPE_CHECKING:
     import pandas as pd

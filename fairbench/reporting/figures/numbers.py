@@ -2,13 +2,10 @@
 
 from typing import Any
 
-import numpy as np
-
-from fairbench.reporting.columns import Comparison, measure, seed_cell
+from fairbench.reporting.columns import Comparison, measure
 from fairbench.reporting.entries import Entry
 from fairbench.reporting.figures.panels import Panel
 from fairbench.reporting.table import Cell
-from fairbench.stats.intervals import wilson_interval
 
 FEW_CLASSES = 20  # up to so many, each class has its name in a figure
 
@@ -45,32 +42,6 @@ def limits(cell: Cell) -> dict[str, float]:
 def measured(entry: Entry, side: str, name: str) -> Cell:
     """The number of a table's column `name`."""
     return measure(name).cell(entry, side, Comparison(None, "signed"))
-
-
-def class_cells(entry: Entry, side: str) -> list[Cell]:
-    """(C,) the accuracy of each class: t interval over seeds; of one seed the Wilson interval over images."""
-    sides = entry.sides(side)
-    means = {seed: found.class_accuracy.mean(0) for seed, found in sides.items()}
-    cells = across_seeds(means)
-    if len(sides) != 1:
-        return cells
-    only = next(iter(sides.values()))
-    hits = only.hits.mean(0)
-    return [with_wilson(cell, hits[c], only.count[c]) for c, cell in enumerate(cells)]
-
-
-def across_seeds(values: dict[int, np.ndarray]) -> list[Cell]:
-    """A cell for each position of the vectors, one vector per seed."""
-    width = len(next(iter(values.values()), ()))
-    return [seed_cell({seed: float(vector[k]) for seed, vector in values.items()}) for k in range(width)]
-
-
-def with_wilson(cell: Cell, hits: float, count: float) -> Cell:
-    """The cell with the 95 % limits of `hits` of `count` images; as it is without an image."""
-    if count < 1:
-        return cell
-    low, high = wilson_interval(float(hits), float(count))
-    return Cell(cell.value, low=float(low), high=float(high), values=cell.values)
 
 
 def whiskers(panel: Panel) -> str:

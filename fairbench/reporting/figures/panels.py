@@ -10,7 +10,7 @@ from fairbench.records.read import Record
 from fairbench.reporting.captions import caption
 from fairbench.reporting.entries import Entry, SideCache, make_entries
 from fairbench.reporting.figures.figure import Figure, NothingToDrawError, Options, Place
-from fairbench.reporting.groups import Attack, Setting, attacks_of, setting_labels, setting_of
+from fairbench.reporting.groups import Attack, Setting, attacks_in, setting_labels, setting_of
 from fairbench.reporting.views import Request, baseline_of, rank
 
 
@@ -105,11 +105,6 @@ def settings(records: Iterable[Record]) -> list[SettingRecords]:
         found[setting_of(record)].append(record)
     labels = setting_labels({setting: runs[0] for setting, runs in found.items()})
     return [SettingRecords(place, tuple(found[place]), labels[place]) for place in sorted(found)]
-
-
-def attacks_in(records: Iterable[Record]) -> list[Attack]:
-    """The attacks that the done ones of the records were evaluated under."""
-    return sorted({attack for record in records if record.state == "done" for attack in attacks_of(record)})
 
 
 def check_attack(options: Options, known: Iterable[str]) -> None:

@@ -8,19 +8,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fairbench.records.read import CLEAN, Record
+from fairbench.reporting.by_class import across_seeds, with_wilson
 from fairbench.reporting.captions import describe_attack
 from fairbench.reporting.entries import Entry, SideCache
 from fairbench.reporting.figures.classes import add_whiskers
 from fairbench.reporting.figures.figure import Figure, NothingToDrawError, Options
 from fairbench.reporting.figures.numbers import (
     FEW_CLASSES,
-    across_seeds,
     entry_columns,
     limits,
     place_columns,
-    with_wilson,
 )
-from fairbench.reporting.figures.panels import Panel, attacks_in, check_attack, settings
+from fairbench.reporting.figures.panels import Panel, check_attack, settings
 from fairbench.reporting.figures.style import (
     INCHES,
     Width,
@@ -31,7 +30,7 @@ from fairbench.reporting.figures.style import (
     new_drawing,
     shown,
 )
-from fairbench.reporting.groups import Attack, attacks_of
+from fairbench.reporting.groups import Attack, attacks_in, attacks_of
 from fairbench.reporting.table import Cell
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from fairbench.records.read import Problem, Record
 from fairbench.registry import Registry
 from fairbench.reporting.claims import Claim, with_claims
 from fairbench.reporting.entries import Entry, SideCache, make_entries
-from fairbench.reporting.groups import Attack, Setting, attacks_of, setting_of
+from fairbench.reporting.groups import Attack, Setting, attacks_in, setting_of
 from fairbench.reporting.report.methods import MethodFacts, method_facts
 from fairbench.reporting.report.reproduce import commands
 from fairbench.reporting.report.runs import Run, read_run
@@ -137,8 +137,7 @@ def _sheets(
         settings[setting_of(record)].append(record)
     places: list[Place] = []
     for setting in sorted(settings):
-        done = [record for record in settings[setting] if record.state == "done"]
-        attacks = sorted({each for record in done for each in attacks_of(record)})
+        attacks = attacks_in(settings[setting])
         chosen: list[Attack | None] = [each for each in attacks if attack in (None, each.name)]
         alone = request.view != "main" or not chosen  # a table without an attack
         places += [(setting, one) for one in ([None] if alone and attack is None else []) + chosen]
