@@ -11,6 +11,10 @@ class Draws:
 
     def __init__(self, seed: int, device: torch.device) -> None:
         self.generator = torch.Generator(device)
+        self.reseed(seed)
+
+    def reseed(self, seed: int) -> None:
+        """Begin anew with `seed`."""
         self.generator.manual_seed(seed)
 
     def normal(self, like: Tensor) -> Tensor:

@@ -7,12 +7,12 @@ the modules are exchanged, so whatever else the forward does (custom gradients, 
 import copy
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_conv_bn_weights
 
 from fairbench.core.errors import ConfigError
 
@@ -46,14 +46,87 @@ def folded(model: nn.Module, example: Tensor, dtype: torch.dtype | None = None) 
     return found if dtype is None else found.to(dtype)
 
 
+class FoldedTwin:
+    """A folded copy of a network that is being trained; it has the weights of the last `refresh`.
+
+    `network` is in eval mode, channels last, its parameters take no gradient. Convolutions and linear layers
+    hold their weights in `dtype`, everything else keeps its own. Raises whatever copying the author's
+    network raises.
+    """
+
+    def __init__(self, model: nn.Module, example: Tensor, dtype: torch.dtype | None = None) -> None:
+        self.model = model
+        self.pairs = self._foldable(example)
+        self.network = _fold(copy.deepcopy(model).eval(), self.pairs)
+        for parameter in self.network.parameters():
+            parameter.requires_grad_(False)
+        if example.dim() == 4:
+            self.network.to(memory_format=torch.channels_last)
+        if dtype is not None:
+            for module in self.network.modules():
+                if isinstance(module, (*FOLDABLE, nn.Linear)):
+                    module.to(dtype)
+        folded = {f"{name}." for pair in self.pairs for name in pair}
+        mine, theirs = self.network.state_dict(keep_vars=True), model.state_dict(keep_vars=True)
+        self._copied = [
+            (value, theirs[name])
+            for name, value in mine.items()
+            if not any(name.startswith(prefix) for prefix in folded)
+        ]
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Take over the weights and the statistics that the network has now."""
+        for conv_name, norm_name in self.pairs:
+            conv: Any = self.model.get_submodule(conv_name)
+            norm: Any = self.model.get_submodule(norm_name)
+            fused: Any = self.network.get_submodule(conv_name)
+            weight, bias = fuse_conv_bn_weights(
+                conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+            )
+            fused.weight.copy_(weight)
+            fused.bias.copy_(bias)
+        for mine, current in self._copied:
+            mine.copy_(current)
+
+    def _foldable(self, example: Tensor) -> list[tuple[str, str]]:
+        """The pairs to fold; none when the network cannot be traced or differs by more than rounding."""
+        try:
+            trial = _with_statistics(copy.deepcopy(self.model).eval())
+            pairs = list(_pairs(trial))
+            if _same(trial, _fold(copy.deepcopy(trial), pairs), example):
+                return pairs
+            log.debug("not folded: the outputs differ")
+        except Exception as error:
+            log.debug("not folded: %s", error)
+        return []
+
+
+def _fold(model: nn.Module, pairs: Iterable[tuple[str, str]]) -> nn.Module:
+    """`model` itself, with each BatchNorm of `pairs` in its convolution."""
+    for conv, norm in pairs:
+        layers: Any = model.get_submodule(conv), model.get_submodule(norm)
+        model.set_submodule(conv, fuse_conv_bn_eval(*layers))
+        model.set_submodule(norm, nn.Identity())
+    return model
+
+
+@torch.no_grad()
+def _with_statistics(model: nn.Module) -> nn.Module:
+    """`model` itself with BatchNorms that do something: those of a new network are the identity."""
+    for module in model.modules():
+        if isinstance(module, tuple(FOLDABLE.values())) and module.track_running_stats:
+            values: list[Any] = [module.running_mean, module.running_var, module.weight, module.bias]
+            for start, value in zip((-0.5, 0.5, 0.5, -0.5), values, strict=True):
+                if value is not None:
+                    value.copy_(torch.linspace(start, start + 1, len(value)))
+    return model
+
+
 def _fused(model: nn.Module, example: Tensor) -> nn.Module:
-    found = copy.deepcopy(model).eval()
     try:
-        for conv, norm in _pairs(found):
-            layers: Any = found.get_submodule(conv), found.get_submodule(norm)
-            fused = fuse_conv_bn_eval(*layers)
-            found.set_submodule(conv, fused)
-            found.set_submodule(norm, nn.Identity())
+        found = copy.deepcopy(model).eval()
+        _fold(found, list(_pairs(found)))
         if _same(model, found, example):
             return found
     except Exception as error:

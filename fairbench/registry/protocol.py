@@ -96,6 +96,9 @@ class Evaluation(Model):
         return self.attack if self.at == "selected" else f"{self.attack}@{self.at}"
 
 
+Precision = Literal["fp32", "tf32", "bf16"]
+
+
 class Subset(Model):
     """The first images of each class only: a cheap rehearsal, never a result."""
 
@@ -122,6 +125,7 @@ class Protocol(Entry):
         default=(), description="attacks besides `clean`, which is always evaluated"
     )
     subset: Subset | None = None
+    precision: Precision = "fp32"
 
     _published: "Protocol | None" = PrivateAttr(None)
 

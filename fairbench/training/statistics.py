@@ -14,6 +14,8 @@ from fairbench.objectives.losses import log_probabilities
 class EpochTotals:
     """Running sums of one epoch. All of it is float64 tensors, so an epoch can be saved half-way.
 
+    Each sum stays where it is in memory, so that a recorded step finds it.
+
     A mixed image counts for its dominant class, by that class's share, if that is `min_share` or more.
     """
 
@@ -59,11 +61,10 @@ class EpochTotals:
             predicted = class_indicator(terms.logits_adv.argmax(1), self.num_classes, torch.float64)
             sums["robust_confusion"] += indicator.T @ predicted
         for name, value in reduced.items():
-            key = f"term.{name}"
-            sums[key] = sums.get(key, torch.zeros_like(sums["loss"])) + value.detach().double()
+            sums.setdefault(f"term.{name}", torch.zeros_like(sums["loss"])).add_(value.detach().double())
         sums["loss"] += loss.detach().double()
         sums["steps"] += 1
-        sums["excess"] = torch.maximum(sums["excess"], excess.max().double())
+        torch.maximum(sums["excess"], excess.max().double(), out=sums["excess"])
 
     def stats(self) -> EpochStats:
         """The epoch's class statistics; NaN for what was never seen."""

@@ -1,5 +1,6 @@
 """One training step: budget, attack, loss, update. The order is the same for every method."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -26,23 +27,28 @@ def training_step(
     *,
     check: bool = False,
     awp: WeightPerturbation | None = None,
+    attacked: nn.Module | None = None,
+    mark: Callable[[str], None] = lambda part: None,
 ) -> Tensor:
     """Train on one batch and count it in `totals`; returns the loss, a scalar on the device.
 
-    With `awp` loss and gradient are taken at adversarially perturbed weights. With `check` the contract
-    is verified at once, with a precise message, at the cost of host syncs; without it only the largest
-    budget excess is kept, for the end of the epoch.
+    `attacked` is what `perturb` meets in place of `model`. With `awp` loss and gradient are taken at
+    adversarially perturbed weights. With `check` the contract is verified at once, with a precise message,
+    at the cost of host syncs; without it only the largest budget excess is kept, for the end of the epoch.
+    `mark` is told when "attack", "outer" (loss and update) and "bookkeeping" are done.
     """
     needs = objective.resolved_needs()
     batch_norm = needs.attack_bn
     ctx = replace(ctx, budget=budget_of(objective, batch, ctx))
-    before = [buffer.clone() for buffer in model.buffers()] if check else []
-    with frozen(model, train=batch_norm == "train"):
-        adversary = detached(objective.perturb(model, as_attacked(batch), ctx))
+    target = model if attacked is None else attacked
+    before = [buffer.clone() for buffer in target.buffers()] if check else []
+    with frozen(target, train=batch_norm == "train"):
+        adversary = detached(objective.perturb(target, as_attacked(batch), ctx))
         if check:
             check_adversary(objective, batch, adversary, ctx.budget)
             if batch_norm == "eval":
-                check_untouched(objective, model, before)
+                check_untouched(objective, target, before)
+    mark("attack")
     model.train()
     direction: dict[str, Tensor] = {}
     unperturbed = None
@@ -57,12 +63,14 @@ def training_step(
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
+    mark("outer")
     if needs.clean_forward_after_step:
         with torch.no_grad():
             model(batch.x)
     # Class statistics are those of the weights that are trained, not of perturbed ones.
     totals.add(batch, unperturbed or terms, reduced, loss, worst_excess(batch, adversary, ctx.budget))
     objective.on_step_end(batch, terms, ctx)
+    mark("bookkeeping")
     return loss.detach()
 
 

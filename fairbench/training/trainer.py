@@ -5,7 +5,8 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from typing import Protocol as Interface
@@ -28,6 +29,8 @@ from fairbench.records.curves import append_epoch, keep_epochs, read_epochs
 from fairbench.registry.components import Augment, Averaging, WeightPerturbation, refusal
 from fairbench.registry.schema import Protocol
 from fairbench.training.averaging import WeightAverage
+from fairbench.training.networks import Networks, Speedups, tf32
+from fairbench.training.recording import CudaGraphs, RecordedSteps, Run
 from fairbench.training.schedule import learning_rate
 from fairbench.training.statistics import EpochTotals
 from fairbench.training.step import check_epoch, training_step
@@ -74,18 +77,30 @@ class Trainer:
     awp: WeightPerturbation | None = None
     averaging: Averaging | None = None
     dtype: torch.dtype = torch.float32
+    speedups: Speedups = Speedups()
     before_write: Callable[[], None] = lambda: None
     logged: dict[str, list[float] | float] = field(default_factory=dict, init=False)
     warned: list[str] = field(default_factory=list, init=False)
+    obstacles: list[str] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
-        settings = self.protocol.optimizer
+        settings, device = self.protocol.optimizer, self.images.device
+        size = (self.protocol.batch_size, *self.images.image_shape)
+        self.networks = Networks(
+            self.model,
+            torch.linspace(0, 1, math.prod(size), dtype=self.dtype, device=device).view(size),
+            self.protocol.precision,
+            self.speedups,
+        )
+        self.graphs = CudaGraphs(device) if self.speedups.graph else None
+        self.recorded = None if self.graphs is None else RecordedSteps(self.graphs, self.protocol.batch_size)
         self.optimizer = torch.optim.SGD(
             self.model.parameters(),
             lr=settings.lr,
             momentum=settings.momentum,
             weight_decay=settings.weight_decay,
             nesterov=settings.nesterov,
+            fused=self.speedups.fused,
         )
         self.addition = self._addition()
         self.average = None if self.averaging is None else WeightAverage(self.averaging, self.model)
@@ -112,10 +127,26 @@ class Trainer:
         """
         done = self._resume()
         self.model.train()
-        for epoch in range(done + 1, self.protocol.epochs + 1):
-            row = self._epoch(epoch)
-            self._save(epoch, row)
-            self.listener.epoch(row)
+        with self._computing():
+            for epoch in range(done + 1, self.protocol.epochs + 1):
+                row = self._epoch(epoch)
+                self._save(epoch, row)
+                self.listener.epoch(row)
+
+    def about(self) -> dict[str, Any]:
+        """How the steps were computed, for the record."""
+        return {"precision": self.protocol.precision, **asdict(self.speedups), "obstacles": self.obstacles}
+
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        """Inside, the device computes as the protocol and the speedups say."""
+        with tf32(self.protocol.precision == "tf32"):
+            if self.graphs is None:
+                yield
+                return
+            with self.graphs.working():
+                yield
+            self.graphs.close()
 
     def warnings(self) -> list[str]:
         """What the method warned of in any epoch, each once; and an average that holds nothing."""
@@ -170,24 +201,19 @@ class Trainer:
         min_share = (self.augment.min_share if self.augment is not None else None) or 0.0
         totals = EpochTotals(self.images.num_classes, needs.epoch_stats, device, min_share=min_share)
         self.objective.on_epoch_start(self._context(epoch, 0, len(stream)))
+        steps = self._steps(epoch, totals, len(stream))
         read = began
         for step in range(len(stream)):
-            training_step(
-                self.model,
-                self.objective,
-                self.optimizer,
-                stream.batch(step),
-                self._context(epoch, step, len(stream)),
-                totals,
-                check=step == 0,  # a plugin that breaks the contract is stopped at once
-                awp=self.awp if self.awp is not None and epoch >= self.awp.start_epoch else None,
-            )
+            batch, ctx = stream.batch(step), self._context(epoch, step, len(stream))
+            # A plugin that breaks the contract is stopped at once.
+            steps(replace(batch, x=self.networks.images(batch.x)), ctx, step == 0)
             if self.average is not None:
                 self.average.after_step(self.model, epoch)
             loss = None
             if time.perf_counter() - read > REPORT_SECONDS:
                 loss, read = totals.mean_loss(), time.perf_counter()
             self.listener.step(epoch, self.protocol.epochs, step + 1, len(stream), loss)
+        self._explain(epoch)
         mean_loss = totals.mean_loss()
         if not (math.isfinite(mean_loss) and is_finite(self.model)):
             raise DivergedError(epoch)
@@ -213,6 +239,39 @@ class Trainer:
             "seconds": time.perf_counter() - began,
         }
 
+    def _steps(self, epoch: int, totals: EpochTotals, num_steps: int) -> Run:
+        """What does the steps of an epoch, one at each call."""
+        awp = self.awp if self.awp is not None and epoch >= self.awp.start_epoch else None
+        in_eval_mode = self.objective.resolved_needs().attack_bn == "eval"
+
+        def plain(batch: Batch, ctx: Context, check: bool) -> None:
+            with self.networks.trained():
+                training_step(
+                    self.model,
+                    self.objective,
+                    self.optimizer,
+                    batch,
+                    ctx,
+                    totals,
+                    check=check,
+                    awp=awp,
+                    attacked=self.networks.attacked() if in_eval_mode else None,
+                )
+
+        if self.recorded is None:
+            return plain
+        self.recorded.begin(plain, num_steps)
+        if overrides(self.objective, "on_step_end"):
+            self.recorded.obstacle = "the method may change its state after each step (on_step_end)"
+        return self.recorded.step
+
+    def _explain(self, epoch: int) -> None:
+        """Say once why steps are not recorded."""
+        found = None if self.recorded is None else self.recorded.obstacle
+        if found and found not in self.obstacles:
+            self.obstacles.append(found)
+            logger.warning("%s: steps of epoch %d run one by one: %s", self.objective.name, epoch, found)
+
     def _validate(self, epoch: int) -> None:
         """Tell the objective how the held-out images fare."""
         stats = self._measure(epoch, "validation", self.objective.validate)
@@ -229,7 +288,7 @@ class Trainer:
             else torch.split((~self.keep).nonzero().flatten(), self.protocol.batch_size)
         )
         return measure(
-            self.model,
+            self.networks.attacked(),
             validate,
             (
                 (self._plain_batch(index), self._context(epoch, i, len(held), purpose))
@@ -242,7 +301,8 @@ class Trainer:
     def _plain_batch(self, index: Tensor) -> Batch:
         """Training images as they are, without augmentation."""
         index = index.to(self.images.device)
-        return Batch(to_unit(self.images.images[index], self.dtype), self.images.labels[index], index)
+        x = self.networks.images(to_unit(self.images.images[index], self.dtype))
+        return Batch(x, self.images.labels[index], index)
 
     def _clean_batches(self) -> Iterator[Tensor]:
         """All images that are trained on, without augmentation."""
@@ -308,10 +368,16 @@ class Trainer:
             momentum = under("momentum.", tensors)
             for name, parameter in self.model.named_parameters():
                 if name in momentum:
-                    self.optimizer.state[parameter]["momentum_buffer"] = momentum[name].clone()
+                    held = torch.empty_like(parameter).copy_(momentum[name])  # in the parameter's layout
+                    self.optimizer.state[parameter]["momentum_buffer"] = held
             logger.info("resuming after epoch %d", epoch)
         keep_epochs(self.folder, epoch)
         return epoch
+
+
+def overrides(objective: AdversarialObjective, hook: str) -> bool:
+    """Whether the method brings this hook."""
+    return getattr(objective, hook).__func__ is not getattr(AdversarialObjective, hook)
 
 
 def is_finite(model: nn.Module) -> bool:

@@ -1,0 +1,152 @@
+"""The network as the parts of a step see it: the same function with less arithmetic, in the precision wanted.
+
+The attack sees a folded twin (its BatchNorms do not change during an attack); loss and evaluation-mode
+measurements see the network itself. Both hand out logits in float32. A method notices nothing of it.
+"""
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fairbench.models.folding import FoldedTwin
+from fairbench.registry.protocol import Precision
+
+log = logging.getLogger(__name__)
+
+Forward = Callable[[Tensor], Tensor]
+WORTH_COMPILING = 4000
+"""Steps of a run from which on compiling pays: it costs a minute, and a step on a large GPU some 20 ms."""
+
+
+@dataclass(frozen=True)
+class Speedups:
+    """What makes a step faster and leaves its mathematics alone; the plain step is `Speedups.none()`.
+
+    `channels_last`: images and convolutions in that layout. `folded`: BatchNorm folded into the convolutions
+    that the attack meets. `fused`: one kernel for the optimiser. `compiled`: torch.compile of the network.
+    `graph`: the step as one CUDA graph.
+    """
+
+    channels_last: bool = True
+    folded: bool = True
+    fused: bool = True
+    compiled: bool = False
+    graph: bool = False
+
+    @classmethod
+    def none(cls) -> "Speedups":
+        """The plain step."""
+        return cls(channels_last=False, folded=False, fused=False)
+
+    @classmethod
+    def of(cls, device: torch.device, num_steps: int) -> "Speedups":
+        """What pays on `device` for a run of `num_steps` steps (benchmarks/results)."""
+        cuda = device.type == "cuda"
+        return cls(compiled=cuda and num_steps >= WORTH_COMPILING, graph=cuda)
+
+
+class Networks:
+    """What the parts of a step see of `model`, for batches like `example` (B, channels, H, W)."""
+
+    def __init__(self, model: nn.Module, example: Tensor, precision: Precision, speedups: Speedups) -> None:
+        self.model, self.speedups = model, speedups
+        self.shape = example.shape
+        self.dtype = torch.bfloat16 if precision == "bf16" else None
+        self._twin: FoldedTwin | None = None
+        if speedups.channels_last and example.dim() == 4:
+            model.to(memory_format=torch.channels_last)
+        if speedups.folded:
+            try:
+                self._twin = FoldedTwin(model, example, self.dtype)
+            except Exception as error:  # the author's network may refuse to be copied
+                log.warning(
+                    "the attack runs on the network as it is, not on a folded copy: %s", first_line(error)
+                )
+        if self._twin is not None:
+            network = self._twin.network
+            network.forward = self._forward(network.forward)
+        self._outer = self._forward(model.forward)
+
+    def attacked(self) -> nn.Module:
+        """The network that an attack in eval mode meets, with the weights of now."""
+        if self._twin is None:
+            return self.model
+        self._twin.refresh()
+        return self._twin.network
+
+    @contextmanager
+    def trained(self) -> Iterator[None]:
+        """Inside, the network itself computes in the precision asked for."""
+        own = vars(self.model).get("forward")
+        set_forward(self.model, self._outer)
+        try:
+            yield
+        finally:
+            set_forward(self.model, own)
+
+    def images(self, x: Tensor) -> Tensor:
+        """A batch in the layout of the network."""
+        if self.speedups.channels_last and x.dim() == 4:
+            return x.contiguous(memory_format=torch.channels_last)
+        return x
+
+    def _forward(self, run: Forward) -> Forward:
+        """`run` in the precision asked for; compiled for the batches that most steps have."""
+        fast = compiled(run) if self.speedups.compiled else run
+
+        def forward(x: Tensor, *further: Any, **options: Any) -> Tensor:
+            usual = x.shape == self.shape and not further and not options
+            with autocast(x.device, self.dtype):
+                logits = fast(self.images(x)) if usual else run(x, *further, **options)
+            return logits if logits.dtype == torch.float64 else logits.float()
+
+        return forward
+
+
+def autocast(device: torch.device, dtype: torch.dtype | None) -> Any:
+    """Inside, convolutions and products are in `dtype`."""
+    if dtype is None:
+        return nullcontext()
+    # Without the cache: a graph would keep the weights of the step that was recorded.
+    return torch.autocast(device.type, dtype, cache_enabled=False)
+
+
+def compiled(run: Forward) -> Forward:
+    """`run` compiled for one shape of images."""
+    # It is not the compiler's to advise against float32.
+    warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores")
+    return torch.compile(run, dynamic=False)
+
+
+def set_forward(model: nn.Module, forward: Forward | None) -> None:
+    """Give one network a forward of its own; None takes it away."""
+    if forward is None:
+        vars(model).pop("forward", None)
+    else:
+        setattr(model, "forward", forward)  # noqa: B010 (mypy: a method cannot be assigned)
+
+
+def first_line(error: BaseException) -> str:
+    """What went wrong, in one line."""
+    text = str(error).splitlines()
+    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+
+
+@contextmanager
+def tf32(allowed: bool) -> Iterator[None]:
+    """Inside, float32 products and convolutions may use TF32; as before afterwards."""
+    backends: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [backend.allow_tf32 for backend in backends]
+    try:
+        for backend in backends:
+            backend.allow_tf32 = allowed
+        yield
+    finally:
+        for backend, was in zip(backends, before, strict=True):
+            backend.allow_tf32 = was
