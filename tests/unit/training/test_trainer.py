@@ -7,30 +7,20 @@ import math
 import pytest
 import torch
 import toys
+from toy_training import HOUSES, Silent, half_kept, protocol, rows, weights
 
 from fairbench.core.errors import ConfigError, ContractError, DivergedError
 from fairbench.core.identity import canonical_json
-from fairbench.data.holdout import training_mask
 from fairbench.data.images import ImageSet, to_unit
 from fairbench.data.stream import Augmentation
 from fairbench.models.checkpoints import read_tensors
 from fairbench.objectives.contract import Needs, per_class
-from fairbench.records.curves import read_epochs
-from fairbench.registry import Protocol
-from fairbench.registry.components import Augment, Averaging, WeightPerturbation
+from fairbench.registry.components import Augment, Averaging
 from fairbench.training.trainer import Trainer, numbers
 
 
 class Stopped(Exception):
     """The power cut."""
-
-
-class Silent:
-    def step(self, epoch, num_epochs, step, num_steps, loss):
-        pass
-
-    def epoch(self, row):
-        pass
 
 
 class StopsAfterEpoch(Silent):
@@ -49,27 +39,6 @@ class StopsInside(Silent):
     def step(self, epoch, num_epochs, step, num_steps, loss):
         if epoch == self.at and step == 2:
             raise Stopped
-
-
-def protocol(**changes):
-    given = {
-        "version": 1,
-        "threat": {"eps": 0.1},
-        "budget": {"step_size": 0.05, "num_steps": 2},
-        "epochs": 4,
-        "batch_size": 10,
-        "optimizer": {"lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4, "nesterov": True},
-        "milestones": {3: 0.1},
-        "selection": {"last": 2},
-        **changes,
-    }
-    return Protocol(name="toy", **given)
-
-
-def half_kept(images, seed=0):
-    """Half of each class is held out, by seed."""
-    share = {"share": 0.5, "min_per_class": 1, "pick": "seeded"}
-    return training_mask(images.labels, images.num_classes, seed=seed, **share)
 
 
 def trainer(folder, name="dafa", seed=0, listener=None, images=None, method=None, house=None, **changes):
@@ -97,14 +66,6 @@ def finished(folder, *arguments, **options):
     found = trainer(folder, *arguments, **options)
     found.run()
     return found
-
-
-def weights(folder, epoch=4):
-    return read_tensors(folder / "checkpoints" / f"epoch-{epoch:04d}.safetensors")[0]
-
-
-def rows(folder):
-    return [{key: v for key, v in row.items() if key != "seconds"} for row in read_epochs(folder)]
 
 
 def assert_same_run(one, other):
@@ -260,21 +221,6 @@ def test_validation_leaves_model_and_gradients_alone(tmp_path):
     assert found.model.training
 
 
-HOUSES = {
-    "ema": {"averaging": Averaging(kind="ema", decay=0.9)},
-    "fawa": {"averaging": Averaging(kind="fawa", threshold=0.0, start_epoch=2)},
-    "swa": {"averaging": Averaging(kind="swa", start_epoch=2)},
-    "awp": {"awp": WeightPerturbation(gamma=0.01, start_epoch=2)},
-    "autoaugment": {"augment": Augment(kind="autoaugment")},
-    "cutout": {"augment": Augment(kind="cutout")},
-    "mixup": {"augment": Augment(kind="mixup")},
-    "cutmix": {"augment": Augment(kind="cutmix")},
-    "mixup, awp, ema": {
-        "augment": Augment(kind="mixup"),
-        "averaging": Averaging(kind="ema", decay=0.9),
-        "awp": WeightPerturbation(gamma=0.01, start_epoch=2),
-    },
-}
 KINDS = ("autoaugment", "cutout", "mixup", "cutmix")
 
 

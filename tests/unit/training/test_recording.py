@@ -1,0 +1,299 @@
+"""Steps recorded once and replayed: the same training, bit for bit, or a reason why not."""
+
+import logging
+from contextlib import contextmanager
+
+import pytest
+import torch
+import toys
+from toy_training import HOUSES, Silent, half_kept, protocol, rows, weights
+
+from fairbench.data.stream import Augmentation
+from fairbench.training.networks import Networks, Speedups
+from fairbench.training.recording import CudaGraphs, RecordedSteps
+from fairbench.training.trainer import Trainer
+
+IMAGES = 246  # 24 steps of ten images and one of six; with half of them held out 12 and one of three
+gpu = pytest.mark.gpu
+
+
+class Repeats:
+    """Recordings for a device without graphs: the same code once more, on the recorded batch and draws."""
+
+    def __init__(self):
+        self.recorded = self.replayed = 0
+
+    @contextmanager
+    def working(self):
+        yield
+
+    @contextmanager
+    def watched(self):
+        yield []
+
+    def record(self, work, draws):
+        self.recorded += 1
+
+        def replay():
+            self.replayed += 1
+            work()
+
+        return replay
+
+    def close(self):
+        pass
+
+
+class Fails(Repeats):
+    def record(self, work, draws):
+        raise RuntimeError("operation not permitted when stream is capturing\nand a lot more")
+
+
+def trained(
+    folder, *, name="trades", recorded=None, method=None, device="cpu", speedups=None, house=None, **given
+):
+    """A finished training of the toy network; with `recorded`, its steps are."""
+    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    device = torch.device(device)
+    images = toys.images(IMAGES).to(device)
+    options = {"warmup_epochs": 1} if "warmup_epochs" in toys.REGISTRY.method_config(name) else {}
+    objective = method or toys.configured(toys.plugin(name), device=device, **options)
+    house = dict(house or {})
+    if objective.resolved_needs().validation is not None or "averaging" in house:
+        house.setdefault("keep", half_kept(images.to("cpu")))
+    found = Trainer(
+        model=toys.network(4).to(device),
+        objective=objective,
+        images=images,
+        protocol=protocol(epochs=3, **given),
+        augmentation=Augmentation(crop_padding=1, flip=True),
+        seed=0,
+        folder=folder,
+        listener=Silent(),
+        speedups=speedups or Speedups(),
+        **house,
+    )
+    if recorded is not None:
+        found.graphs, found.recorded = recorded, RecordedSteps(recorded, found.protocol.batch_size)
+    found.run()
+    return found
+
+
+def assert_same(one, other):
+    toys.assert_same(weights(one, 3), weights(other, 3))
+    assert rows(one) == rows(other)
+
+
+@pytest.mark.parametrize("name", toys.METHODS)
+def test_recorded_steps_are_the_plain_ones(tmp_path, name):
+    graphs = Repeats()
+    trained(tmp_path / "plain", name=name)
+    trained(tmp_path / "recorded", name=name, recorded=graphs)
+    assert_same(tmp_path / "plain", tmp_path / "recorded")
+    assert graphs.recorded == 3  # once in each epoch
+
+
+def test_all_but_the_checked_the_watched_and_the_odd_steps_are_replayed(tmp_path):
+    graphs = Repeats()
+    found = trained(tmp_path, recorded=graphs)
+    assert graphs.replayed == 3 * (24 - 2)
+    assert found.obstacles == []
+
+
+@pytest.mark.parametrize("house", HOUSES)
+def test_recorded_steps_are_the_plain_ones_with_every_addition_of_the_house(tmp_path, house):
+    graphs = Repeats()
+    trained(tmp_path / "plain", house=HOUSES[house])
+    trained(tmp_path / "recorded", house=HOUSES[house], recorded=graphs)
+    assert_same(tmp_path / "plain", tmp_path / "recorded")
+    assert graphs.replayed
+
+
+def test_short_epochs_are_not_worth_a_recording(tmp_path):
+    graphs = Repeats()
+    found = trained(tmp_path, recorded=graphs, batch_size=40)
+    assert not graphs.recorded
+    assert not found.obstacles
+
+
+def altered(cls, **methods):
+    return toys.configured(type("Altered", (cls,), methods))
+
+
+def per_step(self, model, batch, ctx):
+    return batch.x if ctx.step > 5 else Trades.perturb(self, model, batch, ctx)
+
+
+Trades = toys.plugin("trades")
+OBSTACLES = {
+    "reads the step": (lambda: altered(Trades, perturb=per_step), Repeats, "the method reads ctx.step"),
+    "state after each step": (
+        lambda: altered(Trades, on_step_end=lambda self, batch, terms, ctx: None),
+        Repeats,
+        "the method may change its state after each step (on_step_end)",
+    ),
+    "cannot be recorded": (
+        lambda: altered(Trades),
+        Fails,
+        "RuntimeError: operation not permitted when stream is capturing",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", OBSTACLES)
+def test_what_cannot_be_recorded_runs_plainly_and_one_line_says_why(tmp_path, case, caplog):
+    method, graphs, reason = OBSTACLES[case]
+    trained(tmp_path / "plain", method=method())
+    with caplog.at_level(logging.WARNING):
+        found = trained(tmp_path / "recorded", method=method(), recorded=graphs())
+    assert_same(tmp_path / "plain", tmp_path / "recorded")
+    assert found.obstacles == [reason]
+    (line,) = caplog.messages
+    assert line == f"trades: steps of epoch 1 run one by one: {reason}"
+
+
+def test_copying_a_context_does_not_read_the_step(tmp_path):
+    from dataclasses import replace
+
+    def perturb(self, model, batch, ctx):
+        return Trades.perturb(self, model, batch, replace(ctx, budget=ctx.budget))
+
+    graphs = Repeats()
+    found = trained(tmp_path, method=altered(Trades, perturb=perturb), recorded=graphs)
+    assert found.obstacles == []
+    assert graphs.replayed
+
+
+# The network as the attack sees it
+
+
+def example(size=12, dtype=torch.float32):
+    return toys.batch(size).x.to(dtype)
+
+
+def trained_network(dtype=torch.float64):
+    """With BatchNorm statistics that are not those of a new network."""
+    return toys.network(4).to(dtype)
+
+
+def test_the_twin_gives_the_logits_and_gradients_of_the_network_after_each_refresh():
+    model = trained_network()
+    networks = Networks(model, example(dtype=torch.float64), "fp32", Speedups())
+    for seed in range(3):
+        x = toys.batch(seed=seed).x.double().requires_grad_()
+        twin = networks.attacked()
+        assert twin is not model
+        assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in twin.modules())
+        model.eval()
+        for one, other in ((twin(x), model(x)),):
+            torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
+            gradients = [
+                torch.autograd.grad(out.square().sum(), x, retain_graph=True)[0] for out in (one, other)
+            ]
+            torch.testing.assert_close(*gradients, rtol=1e-10, atol=1e-12)
+        model.train()(x.detach())  # moves the statistics
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.mul_(1.1)
+
+
+def test_bf16_computes_in_bf16_and_hands_out_float32():
+    model = trained_network(torch.float32)
+    seen = []
+    model.conv1.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    networks = Networks(model, example(), "bf16", Speedups())
+    twin = networks.attacked()
+    logits = twin(example())
+    with networks.trained():
+        trained_logits = model(example())
+    assert logits.dtype == trained_logits.dtype == torch.float32
+    assert seen[-1] == torch.bfloat16
+    assert model(example()).dtype == torch.float32
+    assert seen[-1] == torch.float32  # outside of training nothing is left of it
+    assert model.conv1.weight.dtype == torch.float32
+    model.eval()
+    torch.testing.assert_close(logits, model(example()), rtol=0.1, atol=0.1)
+
+
+class Stubborn(torch.nn.Module):
+    """A network that cannot be copied."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = toys.network(4)
+
+    def __deepcopy__(self, memo):
+        raise TypeError("one of its kind")
+
+    def forward(self, x):
+        return self.inner(x)
+
+
+def test_a_network_that_cannot_be_copied_is_attacked_itself(caplog):
+    model = Stubborn()
+    networks = Networks(model, example(), "fp32", Speedups())
+    assert networks.attacked() is model
+    assert "not on a folded copy: TypeError: one of its kind" in caplog.text
+
+
+# On a GPU
+
+
+@gpu
+@pytest.mark.parametrize("name", toys.METHODS)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_graphs_train_like_plain_steps_on_cuda(tmp_path, name, precision):
+    for kind, graph in (("plain", False), ("graph", True)):
+        found = trained(
+            tmp_path / kind, name=name, device="cuda", speedups=Speedups(graph=graph), precision=precision
+        )
+        assert found.obstacles == []
+    assert_same(tmp_path / "plain", tmp_path / "graph")
+
+
+@gpu
+@pytest.mark.parametrize("house", HOUSES)
+def test_graphs_train_like_plain_steps_on_cuda_with_every_addition(tmp_path, house):
+    for kind, graph in (("plain", False), ("graph", True)):
+        found = trained(tmp_path / kind, house=HOUSES[house], device="cuda", speedups=Speedups(graph=graph))
+        assert found.obstacles == []
+    assert_same(tmp_path / "plain", tmp_path / "graph")
+
+
+def waits(self, model, batch, ctx):
+    x_adv = Trades.perturb(self, model, batch, ctx)
+    return x_adv if float(x_adv.mean()) > -1 else batch.x
+
+
+@gpu
+def test_a_method_that_waits_for_the_device_runs_plainly_on_cuda(tmp_path):
+    for kind, graph in (("plain", False), ("graph", True)):
+        method = toys.configured(type("Waits", (Trades,), {"perturb": waits}), device=torch.device("cuda"))
+        found = trained(tmp_path / kind, method=method, device="cuda", speedups=Speedups(graph=graph))
+    assert found.obstacles == ["the step waits for the device (fairbench check names the line)"]
+    assert_same(tmp_path / "plain", tmp_path / "graph")
+
+
+@gpu
+def test_a_recording_that_fails_leaves_training_as_it_was_on_cuda(tmp_path, monkeypatch):
+    trained(tmp_path / "plain", device="cuda")
+    watched = contextmanager(lambda self: iter([[]]))  # blind
+    monkeypatch.setattr(CudaGraphs, "watched", watched)
+    method = toys.configured(type("Waits", (Trades,), {"perturb": waits}), device=torch.device("cuda"))
+    found = trained(tmp_path / "graph", method=method, device="cuda", speedups=Speedups(graph=True))
+    assert len(found.obstacles) == 1
+    assert_same(tmp_path / "plain", tmp_path / "graph")
+
+
+@gpu
+def test_a_compiled_network_trains_like_the_plain_one_up_to_rounding_on_cuda(tmp_path):
+    for kind, fast in (("plain", False), ("fast", True)):
+        trained(
+            tmp_path / kind,
+            device="cuda",
+            speedups=Speedups(graph=fast, compiled=fast),
+            optimizer={"lr": 1e-3},
+        )
+    one, other = weights(tmp_path / "plain", 3), weights(tmp_path / "fast", 3)
+    for name, value in one.items():
+        torch.testing.assert_close(value, other[name], rtol=1e-2, atol=1e-3, msg=name)
