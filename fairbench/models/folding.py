@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_conv_bn_weights
 
 from fairbench.core.errors import ConfigError
@@ -19,6 +20,8 @@ from fairbench.core.errors import ConfigError
 log = logging.getLogger(__name__)
 
 TOLERANCE = 1e-4  # of the largest value; folding in float32 changes logits by 1e-6 of it
+COMPARED = 4  # images
+WIDTH = 8  # channels, in bfloat16 and TF32
 FOLDABLE = {nn.Conv1d: nn.BatchNorm1d, nn.Conv2d: nn.BatchNorm2d, nn.Conv3d: nn.BatchNorm3d}
 
 
@@ -58,6 +61,8 @@ class FoldedTwin:
         self.model = model
         self.pairs = self._foldable(example)
         self.network = _fold(copy.deepcopy(model).eval(), self.pairs)
+        if example.is_cuda:
+            _widen(self.network)
         for parameter in self.network.parameters():
             parameter.requires_grad_(False)
         if example.dim() == 4:
@@ -69,7 +74,7 @@ class FoldedTwin:
         folded = {f"{name}." for pair in self.pairs for name in pair}
         mine, theirs = self.network.state_dict(keep_vars=True), model.state_dict(keep_vars=True)
         self._copied = [
-            (value, theirs[name])
+            (_corner(value, theirs[name].shape), theirs[name])
             for name, value in mine.items()
             if not any(name.startswith(prefix) for prefix in folded)
         ]
@@ -84,22 +89,52 @@ class FoldedTwin:
             weight, bias = fuse_conv_bn_weights(
                 conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
             )
-            fused.weight.copy_(weight)
+            _corner(fused.weight, weight.shape).copy_(weight)
             fused.bias.copy_(bias)
         for mine, current in self._copied:
             mine.copy_(current)
 
     def _foldable(self, example: Tensor) -> list[tuple[str, str]]:
-        """The pairs to fold; none when the network cannot be traced or differs by more than rounding."""
+        """The pairs to fold; none when the network cannot be traced or differs by more than rounding.
+
+        Compared in float64: in float32 rounding alone may move a ReLU over its edge.
+        """
         try:
-            trial = _with_statistics(copy.deepcopy(self.model).eval())
+            trial = _with_statistics(copy.deepcopy(self.model).eval()).double()
             pairs = list(_pairs(trial))
-            if _same(trial, _fold(copy.deepcopy(trial), pairs), example):
+            if _same(trial, _fold(copy.deepcopy(trial), pairs), example[:COMPARED].double()):
                 return pairs
             log.debug("not folded: the outputs differ")
         except Exception as error:
             log.debug("not folded: %s", error)
         return []
+
+
+class WideConv2d(nn.Conv2d):
+    """A convolution of fewer images' channels than it has; those that lack are zeros."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """As the narrow one."""
+        return super().forward(F.pad(input, (0, 0, 0, 0, 0, self.in_channels - input.shape[1])))
+
+
+def _widen(model: nn.Module) -> None:
+    """Give the convolutions that take images as many channels as tensor cores work on at a time."""
+    for name, module in list(model.named_modules()):
+        if type(module) is nn.Conv2d and module.in_channels < WIDTH and module.groups == 1:
+            settings: Any = {
+                key: getattr(module, key)
+                for key in ("out_channels", "kernel_size", "stride", "padding", "dilation", "padding_mode")
+            }
+            bias, weight = module.bias is not None, module.weight
+            wide = WideConv2d(WIDTH, **settings, bias=bias, device=weight.device, dtype=weight.dtype)
+            nn.init.zeros_(wide.weight)
+            model.set_submodule(name, wide)
+
+
+def _corner(tensor: Tensor, shape: torch.Size) -> Tensor:
+    """The part of `tensor` that has this shape: all of it, but where a convolution was widened."""
+    return tensor[tuple(slice(size) for size in shape)]
 
 
 def _fold(model: nn.Module, pairs: Iterable[tuple[str, str]]) -> nn.Module:
