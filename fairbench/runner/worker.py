@@ -50,6 +50,7 @@ from fairbench.runner.device import choose_device, choose_threads, describe_devi
 from fairbench.runner.evaluating import evaluate_into
 from fairbench.runner.folders import prepare_folder
 from fairbench.runner.provenance import now, write_provenance
+from fairbench.training.networks import Speedups
 from fairbench.training.trainer import Listener as TrainingListener
 from fairbench.training.trainer import Trainer
 
@@ -146,6 +147,7 @@ def _work(cell: Cell, folder: Path, held: Claim, listener: Listener, device: tor
         augment=_block(cell, "augment", Augment),
         awp=_block(cell, "awp", WeightPerturbation),
         averaging=_block(cell, "averaging", Averaging),
+        speedups=Speedups.of(device, protocol.epochs * -(-len(train) // protocol.batch_size)),
         before_write=held.check,
     )
     selected = protocol.selection.epochs(protocol.epochs)
@@ -182,6 +184,7 @@ def _work(cell: Cell, folder: Path, held: Claim, listener: Listener, device: tor
         "epochs_evaluated": list(selected),
         "epochs_kept": list(kept),
         "evaluations": [item for item in evaluations if item["id"] not in failed],
+        "training": ((finished_record(folder) or {}).get("training") if trained else None) or trainer.about(),
         "warnings": [*_warnings(cell, manifest), *trainer.warnings(), *_findings(evaluations)],
         "seconds": {"train": round(trained_in, 3), "evaluate": round(time.perf_counter() - began, 3)},
     }

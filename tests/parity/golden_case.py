@@ -16,6 +16,7 @@ from torch import nn
 
 from fairbench.api import Budget, Context, DataInfo, classes
 from fairbench.data.batch import Batch
+from fairbench.models.twin import FoldedTwin
 from fairbench.objectives.contract import build_config
 from fairbench.training.statistics import EpochTotals
 from fairbench.training.step import training_step
@@ -262,11 +263,21 @@ def watch(model, objective):
 
 
 def one_step(case, objective, model, ctx, lr=0.0, weight_decay=0.0, awp=None):
-    """Run the house's training step and hand back what it saw, with the loss and the statistics."""
+    """Run the house's training step and hand back what it saw, with the loss and the statistics.
+
+    As in training, an attack in eval mode meets the folded twin of the network.
+    """
+    attacked = None
+    if objective.resolved_needs().attack_bn == "eval":
+        twin = FoldedTwin(model, case.x)
+        twin.refresh()
+        attacked = twin.network
     steps = watch(model, objective)
     optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, weight_decay=weight_decay)
     totals = EpochTotals(case.num_classes, objective.resolved_needs().epoch_stats, CPU)
-    loss = training_step(model, objective, optimizer, case.batch(), ctx, totals, check=True, awp=awp)
+    loss = training_step(
+        model, objective, optimizer, case.batch(), ctx, totals, check=True, awp=awp, attacked=attacked
+    )
     (seen,) = steps
     return {**seen, "loss": loss, "stats": totals.stats()}
 

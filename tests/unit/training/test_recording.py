@@ -167,38 +167,12 @@ def test_copying_a_context_does_not_read_the_step(tmp_path):
 # The network as the attack sees it
 
 
-def example(size=12, dtype=torch.float32):
-    return toys.batch(size).x.to(dtype)
-
-
-def trained_network(dtype=torch.float64):
-    """With BatchNorm statistics that are not those of a new network."""
-    return toys.network(4).to(dtype)
-
-
-def test_the_twin_gives_the_logits_and_gradients_of_the_network_after_each_refresh():
-    model = trained_network()
-    networks = Networks(model, example(dtype=torch.float64), "fp32", Speedups())
-    for seed in range(3):
-        x = toys.batch(seed=seed).x.double().requires_grad_()
-        twin = networks.attacked()
-        assert twin is not model
-        assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in twin.modules())
-        model.eval()
-        for one, other in ((twin(x), model(x)),):
-            torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
-            gradients = [
-                torch.autograd.grad(out.square().sum(), x, retain_graph=True)[0] for out in (one, other)
-            ]
-            torch.testing.assert_close(*gradients, rtol=1e-10, atol=1e-12)
-        model.train()(x.detach())  # moves the statistics
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.mul_(1.1)
+def example(size=12):
+    return toys.batch(size).x
 
 
 def test_bf16_computes_in_bf16_and_hands_out_float32():
-    model = trained_network(torch.float32)
+    model = toys.network(4)
     seen = []
     model.conv1.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
     networks = Networks(model, example(), "bf16", Speedups())
