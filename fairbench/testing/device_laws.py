@@ -15,6 +15,7 @@ from fairbench.testing import toys
 from fairbench.testing.law import BrokenLawError, Subject, accepted, authors_line, require
 from fairbench.testing.option_laws import alternatives, option_of
 from fairbench.testing.training import EPOCHS, UNBALANCED, Training
+from fairbench.training.recording import Watched, overrides
 from fairbench.training.step import images_of, training_step
 
 WAITING = {  # what makes the host ask the device for a value
@@ -128,8 +129,11 @@ class MetaDraws(Draws):
         return torch.empty(len(weight), dtype=torch.int64, device=weight.device)
 
 
-def never_waits(subject: Subject) -> None:
-    """Within a step nothing asks the device for a value, however the method's words and flags are set."""
+def never_waits(subject: Subject) -> str:
+    """Within a step nothing asks the device for a value, however the method's words and flags are set.
+
+    The remark says when steps cannot be recorded for a GPU all the same.
+    """
     for epoch, options in ((1, {}), *((EPOCHS, changed) for changed in ({}, *switched(subject)))):
         seen = watched(Training(subject.build(**options)).run(until=(epoch, 1)), epoch)
         where = [f"{name} ({seen.lines[name]})" for name in dict.fromkeys(seen.waiting)]
@@ -140,6 +144,19 @@ def never_waits(subject: Subject) -> None:
             "stay in tensors: no .item(), float(), `if tensor`, x[mask], nonzero or unique; "
             "torch.where(mask, a, b) and sums with classes.class_indicator do the same",
         )
+    return unrecordable(subject)
+
+
+def unrecordable(subject: Subject) -> str:
+    """Why the steps of the method run one by one on a GPU; "" when they are recorded."""
+    training = Training(subject.build()).run(until=(1, 1))
+    ctx = Watched.over(training.context(1, 1))
+    training_step(
+        training.model, training.method, training.optimizer, training.batch(1), ctx, training.totals
+    )
+    if overrides(training.method, "on_step_end"):
+        return "on_step_end may change the state, so that steps cannot be recorded as CUDA graphs"
+    return "reads ctx.step, so that steps cannot be recorded as CUDA graphs" if ctx.read else ""
 
 
 def no_work_per_class(subject: Subject) -> None:

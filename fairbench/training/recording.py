@@ -19,7 +19,7 @@ from torch import Tensor
 
 from fairbench.attacks.draws import Draws
 from fairbench.data.batch import Batch
-from fairbench.objectives.contract import Context
+from fairbench.objectives.contract import AdversarialObjective, Context
 from fairbench.training.networks import first_line
 
 WAITS = "called a synchronizing CUDA operation"  # torch's own words
@@ -79,7 +79,7 @@ class RecordedSteps:
     def _watch(self, batch: Batch, ctx: Context) -> None:
         """A plain step that finds out what it draws, and whether it can be recorded."""
         asked: list[str] = []
-        seen = Watched(**{part.name: getattr(ctx, part.name) for part in fields(ctx)})
+        seen = Watched.over(ctx)
 
         def rng(purpose: str) -> Draws:
             asked.append(purpose)
@@ -88,7 +88,8 @@ class RecordedSteps:
         with self.graphs.watched() as found:
             self.run(batch, replace(seen, rng=rng), False)
         self._asked = asked
-        found = [*found, *(f"the method reads ctx.{name}" for name in dict.fromkeys(seen.read))]
+        if seen.read:
+            found.append("the method reads ctx.step")
         self.obstacle = found[0] if found else None
 
     def _record(self, batch: Batch, ctx: Context) -> bool:
@@ -136,10 +137,20 @@ class Watched(Context):
 
     read: list[str] = field(default_factory=list)
 
+    @classmethod
+    def over(cls, ctx: Context) -> "Watched":
+        """What `ctx` says, watched."""
+        return cls(**{part.name: getattr(ctx, part.name) for part in fields(ctx)})
+
     def __getattribute__(self, name: str) -> Any:
         if name == "step" and sys._getframe(1).f_globals.get("__name__") != "dataclasses":  # replace() copies
             object.__getattribute__(self, "read").append(name)
         return object.__getattribute__(self, name)
+
+
+def overrides(objective: AdversarialObjective, hook: str) -> bool:
+    """Whether the method brings this hook."""
+    return getattr(getattr(objective, hook), "__func__", None) is not getattr(AdversarialObjective, hook)
 
 
 class CudaGraphs:

@@ -30,7 +30,7 @@ from fairbench.registry.components import Augment, Averaging, WeightPerturbation
 from fairbench.registry.schema import Protocol
 from fairbench.training.averaging import WeightAverage
 from fairbench.training.networks import Networks, Speedups, tf32
-from fairbench.training.recording import CudaGraphs, RecordedSteps, Run
+from fairbench.training.recording import CudaGraphs, RecordedSteps, Run, overrides
 from fairbench.training.schedule import learning_rate
 from fairbench.training.statistics import EpochTotals
 from fairbench.training.step import check_epoch, training_step
@@ -373,11 +373,6 @@ class Trainer:
             logger.info("resuming after epoch %d", epoch)
         keep_epochs(self.folder, epoch)
         return epoch
-
-
-def overrides(objective: AdversarialObjective, hook: str) -> bool:
-    """Whether the method brings this hook."""
-    return getattr(objective, hook).__func__ is not getattr(AdversarialObjective, hook)
 
 
 def is_finite(model: nn.Module) -> bool:

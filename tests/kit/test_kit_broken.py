@@ -473,3 +473,26 @@ def test_an_option_of_free_text_is_not_held_against_its_method():
 
 def test_every_law_has_a_method_that_breaks_it():
     assert {law for law, *_ in BROKEN.values()} == set(LAWS)
+
+
+# What keeps the laws and is slow on a GPU
+
+
+class ReadsTheStep(Sound):
+    def perturb(self, model, batch, ctx):
+        return super().perturb(model, batch, replace(ctx, budget=ctx.budget) if ctx.step >= 0 else ctx)
+
+
+class HasAStepHook(Sound):
+    def on_step_end(self, batch, terms, ctx):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("cls", "says"), [(Sound, ""), (ReadsTheStep, "reads ctx.step"), (HasAStepHook, "on_step_end")]
+)
+def test_the_author_hears_that_steps_cannot_be_recorded(cls, says):
+    outcome = verdicts(method("slow")(cls), ["waiting"])["waiting"]
+    assert outcome.state == "ok"
+    assert outcome.remark.startswith(says)
+    assert bool(outcome.remark) == bool(says)
