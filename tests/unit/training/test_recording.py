@@ -9,12 +9,19 @@ import toys
 from toy_training import HOUSES, Silent, half_kept, protocol, rows, weights
 
 from fairbench.data.stream import Augmentation
+from fairbench.training import recording
 from fairbench.training.networks import Networks, Speedups
 from fairbench.training.recording import CudaGraphs, RecordedSteps
 from fairbench.training.trainer import Trainer
 
-IMAGES = 246  # 24 steps of ten images and one of six; with half of them held out 12 and one of three
+IMAGES = 106  # ten steps of ten images and one of six; with half of them held out five and one of three
+EPOCHS = 2
 gpu = pytest.mark.gpu
+
+
+@pytest.fixture(autouse=True)
+def short_epochs_are_recorded_too(monkeypatch):
+    monkeypatch.setattr(recording, "WORTH_RECORDING", 5)
 
 
 class Repeats:
@@ -65,7 +72,7 @@ def trained(
         model=toys.network(4).to(device),
         objective=objective,
         images=images,
-        protocol=protocol(epochs=3, **given),
+        protocol=protocol(epochs=EPOCHS, milestones={}, **given),
         augmentation=Augmentation(crop_padding=1, flip=True),
         seed=0,
         folder=folder,
@@ -80,7 +87,7 @@ def trained(
 
 
 def assert_same(one, other):
-    toys.assert_same(weights(one, 3), weights(other, 3))
+    toys.assert_same(weights(one, EPOCHS), weights(other, EPOCHS))
     assert rows(one) == rows(other)
 
 
@@ -90,13 +97,13 @@ def test_recorded_steps_are_the_plain_ones(tmp_path, name):
     trained(tmp_path / "plain", name=name)
     trained(tmp_path / "recorded", name=name, recorded=graphs)
     assert_same(tmp_path / "plain", tmp_path / "recorded")
-    assert graphs.recorded == 3  # once in each epoch
+    assert graphs.recorded == EPOCHS  # once in each epoch
 
 
 def test_all_but_the_checked_the_watched_and_the_odd_steps_are_replayed(tmp_path):
     graphs = Repeats()
     found = trained(tmp_path, recorded=graphs)
-    assert graphs.replayed == 3 * (24 - 2)
+    assert graphs.replayed == EPOCHS * (10 - 2)
     assert found.obstacles == []
 
 
@@ -121,7 +128,7 @@ def altered(cls, **methods):
 
 
 def per_step(self, model, batch, ctx):
-    return batch.x if ctx.step > 5 else Trades.perturb(self, model, batch, ctx)
+    return batch.x if ctx.step > 3 else Trades.perturb(self, model, batch, ctx)
 
 
 Trades = toys.plugin("trades")
@@ -268,6 +275,6 @@ def test_a_compiled_network_trains_like_the_plain_one_up_to_rounding_on_cuda(tmp
             speedups=Speedups(graph=fast, compiled=fast),
             optimizer={"lr": 1e-3},
         )
-    one, other = weights(tmp_path / "plain", 3), weights(tmp_path / "fast", 3)
+    one, other = weights(tmp_path / "plain", EPOCHS), weights(tmp_path / "fast", EPOCHS)
     for name, value in one.items():
         torch.testing.assert_close(value, other[name], rtol=1e-2, atol=1e-3, msg=name)
