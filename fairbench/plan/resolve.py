@@ -266,6 +266,8 @@ def _training_settings(protocol: Protocol) -> dict[str, Any]:
     settings = protocol.model_dump(mode="json", exclude={"evaluation": True, "source": True})
     if settings["selection"]["every"] is None:
         del settings["selection"]["every"]
+    if settings["precision"] == "fp32":  # cells planned before there was a choice
+        del settings["precision"]
     return settings
 
 

@@ -21,6 +21,7 @@ COLUMNS = (
     "dataset",
     "model",
     "protocol",
+    "precision",
     "seed",
     "epoch",
     "attack",
@@ -32,21 +33,22 @@ COLUMNS = (
     "selected",
     "record",
 )
-_OF_RUN = ("method", "overrides", "dataset", "model", "protocol", "seed", "record")
+_PLAIN_TEXTS = ("method", "dataset", "model", "protocol", "precision")
+_OF_RUN = (*_PLAIN_TEXTS, "overrides", "seed", "record")
 _OF_EVALUATION = ("epoch", "attack", "attack_id", "selected")
 _OF_CLASS = ("class", "num_images", "num_correct")
-_TEXTS = ("method", "overrides", "dataset", "model", "protocol", "attack", "attack_id", "class", "record")
+_TEXTS = (*_PLAIN_TEXTS, "overrides", "attack", "attack_id", "class", "record")
 
 
 def load_records(results: str | Path = "results") -> "pd.DataFrame":
     """One row per method, dataset, model, seed, epoch, attack and class of the runs that are done.
 
-    Columns: method, overrides (what was set by hand, "strength=1.5"), dataset, model, protocol, seed,
-    epoch, attack ("clean" for none), attack_id (of its settings, the same in every run), class (its
-    name), num_images and num_correct of that class, accuracy in [0, 1], selected (whether tables average
-    over this epoch), record (the run's folder). Texts are categories. A run that was copied counts once.
-    Runs that cannot be read are named in `frame.attrs["problems"]`. Raises ResultsError when the folder
-    cannot be listed.
+    Columns: method, overrides (what was set by hand, "strength=1.5"), dataset, model, protocol,
+    precision (of training), seed, epoch, attack ("clean" for none), attack_id (of its settings, the same in
+    every run), class (its name), num_images and num_correct of that class, accuracy in [0, 1], selected
+    (whether tables average over this epoch), record (the run's folder). Texts are categories. A run that
+    was copied counts once. Runs that cannot be read are named in `frame.attrs["problems"]`. Raises
+    ResultsError when the folder cannot be listed.
 
     >>> frame = load_records("results")                                          # doctest: +SKIP
     >>> frame[frame.selected].groupby(["method", "attack", "class"]).accuracy.mean()  # doctest: +SKIP
@@ -79,7 +81,7 @@ def frame_of(records: Iterable[Record], problems: Iterable[Problem] = ()) -> "pd
         if not counted:
             continue
         overrides = ", ".join(f"{key}={value}" for key, value in sorted(record.overrides.items()))
-        texts = {name: getattr(record, name) for name in ("method", "dataset", "model", "protocol")}
+        texts = {name: getattr(record, name) for name in _PLAIN_TEXTS}
         texts |= {"overrides": overrides, "record": record.folder.name}
         for name, text in texts.items():
             runs[name].append(code(name, text))

@@ -114,6 +114,11 @@ class Record:
         epochs = self.identity("fine_tune").get("epochs", self.identity("protocol").get("epochs"))
         return epochs if isinstance(epochs, int) else None
 
+    @property
+    def precision(self) -> str:
+        """What the network was trained in: fp32, tf32 or bf16."""
+        return str(self.identity("protocol").get("precision", "fp32"))
+
     def identity(self, part: str) -> dict[str, Any]:
         """What the id was hashed from, such as "method" or "protocol"; {} when absent."""
         value = (self.cell.get("identity") or {}).get(part)

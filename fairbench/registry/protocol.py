@@ -125,7 +125,10 @@ class Protocol(Entry):
         default=(), description="attacks besides `clean`, which is always evaluated"
     )
     subset: Subset | None = None
-    precision: Precision = "fp32"
+    precision: Precision = Field(
+        default="fp32",
+        description="of the network in training; weights, losses, attack steps and evaluation are in float32",
+    )
 
     _published: "Protocol | None" = PrivateAttr(None)
 

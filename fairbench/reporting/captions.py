@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
 _HIDDEN_SETTINGS = ("kind", "version", "id", "at")
+_PRECISIONS = {
+    "tf32": "Networks were trained with TF32 products and convolutions, and evaluated in float32.",
+    "bf16": "Networks were trained in bfloat16, weights and losses in float32, and evaluated in float32.",
+}
 _SETTINGS_FIRST = ("eps", "step_size", "num_steps", "start")
 
 
@@ -37,6 +41,8 @@ def caption(
         return "No run of this table is done yet."
     done = [seed for entry in entries for seed in entry.seeds.values()]
     sentences = [_where(record, attack, sides)]
+    if record.precision in _PRECISIONS:
+        sentences.append(_PRECISIONS[record.precision])
     if attack is not None and "robust" in sides:
         sentences.append(describe_standing(json.loads(attack.settings)))
     if request.view != "comparison":

@@ -31,7 +31,7 @@ def setting_of(record: Record) -> Setting:
     """
     content: dict[str, Any] = {"dataset": record.identity("dataset"), "model": record.identity("model")}
     if is_per_method(record):
-        content["overrides"] = setting_overrides(record)
+        content |= {"overrides": setting_overrides(record), "precision": record.precision}
     else:
         content["protocol"] = record.identity("protocol")
     return Setting(record.dataset, record.model, record.protocol, digest(content))

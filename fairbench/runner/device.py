@@ -1,5 +1,6 @@
 """Which device a run uses, and in which numerical mode."""
 
+import logging
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +8,10 @@ from typing import Any
 import torch
 
 from fairbench.core.errors import ConfigError, EnvironmentFault
+from fairbench.registry.protocol import Precision
 
+logger = logging.getLogger(__name__)
+AMPERE = (8, 0)  # compute capability of the first GPUs with TF32 and bfloat16
 ALL_THREADS = torch.get_num_threads()
 FEW_PIXELS = 1 << 15  # per batch: digits have 4096, CIFAR-10 131072
 
@@ -28,6 +32,31 @@ def choose_device(name: str) -> torch.device:
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
     return torch.device(name)
+
+
+def check_precision(precision: Precision, device: torch.device) -> None:
+    """Raise EnvironmentFault when the device cannot train in this precision; say so where it is slow."""
+    if precision == "fp32":
+        return
+    other = "take another device, or: --set protocol.precision=fp32"
+    if device.type == "cuda":
+        if torch.cuda.get_device_capability(device) < AMPERE:
+            raise EnvironmentFault(
+                f"protocol.precision: {torch.cuda.get_device_name(device)} has no {precision} units.",
+                hint=other,
+            )
+    elif precision == "tf32":
+        raise EnvironmentFault("protocol.precision: tf32 is for NVIDIA GPUs, and this is a CPU.", hint=other)
+    elif not has_bf16_units():
+        logger.warning("this CPU has no bfloat16 units: training in bf16 works, but slower than in fp32")
+
+
+def has_bf16_units() -> bool:
+    """Whether the CPU computes in bfloat16 itself; True where torch cannot say."""
+    try:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    except (AttributeError, RuntimeError):
+        return True
 
 
 def choose_threads(device: torch.device, batch_size: int, image_shape: Sequence[int]) -> None:

@@ -46,7 +46,7 @@ from fairbench.records.read import CLEAN
 from fairbench.registry import Protocol, describe, locate, read_attack
 from fairbench.registry.components import Augment, Averaging, HoldOut, WeightPerturbation, refusal
 from fairbench.registry.fields import Model
-from fairbench.runner.device import choose_device, choose_threads, describe_device
+from fairbench.runner.device import check_precision, choose_device, choose_threads, describe_device
 from fairbench.runner.evaluating import evaluate_into
 from fairbench.runner.folders import prepare_folder
 from fairbench.runner.provenance import now, write_provenance
@@ -78,6 +78,7 @@ def run_cell(folder: Path, listener: Listener, device_name: str = "auto") -> str
             return state
         kept = finished_record(folder)
         device = choose_device(device_name)
+        check_precision(training_protocol(cell).precision, device)
         choose_threads(
             device, cell.identity["protocol"]["batch_size"], cell.identity["dataset"]["image_shape"]
         )
