@@ -1,7 +1,8 @@
 """Averages of the weights over training: EMA, FAWA and SWA behind one small interface."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -91,6 +92,20 @@ class WeightAverage:
             return t / (t + 1)
         decay = self.settings.decay or 0.0
         return min(decay, (1 + t) / (10 + t)) if self.settings.warmup else decay
+
+
+def without_average(settings: Averaging, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A warning when epochs that are evaluated, by their records, ended before their average began."""
+    kind, start = settings.kind, settings.start_epoch or 1
+    plain = [row["epoch"] for row in rows if not row["average"]["started"]]
+    if not plain:
+        return []
+    if start > plain[-1]:
+        why = f"{kind} was to start in epoch {start}"
+    else:
+        why = f"no worst validation class had reached {kind}'s threshold {settings.threshold:g}"
+    epochs = f"epoch {plain[0]}" if len(plain) == 1 else f"epochs {plain[0]}-{plain[-1]}"
+    return [f"evaluated without an average in {epochs}: {why}"]
 
 
 @torch.no_grad()

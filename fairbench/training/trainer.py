@@ -28,9 +28,10 @@ from fairbench.objectives.validation import robust_validation
 from fairbench.records.curves import append_epoch, keep_epochs, read_epochs
 from fairbench.registry.components import Augment, Averaging, WeightPerturbation, refusal
 from fairbench.registry.schema import Protocol
-from fairbench.training.averaging import WeightAverage
+from fairbench.training.averaging import WeightAverage, without_average
 from fairbench.training.networks import Networks, Speedups, tf32
 from fairbench.training.recording import CudaGraphs, RecordedSteps, Run, overrides
+from fairbench.training.saving import Saver, snapshot
 from fairbench.training.schedule import learning_rate
 from fairbench.training.statistics import EpochTotals
 from fairbench.training.step import check_epoch, training_step
@@ -127,10 +128,10 @@ class Trainer:
         """
         done = self._resume()
         self.model.train()
-        with self._computing():
+        with Saver() as saver, self._computing():
             for epoch in range(done + 1, self.protocol.epochs + 1):
                 row = self._epoch(epoch)
-                self._save(epoch, row)
+                self._save(epoch, row, saver)
                 self.listener.epoch(row)
 
     def about(self) -> dict[str, Any]:
@@ -152,22 +153,8 @@ class Trainer:
         """What the method warned of in any epoch, each once; and an average that holds nothing."""
         rows = read_epochs(self.folder)
         found = list(dict.fromkeys(text for row in rows for text in row["warnings"]))
-        return found + ([] if self.averaging is None else self._without_average(rows))
-
-    def _without_average(self, rows: list[dict[str, Any]]) -> list[str]:
-        """A warning when epochs are evaluated before their average began."""
-        assert self.averaging is not None
-        kind, start = self.averaging.kind, self.averaging.start_epoch or 1
         evaluated = rows[-self.protocol.selection.last :]
-        plain = [row["epoch"] for row in evaluated if not row["average"]["started"]]
-        if not plain:
-            return []
-        if start > plain[-1]:
-            why = f"{kind} was to start in epoch {start}"
-        else:
-            why = f"no worst validation class had reached {kind}'s threshold {self.averaging.threshold:g}"
-        epochs = f"epoch {plain[0]}" if len(plain) == 1 else f"epochs {plain[0]}-{plain[-1]}"
-        return [f"evaluated without an average in {epochs}: {why}"]
+        return found + ([] if self.averaging is None else without_average(self.averaging, evaluated))
 
     def weights_path(self, epoch: int, *, raw: bool = False) -> Path:
         """The weights to evaluate of an epoch; with `raw` the trained ones behind an average."""
@@ -335,25 +322,35 @@ class Trainer:
             warn=warn,
         )
 
-    def _save(self, epoch: int, row: dict[str, Any]) -> None:
+    def _save(self, epoch: int, row: dict[str, Any], saver: Saver) -> None:
         """Weights if they will be evaluated, then the curve, then the full state: what comes last counts."""
-        self.before_write()
-        if epoch in self.protocol.selection.kept(self.protocol.epochs):
-            weights: Mapping[str, Tensor] = self.model.state_dict()
-            if self.average is not None and self.average.started:
-                write_tensors(self.weights_path(epoch, raw=True), weights, {"epoch": epoch})
-                weights = self.average.weights(self._clean_batches)
-            write_tensors(self.weights_path(epoch), weights, {"epoch": epoch})
-        append_epoch(self.folder, row)
-        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        state: dict[str, Tensor] = {f"model.{name}": v for name, v in self.model.state_dict().items()}
         for name, parameter in self.model.named_parameters():
             momentum = self.optimizer.state[parameter].get("momentum_buffer")
             if momentum is not None:
-                tensors[f"momentum.{name}"] = momentum
-        tensors |= {f"objective.{name}": value for name, value in self.objective.state_dict().items()}
+                state[f"momentum.{name}"] = momentum
+        state |= {f"objective.{name}": value for name, value in self.objective.state_dict().items()}
+        averaged = None
         if self.average is not None:
-            tensors |= {f"average.{name}": value for name, value in self.average.state_dict().items()}
-        write_tensors(self.state_path, tensors, {"epoch": epoch})
+            state |= {f"average.{name}": value for name, value in self.average.state_dict().items()}
+        kept = epoch in self.protocol.selection.kept(self.protocol.epochs)
+        if kept and self.average is not None and self.average.started:
+            averaged = snapshot(self.average.weights(self._clean_batches))
+        full, about = snapshot(state), {"epoch": epoch}
+
+        def write() -> None:
+            self.before_write()
+            tensors = full()
+            if kept:
+                write_tensors(
+                    self.weights_path(epoch, raw=averaged is not None), under("model.", tensors), about
+                )
+            if averaged is not None:
+                write_tensors(self.weights_path(epoch), averaged(), about)
+            append_epoch(self.folder, row)
+            write_tensors(self.state_path, tensors, about)
+
+        saver.write(write)
 
     def _resume(self) -> int:
         """Load the newest full state; the number of epochs that are done."""
@@ -380,7 +377,7 @@ def is_finite(model: nn.Module) -> bool:
     return all(bool(torch.isfinite(parameter).all()) for parameter in model.parameters())
 
 
-def under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The entries of `tensors` whose names begin with `prefix`, without it."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 

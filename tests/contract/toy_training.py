@@ -1,10 +1,14 @@
 """Training of the toy network on toy images with the trainer of the house."""
 
+import toys
+
 from fairbench.data.holdout import training_mask
+from fairbench.data.stream import Augmentation
 from fairbench.models.checkpoints import read_tensors
 from fairbench.records.curves import read_epochs
 from fairbench.registry import Protocol
 from fairbench.registry.components import Augment, Averaging, WeightPerturbation
+from fairbench.training.trainer import Trainer
 
 
 class Silent:
@@ -34,6 +38,27 @@ def half_kept(images, seed=0):
     """Half of each class is held out, by seed."""
     share = {"share": 0.5, "min_per_class": 1, "pick": "seeded"}
     return training_mask(images.labels, images.num_classes, seed=seed, **share)
+
+
+def trainer(folder, name="dafa", seed=0, listener=None, images=None, method=None, house=None, **changes):
+    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    options = {"warmup_epochs": 2} if "warmup_epochs" in toys.REGISTRY.method_config(name) else {}
+    images = images or toys.images(24)
+    house = dict(house or {})
+    objective = method or toys.objective(name, images.num_classes, **options)
+    if objective.resolved_needs().validation is not None or "averaging" in house:
+        house.setdefault("keep", half_kept(images, seed))
+    return Trainer(
+        model=toys.network(images.num_classes, seed=seed),
+        objective=objective,
+        images=images,
+        **house,
+        protocol=protocol(**changes),
+        augmentation=Augmentation(crop_padding=1, flip=True),
+        seed=seed,
+        folder=folder,
+        listener=listener or Silent(),
+    )
 
 
 def weights(folder, epoch=4):

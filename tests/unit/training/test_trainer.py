@@ -7,16 +7,15 @@ import math
 import pytest
 import torch
 import toys
-from toy_training import HOUSES, Silent, half_kept, protocol, rows, weights
+from toy_training import HOUSES, Silent, half_kept, rows, trainer, weights
 
 from fairbench.core.errors import ConfigError, ContractError, DivergedError
 from fairbench.core.identity import canonical_json
 from fairbench.data.images import ImageSet, to_unit
-from fairbench.data.stream import Augmentation
 from fairbench.models.checkpoints import read_tensors
 from fairbench.objectives.contract import Needs, per_class
 from fairbench.registry.components import Augment, Averaging
-from fairbench.training.trainer import Trainer, numbers
+from fairbench.training.trainer import numbers
 
 
 class Stopped(Exception):
@@ -39,27 +38,6 @@ class StopsInside(Silent):
     def step(self, epoch, num_epochs, step, num_steps, loss):
         if epoch == self.at and step == 2:
             raise Stopped
-
-
-def trainer(folder, name="dafa", seed=0, listener=None, images=None, method=None, house=None, **changes):
-    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-    options = {"warmup_epochs": 2} if "warmup_epochs" in toys.REGISTRY.method_config(name) else {}
-    images = images or toys.images(24)
-    house = dict(house or {})
-    objective = method or toys.objective(name, images.num_classes, **options)
-    if objective.resolved_needs().validation is not None or "averaging" in house:
-        house.setdefault("keep", half_kept(images, seed))
-    return Trainer(
-        model=toys.network(images.num_classes, seed=seed),
-        objective=objective,
-        images=images,
-        **house,
-        protocol=protocol(**changes),
-        augmentation=Augmentation(crop_padding=1, flip=True),
-        seed=seed,
-        folder=folder,
-        listener=listener or Silent(),
-    )
 
 
 def finished(folder, *arguments, **options):
