@@ -27,6 +27,7 @@ COMMANDS = {  # name: where it is, and its line in the help
     "cell": ("running:cell_command", "Work on one run folder (what a scheduler starts)."),
     "new": ("new:new_command", "Write a method to start from."),
     "check": ("checking:check_command", "Hold a method against the contract."),
+    "bench": ("benching:bench_command", "Measure how fast training is here."),
     "doctor": ("doctor:doctor_command", "Check this installation."),
 }
 

@@ -61,6 +61,7 @@ class Trainer:
     them. `augment`, `awp` and `averaging`: what the house adds. Weights to be evaluated are those of the
     average once it has started; the trained ones are kept beside them.
 
+    `mark` is told when a part of a step is done: "data" and those of `training_step`.
     `before_write` is called before anything is written, and may raise to stop a worker that lost
     its claim on the folder.
     """
@@ -80,6 +81,7 @@ class Trainer:
     dtype: torch.dtype = torch.float32
     speedups: Speedups = Speedups()
     before_write: Callable[[], None] = lambda: None
+    mark: Callable[[str], None] = lambda part: None
     logged: dict[str, list[float] | float] = field(default_factory=dict, init=False)
     warned: list[str] = field(default_factory=list, init=False)
     obstacles: list[str] = field(default_factory=list, init=False)
@@ -128,9 +130,9 @@ class Trainer:
         """
         done = self._resume()
         self.model.train()
-        with Saver() as saver, self._computing():
+        with Saver() as saver, self.computing():
             for epoch in range(done + 1, self.protocol.epochs + 1):
-                row = self._epoch(epoch)
+                row = self.epoch(epoch)
                 self._save(epoch, row, saver)
                 self.listener.epoch(row)
 
@@ -139,15 +141,17 @@ class Trainer:
         return {"precision": self.protocol.precision, **asdict(self.speedups), "obstacles": self.obstacles}
 
     @contextmanager
-    def _computing(self) -> Iterator[None]:
+    def computing(self) -> Iterator[None]:
         """Inside, the device computes as the protocol and the speedups say."""
         with tf32(self.protocol.precision == "tf32"):
             if self.graphs is None:
                 yield
                 return
-            with self.graphs.working():
-                yield
-            self.graphs.close()
+            try:
+                with self.graphs.working():
+                    yield
+            finally:
+                self.graphs.close()
 
     def warnings(self) -> list[str]:
         """What the method warned of in any epoch, each once; and an average that holds nothing."""
@@ -165,7 +169,8 @@ class Trainer:
     def state_path(self) -> Path:
         return self.folder / "checkpoints" / "resume.safetensors"
 
-    def _epoch(self, epoch: int) -> dict[str, Any]:
+    def epoch(self, epoch: int) -> dict[str, Any]:
+        """Train one epoch, inside of `computing`; its record. Raises what `run` raises."""
         began = time.perf_counter()
         rate = learning_rate(self.protocol, epoch)
         for group in self.optimizer.param_groups:
@@ -192,8 +197,9 @@ class Trainer:
         read = began
         for step in range(len(stream)):
             batch, ctx = stream.batch(step), self._context(epoch, step, len(stream))
-            # A plugin that breaks the contract is stopped at once.
-            steps(replace(batch, x=self.networks.images(batch.x)), ctx, step == 0)
+            batch = replace(batch, x=self.networks.images(batch.x))
+            self.mark("data")
+            steps(batch, ctx, step == 0)  # a plugin that breaks the contract is stopped at once
             if self.average is not None:
                 self.average.after_step(self.model, epoch)
             loss = None
@@ -243,6 +249,7 @@ class Trainer:
                     check=check,
                     awp=awp,
                     attacked=self.networks.attacked() if in_eval_mode else None,
+                    mark=self.mark,
                 )
 
         if self.recorded is None:

@@ -1,0 +1,1 @@
+"""How fast training is, against a plain loop and against the device. The room behind `fairbench bench`."""

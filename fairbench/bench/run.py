@@ -1,0 +1,250 @@
+"""What `fairbench bench` measures, and the words and rows that tell it."""
+
+import os
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import torch
+
+from fairbench.bench import limits
+from fairbench.bench.measure import (
+    PARTS,
+    Blocks,
+    Reference,
+    alternate,
+    forget_memory,
+    forward_equivalents,
+    memory,
+    overhead,
+    ratio,
+    split,
+)
+from fairbench.bench.subject import Place, Training
+from fairbench.core.errors import ConfigError, FairbenchError
+from fairbench.plan.resolve import BASELINE
+from fairbench.registry import Registry
+from fairbench.registry.protocol import Precision
+from fairbench.runner.device import check_precision, choose_device, choose_threads
+from fairbench.training.networks import Speedups
+
+WORKERS_ON_GPU = 4  # processes that load images for the plain loop
+PROFILED = 16  # lines of a profile
+HEADER = (
+    "method",
+    "model",
+    "precision",
+    "ms/step",
+    "images/s",
+    "s/epoch",
+    "h/run",
+    "GiB",
+    "start s",
+    "x reference",
+    "range",
+    "x trades",
+    "F/image",
+    "TFLOP/s",
+    "limit",
+    *PARTS,
+)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to measure; `seconds` is the time of one block, of which there are `rounds`."""
+
+    methods: Sequence[str]
+    models: Sequence[str]
+    precisions: Sequence[Precision]
+    dataset: str
+    protocol: str
+    batch_size: int | None = None
+    seconds: float = 5.0
+    rounds: int = 3
+    reference: bool = True
+    ablate: bool = False
+    profile: bool = False
+
+
+@dataclass
+class Report:
+    """Lines about the machine, the rows of the table, and further tables by title, each under its header."""
+
+    about: list[str] = field(default_factory=list)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    tables: dict[str, list[tuple[str, ...]]] = field(default_factory=dict)
+    profile: str = ""
+
+
+def run(
+    request: Request, registry: Registry, device_name: str, say: Callable[[str], None] = lambda text: None
+) -> Report:
+    """Measure. `say` is told of each measurement before it begins.
+
+    Raises EnvironmentFault for a device or a precision that is not there.
+    """
+    device = choose_device(device_name)
+    for precision in request.precisions:
+        check_precision(precision, device)
+    protocol = registry.protocol_for(request.protocol, BASELINE)
+    if request.batch_size is not None:
+        protocol = protocol.model_copy(update={"batch_size": request.batch_size})
+    report = Report(_machine(device))
+    peaks = {precision: limits.peak(precision, device) for precision in request.precisions}
+    report.about.append(
+        "measured limits: "
+        + ", ".join(f"{name} {value / 1e12:.3g} TFLOP/s" for name, value in peaks.items())
+        + f" (a large matrix product), {limits.bandwidth(device) / 1e9:.3g} GB/s (a copy)"
+    )
+    places = [Place(registry, request.dataset, model, protocol, device) for model in request.models]
+    for place in places:
+        choose_threads(device, protocol.batch_size, place.shape)
+        size, images = protocol.batch_size, "x".join(map(str, place.shape))
+        report.about.append(
+            f"{place.model} on random images {images} ({place.num_classes} classes), batch {size}, "
+            f"{protocol.budget.num_steps} attack steps, {torch.get_num_threads()} threads"
+        )
+        _measure_place(place, request, peaks, report, say)
+    if request.ablate:
+        _ablate(places[0], request, report, say)
+    if request.profile:
+        report.profile = _profile(places[0], request)
+    return report
+
+
+def _machine(device: torch.device) -> list[str]:
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+    cuda = f", CUDA {torch.version.cuda}" if device.type == "cuda" else ""
+    return [f"{name}, torch {torch.__version__}{cuda}, {os.cpu_count()} CPU cores"]
+
+
+def _measure_place(
+    place: Place,
+    request: Request,
+    peaks: dict[Precision, float],
+    report: Report,
+    say: Callable[[str], None],
+) -> None:
+    """A row for each method and precision; TRADES is measured with them."""
+    methods = list(dict.fromkeys((BASELINE, *request.methods)))
+    work = {method: forward_equivalents(place, method) for method in methods}
+    for precision in request.precisions:
+        base: Blocks | None = None
+        for method in methods:
+            say(f"{method}, {place.model}, {precision}")
+            try:
+                row, blocks = _row(place, method, precision, request)
+            except FairbenchError as error:
+                raise ConfigError(f"{method} on {place.model}: {error.message}", hint=error.hint) from error
+            base = base or blocks
+            operations, equivalents = work[method]
+            achieved = operations * row["images/s"]
+            report.rows.append(
+                {
+                    "method": method,
+                    "model": place.model,
+                    "precision": precision,
+                    **row,
+                    "x trades": blocks.median / base.median,
+                    "F/image": equivalents,
+                    "TFLOP/s": achieved / 1e12,
+                    "limit": achieved / peaks[precision],
+                }
+            )
+        say(f"overhead of the house, {place.model}, {precision}")
+        found = overhead(place, precision, speedups(place), request.seconds, request.rounds)
+        low, middle, high = (100 * f(found.seconds) for f in (min, statistics.median, max))
+        shown = f"{middle:+.1f} % ({low:+.1f} to {high:+.1f})"
+        title = "what the house's step takes beyond attack, loss and update (trades)"
+        rows = report.tables.setdefault(title, [("model", "precision", "more")])
+        rows.append((place.model, precision, shown))
+
+
+def speedups(place: Place) -> Speedups:
+    """Those of a whole run at the place."""
+    steps = -(-place.train_size // place.protocol.batch_size)
+    return Speedups.of(place.device, steps * place.protocol.epochs)
+
+
+def _row(place: Place, method: str, precision: Precision, request: Request) -> tuple[dict[str, Any], Blocks]:
+    fast, protocol = speedups(place), place.protocol
+    forget_memory(place.device)
+    ours = Training(place, method, precision, fast)
+    ours.start(request.seconds)
+    held = memory(place.device)
+    blocks = {"ours": ours.block}
+    if request.reference:
+        workers = WORKERS_ON_GPU if place.device.type == "cuda" else 0
+        reference = Reference(place, method, workers=workers)
+        reference.start(request.seconds)
+        blocks = {"reference": reference.block, **blocks}
+    found = alternate(blocks, request.rounds)
+    step, steps = found["ours"].median, place.train_size / protocol.batch_size
+    epoch = step * steps + ours.fixed_seconds
+    row: dict[str, Any] = {
+        "ms/step": 1000 * step,
+        "images/s": protocol.batch_size / step,
+        "s/epoch": epoch,
+        "h/run": epoch * protocol.epochs / 3600,
+        "GiB": held,
+        "start s": ours.first_seconds,
+    }
+    if request.reference:
+        middle, low, high = ratio(found["reference"], found["ours"])
+        other = "" if reference.method == method else f" ({reference.method})"
+        row |= {"x reference": middle, "range": f"{low:.2f}-{high:.2f}{other}"}
+    obstacles = ours.trainer.obstacles
+    ours.close()
+    row |= split(place, method, precision, fast)
+    if obstacles:
+        row["range"] = f"{row.get('range', '')} not recorded: {obstacles[0]}"
+    return row, found["ours"]
+
+
+def _ablate(place: Place, request: Request, report: Report, say: Callable[[str], None]) -> None:
+    """The last method with each speed-up taken away alone."""
+    method, precision, everything = request.methods[-1], request.precisions[-1], speedups(place)
+    variants = {"everything on": everything}
+    for part in fields(everything):
+        if getattr(everything, part.name):
+            variants[f"without {part.name}"] = replace(everything, **{part.name: False})
+    variants["plain"] = Speedups.none()
+    subjects = {}
+    for name, chosen in variants.items():
+        say(f"{method}, {place.model}, {precision}: {name}")
+        subjects[name] = Training(place, method, precision, chosen)
+        subjects[name].start(request.seconds)
+    found = alternate({name: subject.block for name, subject in subjects.items()}, request.rounds)
+    rows: list[tuple[str, ...]] = [("", "median", "ratio", "range")]
+    for name, blocks in found.items():
+        middle, low, high = ratio(blocks, found["everything on"])
+        rows.append((name, f"{1000 * blocks.median:.2f} ms", f"{middle:.2f}", f"{low:.2f}-{high:.2f}"))
+    report.tables[f"{method}, {place.model}, {precision}: step time, and as a multiple of everything on"] = (
+        rows
+    )
+    for subject in subjects.values():
+        subject.close()
+
+
+def _profile(place: Place, request: Request) -> str:
+    """Where the time of the last method's steps goes."""
+    from torch.profiler import ProfilerActivity, profile
+
+    method, precision = request.methods[-1], request.precisions[-1]
+    cuda = place.device.type == "cuda"
+    subject = Training(place, method, precision, speedups(place))
+    subject.epoch(subject.starting + 1)
+    with profile(activities=[ProfilerActivity.CUDA if cuda else ProfilerActivity.CPU]) as seen:
+        subject.epoch(subject.starting * 3)
+    subject.close()
+    order = "self_cuda_time_total" if cuda else "self_cpu_time_total"
+    events = sorted(
+        seen.key_averages(), key=lambda e: -(e.self_device_time_total if cuda else e.self_cpu_time_total)
+    )
+    times = [(e.self_device_time_total if cuda else e.self_cpu_time_total) for e in events]
+    lines = [f"{method}, {place.model}, {precision}: share of {order}, calls, name"]
+    for event, spent in list(zip(events, times, strict=True))[:PROFILED]:
+        lines.append(f"{100 * spent / sum(times):5.1f} %  {event.count:6d}  {event.key[:110]}")
+    return "\n".join(lines)

@@ -1,0 +1,103 @@
+"""`fairbench bench`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import click
+
+from fairbench.cli.options import columns, device_option, open_registry, print_json, registry_option
+from fairbench.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from fairbench.registry.protocol import Precision
+
+
+@click.command("bench")
+@click.option("--methods", default="trades,trix", show_default=True, metavar="A,B|all", help="Methods.")
+@click.option("--models", default="resnet18", show_default=True, metavar="A,B", help="Networks.")
+@click.option("--precisions", default="fp32", show_default=True, metavar="A,B", help="Of fp32, tf32, bf16.")
+@click.option("--dataset", default="cifar10", show_default=True, help="Whose shape and size images have.")
+@click.option("--protocol", default="trix-150", show_default=True, help="Attack, optimiser and length.")
+@click.option("--batch-size", type=click.IntRange(min=2), help="Instead of the protocol's.")
+@click.option("--seconds", type=click.FloatRange(min=0.01), default=5.0, show_default=True, help="A block.")
+@click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True, help="Blocks of each.")
+@click.option("--reference/--no-reference", default=True, show_default=True, help="The plain loop too.")
+@click.option("--ablate", is_flag=True, help="The last method without each speed-up in turn.")
+@click.option("--profile", is_flag=True, help="Where the time of the last method goes.")
+@click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write it there too.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
+@device_option
+@registry_option
+def bench_command(
+    methods: str,
+    models: str,
+    precisions: str,
+    output: Path | None,
+    as_json: bool,
+    device: str,
+    registry_files: tuple[Path, ...],
+    **settings: Any,
+) -> None:
+    """Measure how fast training is here.
+
+    Steps are those of `run`, on random images, because speed does not depend on what is on them. Beside them
+    a plain loop trains the same network in eager float32, in alternation, block by block.
+
+    \b
+    Examples:
+      fairbench bench --device cuda --precisions fp32,tf32,bf16 --ablate --profile
+      fairbench bench --models cnn-small --methods all --seconds 2
+    """
+    from fairbench.bench.run import HEADER, Request, run
+    from fairbench.plan.selection import parse_names
+
+    registry = open_registry(registry_files)
+    chosen = {
+        kind: parse_names(kind, given, registry, option=f"--{kind}s")
+        for kind, given in (("method", methods), ("model", models))
+    }
+    registry.get("dataset", settings["dataset"], asked_by="--dataset")
+    registry.get("protocol", settings["protocol"], asked_by="--protocol")
+    request = Request(
+        methods=chosen["method"],
+        models=chosen["model"],
+        precisions=parse_precisions(precisions),
+        **settings,
+    )
+    report = run(request, registry, device, lambda text: click.echo(text, err=True))
+    if as_json:
+        print_json({"about": report.about, "rows": report.rows, "tables": report.tables})
+        return
+    lines = [*report.about, "", columns([cells(row, HEADER) for row in report.rows], HEADER)]
+    for title, rows in report.tables.items():
+        lines += ["", title, columns(rows[1:], rows[0])]
+    if report.profile:
+        lines += ["", report.profile]
+    text = "\n".join(line.rstrip() for line in "\n".join(lines).splitlines())
+    click.echo(text)
+    if output is not None:
+        output.write_text(text + "\n")
+
+
+def parse_precisions(text: str) -> tuple["Precision", ...]:
+    """The precisions in "fp32,bf16". Raises ConfigError for an unknown one."""
+    from fairbench.registry.protocol import Precision
+
+    known: tuple[Precision, ...] = get_args(Precision)
+    asked = [part.strip() for part in text.split(",") if part.strip()]
+    for name in asked or [text]:
+        if name not in known:
+            raise ConfigError(f"--precisions {text}: {name!r} is unknown.", hint=f"of: {', '.join(known)}")
+    return tuple(name for name in known if name in asked)
+
+
+def cells(row: dict[str, Any], header: tuple[str, ...]) -> tuple[str, ...]:
+    """A row as text: shares in percent, numbers to three digits."""
+    shares = ("limit", "data", "attack", "outer", "bookkeeping")
+    found = []
+    for name in header:
+        value = row.get(name, "")
+        if isinstance(value, float):
+            value = f"{100 * value:.1f} %" if name in shares else f"{value:.3g}"
+        found.append(str(value))
+    return tuple(found)
