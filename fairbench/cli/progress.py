@@ -66,6 +66,27 @@ class Lines:
         print(f"{self.name}: {text}", file=sys.stderr, flush=True)
 
 
+class Several:
+    """One line when a cell starts and ends, for cells that are worked on at the same time."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.done = 0
+        self.began: dict[str, float] = {}
+
+    def started(self, cell: Cell) -> None:
+        self.began[cell.id] = time.monotonic()
+        self._say(f"{cell.slot}: started")
+
+    def ended(self, cell: Cell, state: str, reason: str) -> None:
+        self.done += 1
+        took = duration(time.monotonic() - self.began[cell.id])
+        self._say(f"{cell.slot}: {state} in {took}" + (f": {first_line(reason)}" if reason else ""))
+
+    def _say(self, text: str) -> None:
+        print(f"[{self.done}/{self.total} done] {text}", file=sys.stderr, flush=True)
+
+
 class Bars:
     """A bar for the plan and one for the cell, with loss, worst class and time left."""
 

@@ -19,7 +19,7 @@ from fairbench.cli.options import (
     select,
     selection_options,
 )
-from fairbench.cli.progress import duration, progress
+from fairbench.cli.progress import Several, duration, progress
 from fairbench.data.manifest import data_root, read_manifest, require_manifest
 from fairbench.plan.cells import Cell
 from fairbench.plan.cost import Estimate, estimate, measured_epochs
@@ -96,6 +96,14 @@ def show_plan(
 @registry_option
 @device_option
 @json_option
+@click.option(
+    "--pack",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Cells at a time on the one device, each in a process of its own.",
+)
 @click.option("--dry-run", is_flag=True, help="Show what would be done and its price, as `plan` does.")
 def run_command(
     results: Path,
@@ -104,6 +112,7 @@ def run_command(
     device: str,
     as_json: bool,
     dry_run: bool,
+    pack: int,
     **chosen: Any,
 ) -> None:
     """Train, attack and tabulate. The same command again continues where it stopped.
@@ -118,6 +127,7 @@ def run_command(
     """
     from fairbench.core.files import make_folder
     from fairbench.runner.inline import execute
+    from fairbench.runner.packed import execute_packed
 
     registry = open_registry(registry_files)
     root = data_root(data)
@@ -133,9 +143,15 @@ def run_command(
     costs = _costs(planned, registry, results, device)
     for note in notes:
         click.echo(f"note: {note}", err=True)
-    click.echo(f"{_counts(planned)}; {_remaining(planned, costs)}", err=True)
+    at_a_time = f", {pack} at a time" if pack > 1 else ""
+    click.echo(f"{_counts(planned)}; {_remaining(planned, costs)}{at_a_time}", err=True)
     states = {item.cell.id: item.state for item in planned}
-    if unfinished:
+    if unfinished and pack > 1:
+        told = Several(len(unfinished))
+        states |= execute_packed(
+            unfinished, results, pack, device=device, started=told.started, ended=told.ended
+        )
+    elif unfinished:
         with progress(len(unfinished)) as shown:
             states |= execute(
                 unfinished, results, shown, device=device, started=shown.started, ended=shown.ended

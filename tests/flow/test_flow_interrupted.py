@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-SIGNALLED = (  # in the middle of the second epoch; what stops it is no part of the method's identity
-    "if ctx.epoch == 2 and ctx.step == 1 and (stop := os.environ.get('TEST_SIGNAL')):\n"
+SIGNALLED = (  # in the middle of the third epoch; what stops it is no part of the method's identity
+    "if ctx.epoch == 3 and ctx.step == 1 and (stop := os.environ.get('TEST_SIGNAL')):\n"
     "            os.kill(os.getpid(), int(stop))\n        "
 )
 PAUSED = (
@@ -56,7 +56,8 @@ def test_a_killed_run_continues_to_weights_bitwise_equal_to_an_uninterrupted_one
     process.communicate()
     assert process.returncode == -signal.SIGKILL
     killed = bench.folder_of("mine")
-    assert len((killed / "epochs.jsonl").read_text().splitlines()) == 1
+    # The first epoch was written before the second was handed over; the second may be on its way.
+    assert 1 <= len((killed / "epochs.jsonl").read_text().splitlines()) <= 2
     assert not (killed / "record.json").exists()
     monkeypatch.delenv("TEST_SIGNAL")
     assert bench.states(*mine)["mine.0"] == "partial"

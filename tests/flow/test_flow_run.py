@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 PLUGIN_CODE = "target = losses.kl_to_clean(model, batch.x)"
 
@@ -173,3 +174,22 @@ def test_json_on_standard_output_can_be_parsed(bench):
     assert [item["state"] for item in ran] == ["done"]
     listed = json.loads(bench.call("list", "--json")[0])
     assert "trix" in listed["methods"]
+
+
+@pytest.mark.slow
+def test_cells_that_are_packed_end_as_they_would_alone(bench, tmp_path):
+    options = ("--methods", "trades,dafa,frl", "--device", "cpu")
+    bench.run(*options)
+    alone = {path.name: outcomes(path) for path in (bench.results / "runs").iterdir()}
+    bench.results = tmp_path / "packed"
+    bench.run(*options, "--pack", "3")
+    packed = {path.name: outcomes(path) for path in (bench.results / "runs").iterdir()}
+    assert alone == packed
+    assert len(packed) == 4  # frl's start holds images out, so it is not the baseline
+
+
+def outcomes(folder):
+    """What a finished cell found."""
+    record = json.loads((folder / "record.json").read_text())
+    weights = {path.name: path.read_bytes() for path in (folder / "checkpoints").glob("epoch-*")}
+    return {key: record[key] for key in ("state", "evaluations")} | weights
