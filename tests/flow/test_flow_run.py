@@ -192,4 +192,5 @@ def outcomes(folder):
     """What a finished cell found."""
     record = json.loads((folder / "record.json").read_text())
     weights = {path.name: path.read_bytes() for path in (folder / "checkpoints").glob("epoch-*")}
-    return {key: record[key] for key in ("state", "evaluations")} | weights
+    found = {item["file"]: (item["digest"], item["hits"]) for item in record["evaluations"]}
+    return {"state": record["state"], **found, **weights}
