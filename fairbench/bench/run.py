@@ -108,6 +108,7 @@ def run(
         )
         _measure_place(place, request, peaks, report, say)
     if request.ablate:
+        _overhead(places[0], request, report, say)
         _ablate(places[0], request, report, say)
     if request.profile:
         report.profile = _profile(places[0], request)
@@ -153,13 +154,6 @@ def _measure_place(
                     "limit": achieved / peaks[precision],
                 }
             )
-        say(f"overhead of the house, {place.model}, {precision}")
-        found = overhead(place, precision, speedups(place), request.seconds, request.rounds)
-        low, middle, high = (100 * f(found.seconds) for f in (min, statistics.median, max))
-        shown = f"{middle:+.1f} % ({low:+.1f} to {high:+.1f})"
-        title = "what the house's step takes beyond attack, loss and update (trades)"
-        rows = report.tables.setdefault(title, [("model", "precision", "more")])
-        rows.append((place.model, precision, shown))
 
 
 def speedups(place: Place) -> Speedups:
@@ -201,6 +195,20 @@ def _row(place: Place, method: str, precision: Precision, request: Request) -> t
     if obstacles:
         row["range"] = f"{row.get('range', '')} not recorded: {obstacles[0]}"
     return row, found["ours"]
+
+
+def _overhead(place: Place, request: Request, report: Report, say: Callable[[str], None]) -> None:
+    """What the house adds to TRADES, in the last precision."""
+    precision = request.precisions[-1]
+    say(f"overhead of the house, {place.model}, {precision}")
+    found = overhead(place, precision, speedups(place), request.seconds, request.rounds)
+    low, middle, high = (100 * f(found.seconds) for f in (min, statistics.median, max))
+    title = "what the house's step takes beyond attack, loss and update"
+    shown = f"{middle:+.1f} % ({low:+.1f} to {high:+.1f})"
+    report.tables[title] = [
+        ("method", "model", "precision", "more"),
+        (BASELINE, place.model, precision, shown),
+    ]
 
 
 def _ablate(place: Place, request: Request, report: Report, say: Callable[[str], None]) -> None:
