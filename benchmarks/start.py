@@ -14,6 +14,8 @@ COMMANDS = {
     "--help": ["--help"],
     "list": ["list"],
     "plan": ["plan", "--results", results],
+    "plan of 9,990 cells": ["plan", "--suite", "table1", "--seeds", "0..369", "--results", results],
+    "the same, --json": ["plan", "--suite", "table1", "--seeds", "0..369", "--results", results, "--json"],
     "status": ["status", "--results", results],
     "table": ["table", "--results", results],
 }
@@ -28,4 +30,4 @@ for round_number in range(ROUNDS + 1):
         if round_number:  # the first round fills the disk cache
             seconds[name].append(time.perf_counter() - began)
 for name, values in seconds.items():
-    print(f"{name:8} median {statistics.median(values):.2f} s, {min(values):.2f} to {max(values):.2f} s")
+    print(f"{name:20} median {statistics.median(values):.2f} s, {min(values):.2f} to {max(values):.2f} s")

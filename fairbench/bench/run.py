@@ -2,7 +2,7 @@
 
 import os
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -80,10 +80,10 @@ class Report:
 
 def run(
     request: Request, registry: Registry, device_name: str, say: Callable[[str], None] = lambda text: None
-) -> Report:
-    """Measure. `say` is told of each measurement before it begins.
+) -> Iterator[Report]:
+    """Measure; the report so far after each measurement, of which `say` is told before it begins.
 
-    Raises EnvironmentFault for a device or a precision that is not there.
+    Raises EnvironmentFault for a device or a precision that is not there, ConfigError for what does not fit.
     """
     device = choose_device(device_name)
     for precision in request.precisions:
@@ -92,27 +92,28 @@ def run(
     if request.batch_size is not None:
         protocol = protocol.model_copy(update={"batch_size": request.batch_size})
     report = Report(_machine(device))
-    peaks = {precision: limits.peak(precision, device) for precision in request.precisions}
-    report.about.append(
-        "measured limits: "
-        + ", ".join(f"{name} {value / 1e12:.3g} TFLOP/s" for name, value in peaks.items())
-        + f" (a large matrix product), {limits.bandwidth(device) / 1e9:.3g} GB/s (a copy)"
-    )
     places = [Place(registry, request.dataset, model, protocol, device) for model in request.models]
     for place in places:
         choose_threads(device, protocol.batch_size, place.shape)
         size, images = protocol.batch_size, "x".join(map(str, place.shape))
-        report.about.append(
+        peaks = {precision: limits.peak(precision, device) for precision in request.precisions}
+        report.about += [
             f"{place.model} on random images {images} ({place.num_classes} classes), batch {size}, "
-            f"{protocol.budget.num_steps} attack steps, {torch.get_num_threads()} threads"
-        )
-        _measure_place(place, request, peaks, report, say)
+            f"{protocol.budget.num_steps} attack steps, {torch.get_num_threads()} threads",
+            "measured limits: "
+            + ", ".join(f"{name} {value / 1e12:.3g} TFLOP/s" for name, value in peaks.items())
+            + f" (a large matrix product), {limits.bandwidth(device) / 1e9:.3g} GB/s (a copy)",
+        ]
+        for row in _rows(place, request, peaks, say):
+            report.rows.append(row)
+            yield report
     if request.ablate:
-        _overhead(places[0], request, report, say)
-        _ablate(places[0], request, report, say)
+        for measure in (_overhead, _ablate):
+            measure(places[0], request, report, say)
+            yield report
     if request.profile:
         report.profile = _profile(places[0], request)
-    return report
+        yield report
 
 
 def _machine(device: torch.device) -> list[str]:
@@ -121,13 +122,9 @@ def _machine(device: torch.device) -> list[str]:
     return [f"{name}, torch {torch.__version__}{cuda}, {os.cpu_count()} CPU cores"]
 
 
-def _measure_place(
-    place: Place,
-    request: Request,
-    peaks: dict[Precision, float],
-    report: Report,
-    say: Callable[[str], None],
-) -> None:
+def _rows(
+    place: Place, request: Request, peaks: dict[Precision, float], say: Callable[[str], None]
+) -> Iterator[dict[str, Any]]:
     """A row for each method and precision; TRADES is measured with them."""
     methods = list(dict.fromkeys((BASELINE, *request.methods)))
     work = {method: forward_equivalents(place, method) for method in methods}
@@ -142,18 +139,16 @@ def _measure_place(
             base = base or blocks
             operations, equivalents = work[method]
             achieved = operations * row["images/s"]
-            report.rows.append(
-                {
-                    "method": method,
-                    "model": place.model,
-                    "precision": precision,
-                    **row,
-                    "x trades": blocks.median / base.median,
-                    "F/image": equivalents,
-                    "TFLOP/s": achieved / 1e12,
-                    "limit": achieved / peaks[precision],
-                }
-            )
+            yield {
+                "method": method,
+                "model": place.model,
+                "precision": precision,
+                **row,
+                "x trades": blocks.median / base.median,
+                "F/image": equivalents,
+                "TFLOP/s": achieved / 1e12,
+                "limit": achieved / peaks[precision],
+            }
 
 
 def speedups(place: Place) -> Speedups:

@@ -9,6 +9,7 @@ from fairbench.cli.options import columns, device_option, open_registry, print_j
 from fairbench.core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from fairbench.bench.run import Report
     from fairbench.registry.protocol import Precision
 
 
@@ -64,19 +65,26 @@ def bench_command(
         precisions=parse_precisions(precisions),
         **settings,
     )
-    report = run(request, registry, device, lambda text: click.echo(text, err=True))
-    if as_json:
-        print_json({"about": report.about, "rows": report.rows, "tables": report.tables})
-        return
-    lines = [*report.about, "", columns([cells(row, HEADER) for row in report.rows], HEADER)]
+    report = None
+    try:
+        for report in run(request, registry, device, lambda text: click.echo(text, err=True)):
+            if output is not None:  # after each row: who is cut off keeps what was measured
+                output.write_text(text_of(report, HEADER))
+    finally:
+        if report is not None and as_json:
+            print_json({"about": report.about, "rows": report.rows, "tables": report.tables})
+        elif report is not None:
+            click.echo(text_of(report, HEADER), nl=False)
+
+
+def text_of(report: "Report", header: tuple[str, ...]) -> str:
+    """The report as it is printed."""
+    lines = [*report.about, "", columns([cells(row, header) for row in report.rows], header)]
     for title, rows in report.tables.items():
         lines += ["", title, columns(rows[1:], rows[0])]
     if report.profile:
         lines += ["", report.profile]
-    text = "\n".join(line.rstrip() for line in "\n".join(lines).splitlines())
-    click.echo(text)
-    if output is not None:
-        output.write_text(text + "\n")
+    return "\n".join(line.rstrip() for line in "\n".join(lines).splitlines()) + "\n"
 
 
 def parse_precisions(text: str) -> tuple["Precision", ...]:

@@ -135,7 +135,11 @@ def open_registry(files: tuple[Path, ...]) -> "Registry":
 
 
 def print_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=1))
+    """Print JSON; of a list each item on a line of its own."""
+    if isinstance(value, list):
+        click.echo("[\n" + ",\n".join(map(json.dumps, value)) + "\n]")
+    else:
+        click.echo(json.dumps(value, indent=1))
 
 
 def columns(rows: Sequence[tuple[str, ...]], header: tuple[str, ...]) -> str:

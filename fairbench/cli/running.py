@@ -224,7 +224,12 @@ def _summary(item: CellStatus) -> dict[str, Any]:
 def _costs(planned: list[CellStatus], registry: Registry, results: Path, device: str) -> dict[str, Estimate]:
     runs = results / RUNS
     measured = measured_epochs(runs.iterdir()) if runs.is_dir() else {}
-    return {item.cell.id: estimate(item.cell, registry, measured, cuda=device == "cuda") for item in planned}
+    found: dict[tuple[str, bool], Estimate] = {}  # the seed changes no price
+    for item in planned:
+        alike = item.cell.entry, item.cell.preparation
+        if alike not in found:
+            found[alike] = estimate(item.cell, registry, measured, cuda=device == "cuda")
+    return {item.cell.id: found[item.cell.entry, item.cell.preparation] for item in planned}
 
 
 def _counts(planned: list[CellStatus]) -> str:

@@ -1,14 +1,14 @@
 """From a selection to cells: every setting written out, starts included."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from fairbench.core.errors import ConfigError
-from fairbench.core.identity import digest, digest_bytes
+from fairbench.core.identity import digest, digest_by_number, digest_bytes
 from fairbench.data.manifest import read_manifest
 from fairbench.plan.cells import Cell
 from fairbench.plan.selection import Selection
@@ -47,9 +47,33 @@ def import_target(entry: MethodEntry, plugin: PluginSource) -> str:
     return f"{place}:{plugin.class_name}"
 
 
-def evaluation_id(identity: dict[str, Any], attack: str, settings: dict[str, Any]) -> str:
-    """The id of one attack on one cell's weights."""
-    return digest({"identity": identity, "attack": attack, "settings": settings}, 8)
+def evaluation_content(identity: dict[str, Any], attack: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """What the id of one attack on one cell's weights is hashed from."""
+    return {"identity": identity, "attack": attack, "settings": settings}
+
+
+def for_seeds(cell: Cell, seeds: Sequence[int]) -> list[Cell]:
+    """The cell with each of these seeds; nothing else of it depends on the seed."""
+
+    def identity(seed: int) -> dict[str, Any]:
+        return {**cell.identity, "seed": seed}
+
+    def evaluation(item: dict[str, Any]) -> Callable[[int], str]:
+        settings = {key: value for key, value in item.items() if key not in ("id", "at")}
+        name = item["name"]
+        return digest_by_number(lambda seed: evaluation_content(identity(seed), name, settings), 8)
+
+    id_of = digest_by_number(identity)
+    evaluation_ids = [evaluation(item) for item in cell.evaluation]
+    starts = [None] * len(seeds) if cell.start is None else for_seeds(cell.start, seeds)
+    found = []
+    for seed, start in zip(seeds, starts, strict=True):
+        attacks = zip(cell.evaluation, evaluation_ids, strict=True)
+        evaluated = tuple({**item, "id": id_for(seed)} for item, id_for in attacks)
+        other = replace(cell, seed=seed, identity=identity(seed), evaluation=evaluated, start=start)
+        vars(other).update(id=id_of(seed), entry=cell.entry)  # what it would hash by itself
+        found.append(other)
+    return found
 
 
 def resolve(selection: Selection, registry: Registry, data_root: Path) -> tuple[list[Cell], list[str]]:
@@ -66,13 +90,13 @@ def resolve(selection: Selection, registry: Registry, data_root: Path) -> tuple[
         notes.append(f"{BASELINE} was added: the fairness score rho compares with it")
     protocol_name = selection.protocol or suite.protocol
     resolver = Resolver(selection, registry, data_root)
-    cells = [
-        resolver.cell(method, Place(dataset, model, protocol_name, seed))
-        for dataset in selection.datasets or tuple(suite.datasets)
-        for model in selection.models or tuple(suite.models)
-        for seed in selection.seeds or tuple(suite.seeds)
-        for method in methods
-    ]
+    seeds = selection.seeds or tuple(suite.seeds)
+    cells = []
+    for dataset in selection.datasets or tuple(suite.datasets):
+        for model in selection.models or tuple(suite.models):
+            place = Place(dataset, model, protocol_name, seeds[0])
+            by_method = [for_seeds(resolver.cell(method, place), seeds) for method in methods]
+            cells += [cell for same_seed in zip(*by_method, strict=True) for cell in same_seed]
     asked = {cell.id for cell in cells}
     starts = {cell.start.id: cell.start for cell in cells if cell.start and cell.start.id not in asked}
     users = {cell.method: cell.start.method for cell in cells if cell.start and cell.start.id in starts}
@@ -136,7 +160,7 @@ class Resolver:
         evaluation = []
         for asked in () if preparation else self._attacks() or protocol.evaluation:
             settings = self.registry.get("attack", asked.attack).model_dump(mode="json")
-            key = evaluation_id(identity, asked.attack, settings)
+            key = digest(evaluation_content(identity, asked.attack, settings), 8)
             evaluation.append({**settings, "id": key, "at": asked.at})
         plugin = self.registry.plugin(method)
         changes = self.selection.overrides.get("protocol", {})

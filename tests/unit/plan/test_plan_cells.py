@@ -1,6 +1,7 @@
 """Cells: what is part of an identity, what is not, and what a run would cost."""
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,11 @@ from hypothesis import strategies as st
 
 from fairbench.core.errors import ConfigError, RecordError
 from fairbench.core.files import write_json
+from fairbench.core.identity import digest
 from fairbench.plan.cells import Cell, read_cell
 from fairbench.plan.cost import estimate
-from fairbench.plan.resolve import scaled_epochs, set_path
+from fairbench.plan.resolve import evaluation_content, resolve, scaled_epochs, set_path
+from fairbench.plan.selection import Selection
 from fairbench.plan.status import statuses
 from fairbench.registry import load_registry
 from fairbench.registry.protocol import Evaluation
@@ -229,3 +232,17 @@ def test_a_folder_of_other_settings_is_missing_and_of_changed_code_stale(plan, t
     (item,) = statuses([cell], tmp_path)
     assert (item.state, item.reason) == ("stale", "method changed since")
     assert [item.state for item in statuses([other], tmp_path)] == ["partial"]
+
+
+@pytest.mark.parametrize("suite", ["quickstart", "table1", "table6", "figure1"])
+def test_ids_of_many_seeds_are_those_that_each_cell_hashes_by_itself(suite, tmp_path):
+    cells, _ = resolve(Selection(suite=suite, seeds=(0, 3, 12)), load_registry(), tmp_path)
+    assert {cell.seed for cell in cells} == {0, 3, 12}
+    for cell in [*cells, *(cell.start for cell in cells if cell.start)]:
+        assert cell.identity["seed"] == cell.seed
+        alone = replace(cell)  # without what was hashed before
+        assert (alone.id, alone.entry) == (cell.id, cell.entry)
+        for item in cell.evaluation:
+            settings = {key: value for key, value in item.items() if key not in ("id", "at")}
+            assert item["id"] == digest(evaluation_content(cell.identity, item["name"], settings), 8)
+        assert cell.start is None or cell.start.seed == cell.seed
