@@ -104,9 +104,17 @@ class Networks:
         fast = compiled(run) if self.speedups.compiled else run
 
         def forward(x: Tensor, *further: Any, **options: Any) -> Tensor:
+            nonlocal fast
             usual = x.shape == self.shape and not further and not options
             with autocast(x.device, self.dtype):
-                logits = fast(self.images(x)) if usual else run(x, *further, **options)
+                try:
+                    logits = fast(self.images(x)) if usual else run(x, *further, **options)
+                except Exception as error:  # the compiler's, or the network's own, which it raises again
+                    if fast is run:
+                        raise
+                    log.warning("the network runs as it is, not compiled: %s", first_line(error))
+                    fast = run
+                    logits = run(x, *further, **options)
             return logits if logits.dtype == torch.float64 else logits.float()
 
         return forward

@@ -281,16 +281,17 @@ class Trainer:
             if self.keep is None
             else torch.split((~self.keep).nonzero().flatten(), self.protocol.batch_size)
         )
-        return measure(
-            self.networks.attacked(),
-            validate,
-            (
-                (self._plain_batch(index), self._context(epoch, i, len(held), purpose))
-                for i, index in enumerate(held)
-            ),
-            num_classes=self.images.num_classes,
-            batch_size=self.protocol.batch_size,
-        )
+        with self.networks.trained():  # in its precision, should it have no twin
+            return measure(
+                self.networks.attacked(),
+                validate,
+                (
+                    (self._plain_batch(index), self._context(epoch, i, len(held), purpose))
+                    for i, index in enumerate(held)
+                ),
+                num_classes=self.images.num_classes,
+                batch_size=self.protocol.batch_size,
+            )
 
     def _plain_batch(self, index: Tensor) -> Batch:
         """Training images as they are, without augmentation."""

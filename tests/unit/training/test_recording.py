@@ -9,6 +9,7 @@ import toys
 from toy_training import HOUSES, Silent, half_kept, protocol, rows, weights
 
 from fairbench.data.stream import Augmentation
+from fairbench.training import networks as networks_module
 from fairbench.training import recording
 from fairbench.training.networks import Networks, Speedups
 from fairbench.training.recording import CudaGraphs, RecordedSteps
@@ -215,6 +216,22 @@ def test_a_network_that_cannot_be_copied_is_attacked_itself(caplog):
     networks = Networks(model, example(), "fp32", Speedups())
     assert networks.attacked() is model
     assert "not on a folded copy: TypeError: one of its kind" in caplog.text
+
+
+def test_a_network_that_cannot_be_compiled_runs_as_it_is_and_one_line_says_why(monkeypatch, caplog):
+    def cannot(x):
+        raise RuntimeError("backend compiler failed\nand a lot more")
+
+    model = toys.network(4).eval()
+    expected = model(example())
+    monkeypatch.setattr(networks_module, "compiled", lambda run: cannot)
+    networks = Networks(model, example(), "fp32", Speedups(compiled=True, channels_last=False))
+    with networks.trained():
+        for _ in range(2):
+            assert torch.equal(model(example()), expected)
+    assert caplog.messages == [
+        "the network runs as it is, not compiled: RuntimeError: backend compiler failed"
+    ]
 
 
 # On a GPU
