@@ -59,9 +59,10 @@ def test_only_training_augments_images():
         for path in (ROOT / "fairbench").rglob("*.py")
         if {"fairbench.data.stream", "fairbench.data.additions"} & set(imported(path))
     }
-    assert users == {"data", "training", "runner"}  # the runner hands the protocol's crop and flip on
-    worker = (ROOT / "fairbench" / "runner" / "worker.py").read_text()
-    assert "EpochStream" not in worker
+    # The runner and the benchmark hand the protocol's crop and flip on.
+    assert users == {"data", "training", "runner", "bench"}
+    for place in ("runner/worker.py", "bench/subject.py"):
+        assert "EpochStream" not in (ROOT / "fairbench" / place).read_text()
 
 
 def test_every_package_folder_is_in_the_wheel():
