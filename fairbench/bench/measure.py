@@ -3,8 +3,7 @@
 import resource
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -15,7 +14,6 @@ from fairbench.bench.reference import REFERENCES, Images, PlainLoop
 from fairbench.bench.subject import BareTrainer, Place, Training
 from fairbench.registry.protocol import Precision
 from fairbench.training.networks import Speedups
-from fairbench.training.trainer import Trainer
 
 PARTS = ("data", "attack", "outer", "bookkeeping")
 COUNTED = 8  # images of the batch whose operations are counted
@@ -126,7 +124,7 @@ class PartClock:
 def split(place: Place, method: str, precision: Precision, speedups: Speedups) -> dict[str, float]:
     """The shares of a step's parts, measured on steps that are not recorded."""
     clock = PartClock(place.device)
-    with training(place, method, precision, replace(speedups, graph=False), mark=clock) as subject:
+    with Training(place, method, precision, replace(speedups, graph=False), mark=clock) as subject:
         subject.epoch(2)
         clock.begin()
         subject.epoch(4)
@@ -137,7 +135,7 @@ def forward_equivalents(place: Place, method: str) -> tuple[float, float]:
     """Operations of a training step for one image, and how many forward passes these are."""
     protocol = place.protocol.model_copy(update={"batch_size": COUNTED})
     small = replace(place, protocol=protocol)
-    with training(small, method, "fp32", Speedups.none()) as subject:
+    with Training(small, method, "fp32", Speedups.none()) as subject:
         counts = [operations(partial(subject.epoch, steps)) for steps in (2, 3)]
     images = place.images(COUNTED).images.float() / 255
     step = counts[1] - counts[0]
@@ -147,8 +145,8 @@ def forward_equivalents(place: Place, method: str) -> tuple[float, float]:
 def overhead(place: Place, precision: Precision, speedups: Speedups, seconds: float, rounds: int) -> Blocks:
     """What the house's step of TRADES takes beyond attack, loss and update, as a share, round by round."""
     with (
-        training(place, "trades", precision, speedups) as whole,
-        training(place, "trades", precision, speedups, kind=BareTrainer) as bare,
+        Training(place, "trades", precision, speedups) as whole,
+        Training(place, "trades", precision, speedups, kind=BareTrainer) as bare,
     ):
         for subject in (whole, bare):
             subject.start(seconds)
@@ -157,33 +155,18 @@ def overhead(place: Place, precision: Precision, speedups: Speedups, seconds: fl
     return Blocks("overhead", [house / bare - 1 for house, bare in pairs])
 
 
-@contextmanager
-def training(
-    place: Place,
-    method: str,
-    precision: Precision,
-    speedups: Speedups,
-    *,
-    kind: type[Trainer] = Trainer,
-    mark: Callable[[str], None] = lambda part: None,
-) -> Iterator[Training]:
-    """A training that is gone behind the block."""
-    subject = Training(place, method, precision, speedups, kind=kind, mark=mark)
-    try:
-        yield subject
-    finally:
-        subject.close()
+class Memory:
+    """GiB taken at most since this was made: of a GPU by torch's tensors, of a CPU by the process."""
 
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.before = device, 0
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats(device)
+            self.before = torch.cuda.memory_allocated(device)
 
-def memory(device: torch.device) -> float:
-    """GiB at most so far: of the GPU since it was last reset, on a CPU of the process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-
-
-def forget_memory(device: torch.device) -> None:
-    """Begin anew with the GPU's largest memory."""
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(device)
+    def peak(self) -> float:
+        """So far."""
+        if self.device.type == "cuda":
+            return (torch.cuda.max_memory_allocated(self.device) - self.before) / 2**30
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -11,12 +11,10 @@ import torch
 from fairbench.bench import limits
 from fairbench.bench.measure import (
     PARTS,
-    Blocks,
+    Memory,
     Reference,
     alternate,
-    forget_memory,
     forward_equivalents,
-    memory,
     overhead,
     ratio,
     split,
@@ -129,26 +127,26 @@ def _rows(
     methods = list(dict.fromkeys((BASELINE, *request.methods)))
     work = {method: forward_equivalents(place, method) for method in methods}
     for precision in request.precisions:
-        base: Blocks | None = None
-        for method in methods:
-            say(f"{method}, {place.model}, {precision}")
-            try:
-                row, blocks = _row(place, method, precision, request)
-            except FairbenchError as error:
-                raise ConfigError(f"{method} on {place.model}: {error.message}", hint=error.hint) from error
-            base = base or blocks
-            operations, equivalents = work[method]
-            achieved = operations * row["images/s"]
-            yield {
-                "method": method,
-                "model": place.model,
-                "precision": precision,
-                **row,
-                "x trades": blocks.median / base.median,
-                "F/image": equivalents,
-                "TFLOP/s": achieved / 1e12,
-                "limit": achieved / peaks[precision],
-            }
+        with Training(place, BASELINE, precision, speedups(place)) as base:
+            for method in methods:
+                say(f"{method}, {place.model}, {precision}")
+                try:
+                    row = _row(place, method, precision, request, base)
+                except FairbenchError as error:
+                    raise ConfigError(
+                        f"{method} on {place.model}: {error.message}", hint=error.hint
+                    ) from error
+                operations, equivalents = work[method]
+                achieved = operations * row["images/s"]
+                yield {
+                    "method": method,
+                    "model": place.model,
+                    "precision": precision,
+                    **row,
+                    "F/image": equivalents,
+                    "TFLOP/s": achieved / 1e12,
+                    "limit": achieved / peaks[precision],
+                }
 
 
 def speedups(place: Place) -> Speedups:
@@ -157,13 +155,14 @@ def speedups(place: Place) -> Speedups:
     return Speedups.of(place.device, steps * place.protocol.epochs)
 
 
-def _row(place: Place, method: str, precision: Precision, request: Request) -> tuple[dict[str, Any], Blocks]:
+def _row(place: Place, method: str, precision: Precision, request: Request, base: Training) -> dict[str, Any]:
+    """What is measured of a method, in alternation with TRADES (`base`) and the plain loop."""
     fast, protocol = speedups(place), place.protocol
-    forget_memory(place.device)
-    ours = Training(place, method, precision, fast)
+    memory = Memory(place.device)
+    ours = base if method == BASELINE else Training(place, method, precision, fast)
     ours.start(request.seconds)
-    held = memory(place.device)
-    blocks = {"ours": ours.block}
+    held = memory.peak()
+    blocks = {"ours": ours.block} if ours is base else {BASELINE: base.block, "ours": ours.block}
     if request.reference:
         workers = WORKERS_ON_GPU if place.device.type == "cuda" else 0
         reference = Reference(place, method, workers=workers)
@@ -179,17 +178,19 @@ def _row(place: Place, method: str, precision: Precision, request: Request) -> t
         "h/run": epoch * protocol.epochs / 3600,
         "GiB": held,
         "start s": ours.first_seconds,
+        "x trades": 1.0 if ours is base else ratio(found["ours"], found[BASELINE])[0],
     }
     if request.reference:
         middle, low, high = ratio(found["reference"], found["ours"])
         other = "" if reference.method == method else f" ({reference.method})"
         row |= {"x reference": middle, "range": f"{low:.2f}-{high:.2f}{other}"}
     obstacles = ours.trainer.obstacles
-    ours.close()
+    if ours is not base:
+        ours.close()
     row |= split(place, method, precision, fast)
     if obstacles:
         row["range"] = f"{row.get('range', '')} not recorded: {obstacles[0]}"
-    return row, found["ours"]
+    return row
 
 
 def _overhead(place: Place, request: Request, report: Report, say: Callable[[str], None]) -> None:

@@ -181,6 +181,12 @@ class Training:
         self.trainer.keep = (torch.arange(count + held) < count) if held else None
         self.clock.after = self.starting
 
+    def __enter__(self) -> "Training":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """Free what the device holds."""
         self.folder.cleanup()
