@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from fairbench.core.errors import FairbenchError, RecordError
+from fairbench.core.errors import ClaimedError, FairbenchError, RecordError
 from fairbench.core.files import read_json
 from fairbench.plan.cells import Cell
 from fairbench.plan.status import CellStatus
@@ -70,7 +70,14 @@ def _ready(waiting: Sequence[Cell], working: dict[str, "Worker"]) -> Cell | None
 
 def threads(pack: int) -> int:
     """CPU threads of each of `pack` processes."""
-    return max(1, len(os.sched_getaffinity(0)) // pack)
+    return max(1, cores() // pack)
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on every system
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 class Worker:
@@ -98,9 +105,9 @@ class Worker:
             fresh = (self.folder / "record.json").stat().st_mtime_ns != self.before
             state, reason = str(record["state"]), str(record.get("reason") or "")
         except (RecordError, OSError, KeyError, TypeError):
-            return "failed", self._last_words()
+            return self._without_record()
         if not fresh and self.process.returncode != 0:
-            return "failed", self._last_words()
+            return self._without_record()
         return state, reason
 
     def stop(self) -> None:
@@ -111,7 +118,9 @@ class Worker:
             self.process.kill()
             self.process.wait()
 
-    def _last_words(self) -> str:
-        """What a process without a record said last."""
+    def _without_record(self) -> tuple[str, str]:
+        """The state, and what the process said last; a cell of somebody else is left to them."""
         lines = (self.folder / LOG).read_text(errors="replace").strip().splitlines()
-        return f"{lines[-1] if lines else 'no word'} (exit code {self.process.returncode}; see {LOG})"
+        claimed = any(line.startswith(ClaimedError.__name__) for line in lines[-2:])
+        words = f"{lines[-1] if lines else 'no word'} (exit code {self.process.returncode}; see {LOG})"
+        return "running" if claimed else "failed", words

@@ -129,21 +129,25 @@ def test_who_is_interrupted_stops_the_others(tmp_path, fake):
 
 
 def test_threads_are_shared(monkeypatch):
-    monkeypatch.setattr(packed.os, "sched_getaffinity", lambda process: set(range(16)))
+    monkeypatch.setattr(packed, "cores", lambda: 16)
     assert [packed.threads(count) for count in (1, 3, 16, 40)] == [16, 5, 1, 1]
 
 
-def test_a_process_that_dies_without_a_record_leaves_its_last_words(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("says", "state"),
+    [("no memory for you", "failed"), ("ClaimedError: process 7 works on it", "running")],
+)
+def test_a_process_that_ends_without_a_record_leaves_its_last_words(tmp_path, monkeypatch, says, state):
     (item,) = [i for i in planned(tmp_path, "trades") if i.cell.method == "trades"]
-    monkeypatch.setattr(packed.sys, "executable", str(broken_python(tmp_path)))
+    monkeypatch.setattr(packed.sys, "executable", str(broken_python(tmp_path, says)))
     told = []
     states = run([item], tmp_path, 2, lambda cell, state, reason: told.append(reason))
-    assert states == {item.cell.id: "failed"}
-    assert told == ["no memory for you (exit code 7; see worker.log)"]
+    assert states == {item.cell.id: state}
+    assert told == [f"{says} (exit code 7; see worker.log)"]
 
 
-def broken_python(tmp_path):
+def broken_python(tmp_path, says):
     script = tmp_path / "python"
-    script.write_text(f"#!{sys.executable}\nprint('no memory for you')\nraise SystemExit(7)\n")
+    script.write_text(f"#!{sys.executable}\nprint({says!r})\nraise SystemExit(7)\n")
     script.chmod(0o755)
     return script
