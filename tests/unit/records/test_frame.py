@@ -119,3 +119,11 @@ def test_classes_of_several_data_sets_lie_in_one_frame(results):
 def test_the_package_has_no_other_attribute():
     with pytest.raises(AttributeError, match="load_record"):
         _ = fairbench.load_record
+
+
+def test_the_precision_of_training_is_a_column(results):
+    for precision in ("fp32", "bf16"):
+        results.run("trades", protocol_content={} if precision == "fp32" else {"precision": precision})
+    frame = fairbench.load_records(results.path)
+    assert set(frame.precision) == {"fp32", "bf16"}
+    assert frame.groupby("precision", observed=True).record.nunique().tolist() == [1, 1]

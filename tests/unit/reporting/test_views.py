@@ -327,3 +327,21 @@ def test_a_setting_without_a_finished_run_has_no_rows_in_any_view(results, view)
 def test_requests_survive_json():
     request = Request(view="fairness", columns=("gap", "worst-20"), baseline="dafa", error="sd")
     assert Request.from_json(json.loads(json.dumps(request.to_json()))) == request
+
+
+@pytest.mark.parametrize("per_method", [False, True])
+@pytest.mark.parametrize("view", VIEWS)
+def test_precisions_have_tables_of_their_own_and_captions_that_say_which(tmp_path, view, per_method):
+    results = ResultsBuilder(tmp_path)
+    for content in ({}, {"precision": "tf32"}, {"precision": "bf16"}):
+        name = {"name": "trades-76"} if per_method else {}
+        for method in ("trades", "dafa"):
+            results.run(method, protocol_content={**name, **content}, counted=True)
+    captions = [table.caption for table in tables(results, view=view)]
+    said = {
+        "tf32": "Networks were trained with TF32 products and convolutions, and evaluated in float32.",
+        "bf16": "Networks were trained in bfloat16, weights and losses in float32, and evaluated in float32.",
+    }
+    for sentence in said.values():
+        assert sum(sentence in caption for caption in captions) == len(captions) // 3
+    assert sum("Networks were trained" not in caption for caption in captions) == len(captions) // 3
