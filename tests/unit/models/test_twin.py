@@ -23,7 +23,7 @@ def network(name):
     return model
 
 
-def images(seed, size=4):
+def images(seed, size=2):
     return torch.rand(size, *SHAPE, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
