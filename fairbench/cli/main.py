@@ -3,13 +3,13 @@
 import importlib
 import logging
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 import click
 
+from fairbench.core import stopping
 from fairbench.core.errors import FairbenchError, indent, suggest
 
 COMMANDS = {  # name: where it is, and its line in the help
@@ -68,22 +68,24 @@ class LazyGroup(click.Group):
 @click.option("--debug", is_flag=True, help="Show tracebacks and the log.")
 def cli(debug: bool) -> None:
     """Compare methods of fair adversarial training under identical seeds and schedules."""
-    logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="%(name)s: %(message)s")
+    level = logging.DEBUG if debug else logging.WARNING
+    logging.basicConfig(level=level, format="%(name)s: %(message)s")
+    for handler in logging.getLogger().handlers:  # a run's own log may be told more
+        handler.setLevel(level)
 
 
 def main(arguments: Sequence[str] | None = None) -> Any:
     """Entry point. A user's mistake is a message and an exit code, never a traceback."""
     debug = "--debug" in (sys.argv[1:] if arguments is None else arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    stopping.listen()
     try:
         code = cli.main(
             args=None if arguments is None else list(arguments), prog_name="fairbench", standalone_mode=False
         )
         sys.exit(code if isinstance(code, int) else 0)
-    except click.exceptions.Abort:
-        _stop("interrupted; the same command again continues", 130)
-    except KeyboardInterrupt:
-        _stop("interrupted; the same command again continues", 130)
+    except (click.exceptions.Abort, KeyboardInterrupt) as error:
+        cause = error.__cause__ or error  # click's Abort hides what it was
+        _stop("interrupted; the same command again continues", getattr(cause, "exit_code", 130))
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

@@ -180,7 +180,7 @@ def cell_command(folder: Path, device: str) -> None:
 
     This is the command that any scheduler has to start; `run` starts the same work in its own process.
     """
-    from fairbench.core.files import read_json
+    from fairbench.core.files import read_sealed
     from fairbench.plan.cells import read_cell
     from fairbench.runner.worker import run_cell
 
@@ -188,7 +188,7 @@ def cell_command(folder: Path, device: str) -> None:
     with progress(1) as shown:
         shown.started(cell)
         state = run_cell(folder, shown, device)
-        shown.ended(cell, state, str(read_json(folder / "record.json").get("reason") or ""))
+        shown.ended(cell, state, str(read_sealed(folder / "record.json").get("reason") or ""))
     sys.exit(0 if state == "done" else 1)
 
 

@@ -8,6 +8,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from fairbench.core.errors import RecordError, ResultsError
+from fairbench.core.identity import digest_bytes
+
+_UNSEALED = "0" * 64
+_END = f'"digest": "{_UNSEALED}"\n}}\n'  # of a sealed file before its digest is known
 
 
 def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
@@ -54,14 +58,44 @@ def write_json(path: Path, value: Any) -> None:
 
 def read_json(path: Path) -> Any:
     """The value in the JSON file `path`. Raises RecordError when it is missing or damaged."""
+    return _parsed(path)[1]
+
+
+def _parsed(path: Path) -> tuple[bytes, Any]:
     try:
-        return json.loads(path.read_bytes(), parse_constant=_refuse)
+        content = path.read_bytes()
+        return content, json.loads(content, parse_constant=_refuse)
     except OSError as error:
         raise RecordError(f"cannot read {path}: {error.strerror or error}.") from error
     except ValueError as error:
         raise RecordError(
             f"{path} is not valid JSON ({error}).", hint="the file is damaged; move it away and run again"
         ) from error
+
+
+def write_sealed(path: Path, value: dict[str, Any]) -> None:
+    """Write `value` as `write_json` does, with a last field "digest": the SHA-256 of the rest of the file."""
+    text = json.dumps({**value, "digest": _UNSEALED}, indent=1, allow_nan=False) + "\n"
+    sealed = text[: -len(_END)] + _END.replace(_UNSEALED, digest_bytes(text.encode()))
+    write_atomic(path, lambda file: file.write(sealed.encode()))
+
+
+def read_sealed(path: Path) -> Any:
+    """The value in the JSON file `path` without its "digest". A file that never had one is believed.
+
+    Raises RecordError when it is missing or damaged, or its content is not what was written.
+    """
+    content, value = _parsed(path)
+    if not isinstance(value, dict) or "digest" not in value:
+        return value
+    said = value.pop("digest")
+    end = _END.replace(_UNSEALED, str(said)).encode()
+    if not content.endswith(end) or digest_bytes(content[: -len(end)] + _END.encode()) != said:
+        raise RecordError(
+            f"{path} is not what was written: a bit flipped, or somebody changed it.",
+            hint="run the same command again: what is missing is made anew from what lies beside it",
+        )
+    return value
 
 
 def _refuse(constant: str) -> None:

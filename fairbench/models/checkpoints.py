@@ -1,5 +1,6 @@
 """Checkpoints as safetensors: model weights, and the full state for an exact resume. No pickle."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,24 +21,43 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str,
         name: tensor.detach().to("cpu").clone(memory_format=torch.contiguous_format)
         for name, tensor in tensors.items()
     }
-    data = save(held, metadata={"fairbench": json.dumps(about)})
+    told = json.dumps(about)
+    data = save(held, metadata={"fairbench": told, "digest": _digest(held, told)})
     write_atomic(path, lambda file: file.write(data))
 
 
 def read_tensors(path: Path, device: torch.device | str = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors in a safetensors file and what `write_tensors` said about them.
 
-    Raises CheckpointError when the file is missing, cut short or not safetensors.
+    Raises CheckpointError when the file is missing, cut short, not safetensors, or when its content is not
+    that of which `write_tensors` took the digest.
     """
     try:
-        with safetensors.safe_open(path, framework="pt", device=str(device)) as file:
-            about = json.loads((file.metadata() or {}).get("fairbench", "{}"))
-            return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118 (not a dict)
-    except (OSError, ValueError, safetensors.SafetensorError) as error:
+        with safetensors.safe_open(path, framework="pt") as file:
+            said = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        told = said.get("fairbench", "{}")
+        if "digest" in said and said["digest"] != _digest(tensors, told):
+            raise ValueError("its content is not what was written: a bit flipped, or somebody changed it")
+        about = json.loads(told)
+        if not isinstance(about, dict):
+            raise ValueError("its header does not say what it is")
+        return {name: tensor.to(device) for name, tensor in tensors.items()}, about
+    except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
         raise CheckpointError(
             f"cannot read the checkpoint {path}: {error}.",
             hint="the file is missing, cut short or damaged; if a run wrote it, delete it and run again",
         ) from error
+
+
+def _digest(tensors: Mapping[str, Tensor], told: str) -> str:
+    """SHA-256 of `told` and of the names, types, shapes and bytes of tensors on the CPU."""
+    state = hashlib.sha256(told.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        state.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        state.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
+    return state.hexdigest()
 
 
 def weights_path(folder: Path, epoch: int) -> Path:

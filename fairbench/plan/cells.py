@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fairbench.core.errors import RecordError
-from fairbench.core.files import read_json
+from fairbench.core.files import read_sealed
 from fairbench.core.identity import digest
 from fairbench.registry import Protocol
 from fairbench.registry.components import FineTune
@@ -86,7 +86,7 @@ def epochs_of(item: Mapping[str, Any], selected: Sequence[int], kept: Sequence[i
 
 def read_cell(folder: Path) -> Cell:
     """The cell of a run folder. Raises RecordError when its file is damaged or its id does not fit."""
-    return cell_from(read_json(folder / "cell.json"), folder.name)
+    return cell_from(read_sealed(folder / "cell.json"), folder.name)
 
 
 def cell_from(data: Mapping[str, Any], origin: str) -> Cell:

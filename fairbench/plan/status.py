@@ -8,7 +8,7 @@ from typing import Any
 
 from fairbench.core.claims import is_live, read_claim
 from fairbench.core.errors import RecordError
-from fairbench.core.files import read_json
+from fairbench.core.files import read_sealed
 from fairbench.plan.cells import Cell, epochs_of, read_cell
 
 RUNS = "runs"
@@ -58,7 +58,7 @@ def folder_state(folder: Path, cell: Cell) -> tuple[str, str]:
     if not (folder / "record.json").exists():
         return "partial", "interrupted"
     try:
-        record: dict[str, Any] = read_json(folder / "record.json")
+        record: dict[str, Any] = read_sealed(folder / "record.json")
         state, reason = str(record["state"]), str(record.get("reason") or "")
         evaluated = {(item["id"], item["epoch"]) for item in record["evaluations"]}
         selected = record["epochs_evaluated"] if state == "done" else ()
@@ -81,7 +81,7 @@ def folder_state(folder: Path, cell: Cell) -> tuple[str, str]:
 def stale_reason(cell: Cell, folder: Path) -> str:
     """Why a folder of the same slot and overrides is not this cell; "" when it is another experiment."""
     try:
-        other = read_json(folder / "cell.json")
+        other = read_sealed(folder / "cell.json")
         if other["overrides"] != cell.overrides:
             return ""
         names = dict.fromkeys([*cell.identity, *other["identity"]])

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fairbench.core.errors import RecordError
-from fairbench.core.files import read_json
+from fairbench.core.files import read_sealed
 from fairbench.records import MAX_CLASSES
 
 SCHEMA = 1
@@ -74,7 +74,7 @@ def _is_evaluation(evaluation: Mapping[str, Any], num_classes: int, counts: list
 
 
 def _mapping(path: Path) -> dict[str, Any]:
-    value = read_json(path)
+    value = read_sealed(path)
     _require(isinstance(value, dict), path, "it is no mapping")
     _require(value.get("schema") == SCHEMA, path, f"schema {value.get('schema')!r}, expected {SCHEMA}")
     return dict(value)

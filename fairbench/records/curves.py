@@ -21,7 +21,7 @@ def append_epoch(folder: Path, row: dict[str, Any]) -> None:
 
 
 def read_epochs(folder: Path) -> list[dict[str, Any]]:
-    """The finished epochs in order, up to the first line that is damaged or was cut short by a crash."""
+    """The finished epochs in order; a line that is damaged or was cut short by a crash is left out."""
     path = folder / FILE
     if not path.exists():
         return []
@@ -30,13 +30,16 @@ def read_epochs(folder: Path) -> list[dict[str, Any]]:
         try:
             row = json.loads(line)
         except ValueError:
-            break
-        if not (
-            isinstance(row, dict) and row.get("epoch") == len(rows) + 1 and _is_number(row.get("seconds"))
-        ):
-            break
-        rows.append(row)
+            continue
+        if isinstance(row, dict) and _is_count(row.get("epoch")) and _is_number(row.get("seconds")):
+            last = rows[-1]["epoch"] if rows else 0
+            if row["epoch"] > last:
+                rows.append(row)
     return rows
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def _is_number(value: object) -> bool:

@@ -35,7 +35,14 @@ def outcome_dtype(*columns: str) -> np.dtype[Any]:
 def write_outcomes(
     path: Path, label: ArrayLike, prediction: ArrayLike, correct: ArrayLike, **columns: ArrayLike
 ) -> str:
-    """Write the outcomes of N examples atomically; returns the SHA-256 of the file.
+    """Write the outcomes that `encoded` takes atomically; returns the SHA-256 of the file."""
+    content = encoded(label, prediction, correct, **columns)
+    write_atomic(path, lambda file: file.write(content))
+    return digest_bytes(content)
+
+
+def encoded(label: ArrayLike, prediction: ArrayLike, correct: ArrayLike, **columns: ArrayLike) -> bytes:
+    """The file of the outcomes of N examples.
 
     label, prediction (N,) int in 0..65535; correct and every further column (N,) bool. Equal
     outcomes give equal bytes. Raises DataError when a column does not fit.
@@ -50,9 +57,7 @@ def write_outcomes(
         rows[name] = _integers(name, values) if name in ("label", "prediction") else _bools(name, values)
     buffer = io.BytesIO()
     npy.write_array(buffer, rows, version=(1, 0), allow_pickle=False)
-    content = buffer.getvalue()
-    write_atomic(path, lambda file: file.write(content))
-    return digest_bytes(content)
+    return buffer.getvalue()
 
 
 def read_outcomes(path: Path, expected_digest: str | None = None) -> NDArray[Any]:

@@ -69,6 +69,13 @@ def choose_threads(device: torch.device, batch_size: int, image_shape: Sequence[
     torch.set_num_threads(1 if device.type == "cpu" and few else ALL_THREADS)
 
 
+def is_memory_fault(error: BaseException) -> bool:
+    """Whether a device, or the machine, had too little memory for what was asked."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)  # of torch, on a CPU
+
+
 def describe_device(device: torch.device) -> dict[str, Any]:
     """What a record says of the device."""
     if device.type == "cuda":

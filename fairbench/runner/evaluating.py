@@ -4,6 +4,7 @@ Beside `NAME.npy` (one row per image) lie `NAME.json` (passes, seconds and findi
 ensembles, `NAME.adversarial.safetensors`. While at work `NAME.partial/` holds finished blocks.
 """
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from torch import nn
 
 from fairbench.attacks.frozen import frozen
 from fairbench.core.errors import RecordError
-from fairbench.core.files import make_folder, read_json, write_json
+from fairbench.core.files import make_folder, read_json, write_atomic, write_json
 from fairbench.core.identity import digest, digest_bytes
 from fairbench.data.images import ImageSet, to_unit
 from fairbench.evaluation.evaluate import evaluate
@@ -22,10 +23,12 @@ from fairbench.evaluation.foreign import digest_weights
 from fairbench.evaluation.journal import Journal
 from fairbench.evaluation.progress import Progress
 from fairbench.evaluation.verdicts import full_precision, logits_of
-from fairbench.records.outcomes import class_hits, read_outcomes, write_outcomes
+from fairbench.records.outcomes import class_hits, encoded, read_outcomes
 from fairbench.registry import AttackEntry
 from fairbench.runner.device import describe_device
 from fairbench.runner.provenance import versions
+
+logger = logging.getLogger(__name__)
 
 PROBED = 8  # images
 PROOF = ".adversarial.safetensors"
@@ -56,8 +59,10 @@ def evaluate_into(
     if about is None:
         make_folder(path.parent)
         found = evaluate(model, images, attack, journal=journal, progress=progress)
+        outcomes = encoded(found.label, found.prediction, found.correct, **found.columns)
         about = {
             "schema": 1,
+            "outcomes": digest_bytes(outcomes),
             "settings": settings,
             "images": len(found.label),
             "probe": answers,
@@ -75,7 +80,8 @@ def evaluate_into(
             about["adversarial"] = {"file": proof.name, "digest": digest_bytes(proof.read_bytes())}
         write_json(about_path, about)
         # Last, because it says that the others are there.
-        write_outcomes(path, found.label, found.prediction, found.correct, **found.columns)
+        write_atomic(path, lambda file: file.write(outcomes))
+        logger.info("evaluated %s into %s", "clean" if attack is None else attack.name, path.name)
     journal.clear()
     told = {part: about[part] for part in ("stages", "health", "adversarial") if part in about}
     digest_found = digest_bytes(path.read_bytes())
@@ -95,13 +101,8 @@ def _known(
 ) -> dict[str, Any] | None:
     """What lies beside whole outcomes, {} for those from before anything did; None when there are none."""
     try:
-        read_outcomes(path, expected)
-    except RecordError:
-        return None
-    if not about_path.exists():
-        return {}
-    try:
-        about: dict[str, Any] = read_json(about_path)
+        about: dict[str, Any] = read_json(about_path) if about_path.exists() else {}
+        read_outcomes(path, expected or about.get("outcomes"))
     except RecordError:
         return None
     # Another device rounds otherwise; other code answers otherwise.

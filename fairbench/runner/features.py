@@ -21,7 +21,7 @@ from fairbench.plan.cells import read_cell, training_protocol
 from fairbench.records.read import Record
 from fairbench.registry import PgdAttack, read_attack
 from fairbench.runner.device import choose_device
-from fairbench.runner.worker import load_split, trained_model
+from fairbench.runner.parts import load_split, trained_model
 
 PER_CLASS = 200  # images of a class: more are a blot
 

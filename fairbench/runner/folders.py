@@ -1,13 +1,17 @@
 """The run folder of a cell, made before anybody works on it."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fairbench.core.files import make_folder, write_json
+from fairbench.core.errors import RecordError
+from fairbench.core.files import make_folder, write_sealed
 from fairbench.plan.cells import Cell, read_cell
 from fairbench.plan.status import RUNS
 from fairbench.registry.protocol import TIERS
+
+logger = logging.getLogger(__name__)
 
 
 def prepare_folder(cell: Cell, results: Path) -> Path:
@@ -16,12 +20,16 @@ def prepare_folder(cell: Cell, results: Path) -> Path:
     path = folder / "cell.json"
     data: dict[str, Any] = cell.to_json()
     if path.exists():
-        before = read_cell(folder)
-        data["evaluation"] = _union(before.evaluation, cell.evaluation)
-        data["preparation"] = before.preparation and cell.preparation  # a row of a table stays one
-        if data == before.to_json():
-            return folder
-    write_json(path, data)
+        try:
+            before = read_cell(folder)
+        except RecordError as error:  # all of it is known, but for attacks that only it named
+            logger.warning("%s It is written anew.", error.message)
+        else:
+            data["evaluation"] = _union(before.evaluation, cell.evaluation)
+            data["preparation"] = before.preparation and cell.preparation  # a row of a table stays one
+            if data == before.to_json():
+                return folder
+    write_sealed(path, data)
     return folder
 
 

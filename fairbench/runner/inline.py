@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fairbench.core.errors import ClaimedError, EnvironmentFault, FairbenchError, ResultsError
-from fairbench.core.files import read_json
+from fairbench.core.files import read_sealed
 from fairbench.plan.cells import Cell
 from fairbench.plan.status import CellStatus, folder_state
 from fairbench.runner.folders import prepare_folder
@@ -29,7 +29,8 @@ def execute(
     others alone; a cell that another process works on is "running" and left to it. Raises ConfigError, before
     anything runs, when a method refuses its options.
     """
-    from fairbench.runner.worker import check_options, run_cell
+    from fairbench.runner.parts import check_options
+    from fairbench.runner.worker import run_cell
 
     for item in planned:
         check_options(item.cell)
@@ -40,7 +41,7 @@ def execute(
         try:
             folder = prepare_folder(cell, results)
             state = run_cell(folder, listener, device)
-            reason = str(read_json(folder / "record.json").get("reason") or "")
+            reason = str(read_sealed(folder / "record.json").get("reason") or "")
             if state == "failed" and folder_state(folder, cell)[0] == "done":
                 state = "done"  # what failed was an attack that an earlier run asked for
         except ClaimedError as error:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fairbench.core.errors import ClaimedError, FairbenchError, RecordError
-from fairbench.core.files import read_json
+from fairbench.core.files import read_sealed
 from fairbench.plan.cells import Cell
 from fairbench.plan.status import CellStatus
 from fairbench.runner.folders import prepare_folder
@@ -101,7 +101,7 @@ class Worker:
     def outcome(self) -> tuple[str, str]:
         """The state and the reason that the process left in the record; without a record it failed."""
         try:
-            record = read_json(self.folder / "record.json")
+            record = read_sealed(self.folder / "record.json")
             fresh = (self.folder / "record.json").stat().st_mtime_ns != self.before
             state, reason = str(record["state"]), str(record.get("reason") or "")
         except (RecordError, OSError, KeyError, TypeError):

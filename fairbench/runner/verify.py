@@ -25,7 +25,7 @@ from fairbench.records.read import CLEAN, Evaluation, Record
 from fairbench.registry import PgdAttack, read_attack
 from fairbench.runner.device import choose_device
 from fairbench.runner.evaluating import PROOF
-from fairbench.runner.worker import load_split, trained_model
+from fairbench.runner.parts import load_split, trained_model
 
 FIRST = 64  # images that PGD is run on again unless all are asked for
 

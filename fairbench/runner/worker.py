@@ -8,54 +8,62 @@ import shutil
 import time
 import traceback
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from typing import Protocol as Interface
 
 import torch
 
 from fairbench.core.claims import Claim, claim
 from fairbench.core.errors import (
+    CheckpointError,
     ClaimedError,
     ContractError,
     DivergedError,
     EnvironmentFault,
     FairbenchError,
-    PluginError,
     RecordError,
     ResultsError,
 )
-from fairbench.core.files import make_folder, read_json, write_atomic, write_json
-from fairbench.core.seeds import derive_seed
-from fairbench.data.holdout import training_mask
-from fairbench.data.images import ImageSet, load_images
-from fairbench.data.manifest import Manifest, data_root, read_manifest
-from fairbench.data.stream import Augmentation
+from fairbench.core.files import make_folder, read_sealed, write_atomic, write_sealed
+from fairbench.data.images import ImageSet
+from fairbench.data.manifest import Manifest
 from fairbench.evaluation.progress import Progress
-from fairbench.models.build import build_model
 from fairbench.models.checkpoints import load_weights, read_tensors, weights_path
-from fairbench.objectives.contract import AdversarialObjective, DataInfo, build_config
-from fairbench.objectives.load import load_plugin
 from fairbench.plan.cells import Cell, epochs_of, read_cell, training_protocol
 from fairbench.plan.status import FINISHED, folder_state
 from fairbench.records.curves import read_epochs
 from fairbench.records.outcomes import outcome_name
 from fairbench.records.read import CLEAN
-from fairbench.registry import Protocol, describe, locate, read_attack
-from fairbench.registry.components import Augment, Averaging, HoldOut, WeightPerturbation, refusal
-from fairbench.registry.fields import Model
-from fairbench.runner.device import check_precision, choose_device, choose_threads, describe_device
+from fairbench.registry import read_attack
+from fairbench.registry.components import Augment, Averaging, WeightPerturbation
+from fairbench.runner.device import (
+    check_precision,
+    choose_device,
+    choose_threads,
+    describe_device,
+    is_memory_fault,
+)
 from fairbench.runner.evaluating import evaluate_into
 from fairbench.runner.folders import prepare_folder
+from fairbench.runner.logs import logged
+from fairbench.runner.parts import (
+    augmentation,
+    block,
+    build_objective,
+    initial_model,
+    kept_images,
+    load_split,
+    plugin_file,
+)
 from fairbench.runner.provenance import now, write_provenance
+from fairbench.training.listener import Listener as TrainingListener
 from fairbench.training.networks import Speedups
-from fairbench.training.trainer import Listener as TrainingListener
+from fairbench.training.state import SavedStates
 from fairbench.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
-Block = TypeVar("Block", bound=Model)
 
 
 class Listener(TrainingListener, Interface):
@@ -65,14 +73,16 @@ class Listener(TrainingListener, Interface):
         """`attack` at the checkpoint of `epoch` is this far."""
 
 
-def run_cell(folder: Path, listener: Listener, device_name: str = "auto") -> str:
+def run_cell(
+    folder: Path, listener: Listener, device_name: str = "auto", *, dead_owner: str | None = None
+) -> str:
     """Work on the cell in `folder`; the state it ends in (done, diverged or failed).
 
-    A finished cell is left alone. Raises ClaimedError when another process works on it; every
-    error of the cell itself ends up in its record.
+    A finished cell is left alone. `dead_owner` is the token of a claim known to be nobody's any more. Raises
+    ClaimedError when another process works on it; every error of the cell itself ends up in its record.
     """
     cell = read_cell(folder)
-    with claim(folder / "claim") as held:
+    with claim(folder / "claim", dead=dead_owner) as held, logged(folder):
         state, _ = folder_state(folder, cell)
         if state in FINISHED:
             return state
@@ -83,28 +93,31 @@ def run_cell(folder: Path, listener: Listener, device_name: str = "auto") -> str
             device, cell.identity["protocol"]["batch_size"], cell.identity["dataset"]["image_shape"]
         )
         write_provenance(folder, cell, plugin_file(cell), describe_device(device))
+        logger.info("begins or continues on %s", device)
         try:
             record = _work(cell, folder, held, listener, device)
         except (ClaimedError, ResultsError, EnvironmentFault):
             raise
         except DivergedError as error:
             record = {"state": "diverged", "reason": error.message, "epoch": error.epoch}
-        except FairbenchError as error:
-            record = {"state": "failed", "reason": str(error)}
         except Exception as error:  # a plugin may raise anything; the record says what
             logger.debug("cell failed", exc_info=True)
             record = {"state": "failed", "reason": describe_fault(error, folder)}
+            if is_memory_fault(error):
+                record["fault"] = "memory"
         held.check()
         base = {"schema": 1, "id": cell.id, "entry": cell.entry, "reason": None}
         base |= {"evaluations": [], "warnings": [], "finished": now()}
         if kept is not None and record["state"] != "done":  # an attack added later failed: lose nothing
-            record = {**kept, "reason": f"a later evaluation failed: {record['reason']}"}
+            record = {**kept, **record, "state": "done"}
+            record["reason"] = f"a later evaluation failed: {record['reason']}"
             state = "failed"
         else:
             state = str(record["state"])
-        write_json(folder / "record.json", {**base, **record})
+        write_sealed(folder / "record.json", {**base, **record})
+        logger.info("ends as %s%s", state, f": {record['reason']}" if record["reason"] else "")
         if state == "done":
-            (folder / "checkpoints" / "resume.safetensors").unlink(missing_ok=True)
+            SavedStates(folder / "checkpoints").clear()
         return "failed" if record["reason"] and state == "done" else state
 
 
@@ -120,7 +133,7 @@ def describe_fault(error: Exception, folder: Path) -> str:
 def finished_record(folder: Path) -> dict[str, Any] | None:
     """The record of a cell that is done, None otherwise."""
     try:
-        record: dict[str, Any] = read_json(folder / "record.json")
+        record: dict[str, Any] = read_sealed(folder / "record.json")
     except RecordError:
         return None
     return record if record.get("state") == "done" else None
@@ -129,7 +142,7 @@ def finished_record(folder: Path) -> dict[str, Any] | None:
 def _work(cell: Cell, folder: Path, held: Claim, listener: Listener, device: torch.device) -> dict[str, Any]:
     checkpoints = make_folder(folder / "checkpoints")
     for left_over in checkpoints.glob(".*.tmp"):  # of a process that was killed while it wrote
-        left_over.unlink()
+        left_over.unlink(missing_ok=True)
     protocol = training_protocol(cell)
     train, manifest = load_split(cell, protocol, "train", device)
     test, _ = load_split(cell, protocol, "test", device)
@@ -140,27 +153,29 @@ def _work(cell: Cell, folder: Path, held: Claim, listener: Listener, device: tor
         objective=objective,
         images=train,
         protocol=protocol,
-        augmentation=_augmentation(cell, protocol),
+        augmentation=augmentation(cell, protocol),
         seed=cell.seed,
         folder=folder,
         listener=listener,
         keep=kept_images(cell, train, objective),
-        augment=_block(cell, "augment", Augment),
-        awp=_block(cell, "awp", WeightPerturbation),
-        averaging=_block(cell, "averaging", Averaging),
+        augment=block(cell, "augment", Augment),
+        awp=block(cell, "awp", WeightPerturbation),
+        averaging=block(cell, "averaging", Averaging),
         speedups=Speedups.of(device, protocol.epochs * -(-len(train) // protocol.batch_size)),
         before_write=held.check,
     )
     selected = protocol.selection.epochs(protocol.epochs)
     kept = protocol.selection.kept(protocol.epochs)
-    trained = len(read_epochs(folder)) >= protocol.epochs and all(
+    before = finished_record(folder)
+    if before is None:
+        _set_damaged_aside(trainer, kept)
+    trained = (before is not None or len(read_epochs(folder)) >= protocol.epochs) and all(
         trainer.weights_path(epoch).exists() for epoch in kept
     )
     if not trained:
-        shutil.rmtree(folder / "outcomes", ignore_errors=True)  # of weights that are gone
-        if cell.start is not None and not trainer.state_path.exists():
-            load_start(cell.start, model, folder, listener, device)
-        trainer.run()
+        if before is None:  # else they stay until there are others
+            shutil.rmtree(folder / "outcomes", ignore_errors=True)  # of weights that are gone
+        trainer.run(partial(_begin, cell, model, folder, listener, device))
     trained_in = sum(row["seconds"] for row in read_epochs(folder))
     began = time.perf_counter()
     evaluations: list[dict[str, Any]] = []
@@ -185,7 +200,7 @@ def _work(cell: Cell, folder: Path, held: Claim, listener: Listener, device: tor
         "epochs_evaluated": list(selected),
         "epochs_kept": list(kept),
         "evaluations": [item for item in evaluations if item["id"] not in failed],
-        "training": ((finished_record(folder) or {}).get("training") if trained else None) or trainer.about(),
+        "training": ((before or {}).get("training") if trained else None) or trainer.about(),
         "warnings": [*_warnings(cell, manifest), *trainer.warnings(), *_findings(evaluations)],
         "seconds": {"train": round(trained_in, 3), "evaluate": round(time.perf_counter() - began, 3)},
     }
@@ -221,7 +236,7 @@ def _evaluate_epoch(
                 check=held.check,
             )
         except Exception as error:  # one attack that fails leaves the others' outcomes alone
-            if clean or isinstance(error, ResultsError | ClaimedError):
+            if clean or isinstance(error, ResultsError | ClaimedError) or is_memory_fault(error):
                 raise
             logger.debug("%s failed", name, exc_info=True)
             failed[item["id"]] = f"{name}: {describe_fault(error, folder)}"
@@ -230,79 +245,28 @@ def _evaluate_epoch(
     return lines
 
 
-def initial_model(cell: Cell, images: ImageSet, device: torch.device) -> torch.nn.Module:
-    """The cell's network with the initial weights of its seed."""
-    return build_model(
-        cell.locations["model"], images.num_classes, images.image_shape, derive_seed(cell.seed, "init")
-    ).to(device)
+def _set_damaged_aside(trainer: Trainer, kept: Sequence[int]) -> None:
+    """Weights of a cell at work that cannot be read are trained again."""
+    for path in map(trainer.weights_path, kept):
+        try:
+            if path.exists():
+                read_tensors(path)
+        except CheckpointError as error:
+            logger.warning("%s It is set aside and trained again.", error.message)
+            trainer.states.lost.append(f"{path.name} was damaged")
+            path.replace(path.with_suffix(".damaged"))
 
 
-def trained_model(
-    cell: Cell, folder: Path, epoch: int, images: ImageSet, device: torch.device
-) -> torch.nn.Module:
-    """The network of the cell in `folder` as it was evaluated at `epoch`. Raises CheckpointError."""
-    model = initial_model(cell, images, device)
-    path = weights_path(folder, epoch)
-    weights, _ = read_tensors(path, device)
-    load_weights(model, weights, str(path))
-    return model
-
-
-def load_split(
-    cell: Cell, protocol: Protocol, split: str, device: torch.device
-) -> tuple[ImageSet, Manifest | None]:
-    """One split of the cell's data set; refuses data other than the cell was planned with."""
-    facts, root = cell.identity["dataset"], Path(cell.locations["data_root"])
-    if not root.exists():  # the folder came here from another machine
-        root = data_root(None)
-    manifest = None if facts["reader"] == "digits" else read_manifest(root, facts["name"])
-    subset = protocol.subset
-    per_class = None
-    if subset is not None:
-        per_class = subset.train_per_class if split == "train" else subset.test_per_class
-    images = load_images(
-        facts["name"],
-        split,
-        root=root,
-        device=device,
-        reader=facts["reader"],
-        subset_per_class=per_class,
-        expected_digest=facts["digest"],
-    )
-    return images, manifest
-
-
-def kept_images(cell: Cell, train: ImageSet, objective: AdversarialObjective) -> torch.Tensor | None:
-    """Which images (N,) are trained on; None when the cell holds none out.
-
-    Raises ContractError when the method needs held-out images and its source does not say so.
-    """
-    block = cell.identity.get("hold_out")
-    if block is None:
-        if objective.resolved_needs().validation is not None:
-            raise ContractError(
-                f"method {cell.method!r} needs held-out images, but the plan could not read that.",
-                hint='write Needs(validation="start") (or "end") in its class',
-            )
-        return None
-    chosen = HoldOut.model_validate(block)
-    return training_mask(
-        train.labels,
-        train.num_classes,
-        share=chosen.share,
-        min_per_class=chosen.min_per_class,
-        pick=chosen.pick,
-        seed=cell.seed,
-    )
-
-
-def load_start(
-    start: Cell, model: torch.nn.Module, folder: Path, listener: Listener, device: torch.device
+def _begin(
+    cell: Cell, model: torch.nn.Module, folder: Path, listener: Listener, device: torch.device
 ) -> None:
-    """Load the weights that the start's cell ended with; train it first where that was not done.
+    """Load the weights that the cell starts from, should there be any; train those first where need be.
 
     Raises ContractError when the start did not end well.
     """
+    start = cell.start
+    if start is None:
+        return
     beside = prepare_folder(start, folder.parent.parent)
     path = weights_path(beside, training_protocol(start).epochs)
     if finished_record(beside) is not None and not path.exists():  # its weights were cleared away
@@ -314,60 +278,6 @@ def load_start(
         )
     weights, _ = read_tensors(path, device)
     load_weights(model, weights, str(path))
-
-
-def build_objective(cell: Cell, train: ImageSet, device: torch.device) -> AdversarialObjective:
-    """The cell's method, configured. Raises PluginError or ContractError when it cannot be had."""
-    check_fingerprint(cell)
-    cls = load_plugin(cell.locations["target"], cell.method)
-    counts = torch.bincount(train.labels.cpu(), minlength=train.num_classes).tolist()
-    info = DataInfo(num_classes=train.num_classes, class_count=tuple(counts), image_shape=train.image_shape)
-    return cls(build_config(cls, cell.identity["method"]["config"]), info, device)
-
-
-def check_options(cell: Cell) -> None:
-    """Raise ConfigError when the method refuses its options or mixed images.
-
-    A plugin that cannot be loaded is let pass. So a mistake on the command line stops it before anything
-    runs; the record of the cell says the rest.
-    """
-    with suppress(PluginError, ContractError):
-        cls = load_plugin(cell.locations["target"], cell.method)
-        needs = cls.needs_of(build_config(cls, cell.identity["method"]["config"]))
-        augment = _block(cell, "augment", Augment)
-        if augment is not None and augment.mixes and needs.one_label:
-            raise refusal(cell.method, augment.kind)
-
-
-def check_fingerprint(cell: Cell) -> None:
-    """Raise PluginError when the method's code is not what the cell was planned with."""
-    path, class_name = plugin_file(cell), cell.locations["target"].rpartition(":")[2]
-    if describe(path, class_name).fingerprint != cell.identity["method"]["fingerprint"]:
-        raise PluginError(
-            f"the code of method {cell.method!r} changed since this cell was planned ({path}).",
-            hint="plan it anew with fairbench run, which makes a new folder, or undo the change",
-        )
-
-
-def plugin_file(cell: Cell) -> Path:
-    """The plugin's source: where it was planned, or where this machine has it."""
-    path = Path(cell.locations["plugin"])
-    return path if path.exists() else locate(cell.locations["target"])
-
-
-def _block(cell: Cell, name: str, model: type[Block]) -> Block | None:
-    """A block of the house as the cell has it; None when it has none."""
-    found = cell.identity.get(name)
-    return None if found is None else model.model_validate(found)
-
-
-def _augmentation(cell: Cell, protocol: Protocol) -> Augmentation:
-    chosen = protocol.augmentation
-    return Augmentation(
-        crop_padding=chosen.crop_padding,
-        padding=chosen.padding,
-        flip=chosen.flip and cell.identity["dataset"]["flip"],
-    )
 
 
 def _findings(evaluations: Sequence[dict[str, Any]]) -> list[str]:

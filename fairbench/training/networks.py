@@ -165,3 +165,8 @@ def tf32(allowed: bool) -> Iterator[None]:
     finally:
         for backend, was in zip(backends, before, strict=True):
             backend.allow_tf32 = was
+
+
+def is_finite(model: nn.Module) -> bool:
+    """Whether every parameter is a number: an epoch's last step may spoil them after its loss was fine."""
+    return all(bool(torch.isfinite(parameter).all()) for parameter in model.parameters())

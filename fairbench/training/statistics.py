@@ -1,6 +1,8 @@
 """Class statistics of an epoch, gathered on the device without asking it for a value."""
 
+import json
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -91,3 +93,9 @@ class EpochTotals:
         """Mean over batches of each loss term."""
         steps = float(self.sums["steps"])
         return {key[5:]: float(v) / steps for key, v in self.sums.items() if key.startswith("term.")}
+
+
+def numbers(value: Tensor | float) -> Any:
+    """Plain numbers for a record; None for NaN, which JSON cannot hold."""
+    plain = value.detach().double().cpu().tolist() if isinstance(value, Tensor) else float(value)
+    return json.loads(json.dumps(plain), parse_constant=lambda _: None)

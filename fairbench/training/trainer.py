@@ -1,39 +1,42 @@
 """The training loop. The same cell gives the same weights, interrupted or not."""
 
-import json
+import copy
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
-from typing import Protocol as Interface
 
 import torch
 from torch import Tensor, nn
 
 from fairbench.attacks.budget import Budget
 from fairbench.attacks.draws import Draws
+from fairbench.core import stopping
 from fairbench.core.errors import DivergedError
 from fairbench.core.seeds import derive_seed
 from fairbench.data.additions import Addition, addition
 from fairbench.data.batch import Batch
 from fairbench.data.images import ImageSet, to_unit
 from fairbench.data.stream import Augmentation, EpochStream
-from fairbench.models.checkpoints import load_weights, read_tensors, weights_path, write_tensors
+from fairbench.models.checkpoints import weights_path, write_tensors
 from fairbench.objectives.contract import AdversarialObjective, Context, LossTerms, ValidationStats
 from fairbench.objectives.validation import robust_validation
 from fairbench.records.curves import append_epoch, keep_epochs, read_epochs
 from fairbench.registry.components import Augment, Averaging, WeightPerturbation, refusal
 from fairbench.registry.schema import Protocol
 from fairbench.training.averaging import WeightAverage, without_average
-from fairbench.training.networks import Networks, Speedups, tf32
+from fairbench.training.listener import Listener
+from fairbench.training.networks import Networks, Speedups, is_finite, tf32
 from fairbench.training.recording import CudaGraphs, RecordedSteps, Run, overrides
 from fairbench.training.saving import Saver, snapshot
 from fairbench.training.schedule import learning_rate
-from fairbench.training.statistics import EpochTotals
+from fairbench.training.state import SavedStates, Stateful, Underway, gathered, restore, under
+from fairbench.training.statistics import EpochTotals, numbers
 from fairbench.training.step import check_epoch, training_step
 from fairbench.training.validation import measure
 
@@ -41,16 +44,7 @@ logger = logging.getLogger(__name__)
 
 Validate = Callable[[nn.Module, Batch, Context], LossTerms]
 REPORT_SECONDS = 2.0  # reading the loss asks the device for a value, so it is read seldom
-
-
-class Listener(Interface):
-    """Whoever shows progress."""
-
-    def step(self, epoch: int, num_epochs: int, step: int, num_steps: int, loss: float | None) -> None:
-        """A step is done; `loss` is the epoch's mean so far, or None when it was not read."""
-
-    def epoch(self, row: dict[str, Any]) -> None:
-        """An epoch is done; `row` is its record."""
+SAVE_SECONDS = 600.0  # at most so much of a long epoch is lost to a crash
 
 
 @dataclass
@@ -82,8 +76,7 @@ class Trainer:
     speedups: Speedups = Speedups()
     before_write: Callable[[], None] = lambda: None
     mark: Callable[[str], None] = lambda part: None
-    logged: dict[str, list[float] | float] = field(default_factory=dict, init=False)
-    warned: list[str] = field(default_factory=list, init=False)
+    underway: Underway | None = field(default=None, init=False)
     obstacles: list[str] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
@@ -106,6 +99,7 @@ class Trainer:
             fused=self.speedups.fused,
         )
         self.addition = self._addition()
+        self.states = SavedStates(self.folder / "checkpoints")
         self.average = None if self.averaging is None else WeightAverage(self.averaging, self.model)
         self.budget = Budget(
             eps=float(self.protocol.threat.eps),
@@ -122,23 +116,27 @@ class Trainer:
         chosen = self.augment.fitted("", self.images.image_shape)
         return addition(chosen.kind, policy=chosen.policy, side=chosen.side, alpha=chosen.alpha)
 
-    def run(self) -> None:
-        """Train to the last epoch, from the newest full state if there is one.
+    def run(self, begin: Callable[[], None] = lambda: None) -> None:
+        """Train to the last epoch, from the newest full state if there is one, else behind `begin`.
 
+        When the process is asked to stop, the step at work is done, the state saved and Stopped raised.
         Raises DivergedError when an epoch's loss is not finite, ContractError when the method broke
         its contract.
         """
-        done = self._resume()
+        done = self._resume(begin)
         self.model.train()
-        with Saver() as saver, self.computing():
+        with stopping.held(), Saver() as saver, self.computing():
             for epoch in range(done + 1, self.protocol.epochs + 1):
-                row = self.epoch(epoch)
+                row = self.epoch(epoch, partial(self._save, epoch - 1, None, saver))
                 self._save(epoch, row, saver)
                 self.listener.epoch(row)
+                logger.info("epoch %d of %d: loss %.4f", epoch, self.protocol.epochs, row["loss"])
+                stopping.raise_if_asked()
 
     def about(self) -> dict[str, Any]:
         """How the steps were computed, for the record."""
-        return {"precision": self.protocol.precision, **asdict(self.speedups), "obstacles": self.obstacles}
+        about = {"precision": self.protocol.precision, **asdict(self.speedups), "obstacles": self.obstacles}
+        return about | ({"lost": self.states.lost} if self.states.lost else {})
 
     @contextmanager
     def computing(self) -> Iterator[None]:
@@ -165,13 +163,15 @@ class Trainer:
         path = weights_path(self.folder, epoch)
         return path.with_suffix(".raw.safetensors") if raw else path
 
-    @property
-    def state_path(self) -> Path:
-        return self.folder / "checkpoints" / "resume.safetensors"
+    def epoch(self, epoch: int, save: Callable[[], None] = lambda: None) -> dict[str, Any]:
+        """Train one epoch, or the rest of it, inside of `computing`; its record. Raises what `run` raises.
 
-    def epoch(self, epoch: int) -> dict[str, Any]:
-        """Train one epoch, inside of `computing`; its record. Raises what `run` raises."""
-        began = time.perf_counter()
+        `save` is called between two steps, when there is something to be kept.
+        """
+        resumed = self.underway is not None and self.underway.epoch == epoch
+        underway = self.underway if self.underway is not None and resumed else Underway(epoch)
+        self.underway = underway
+        began = time.perf_counter() - underway.seconds
         rate = learning_rate(self.protocol, epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -185,27 +185,36 @@ class Trainer:
             keep=self.keep,
             addition=self.addition,
         )
-        self.logged, self.warned = {}, []
         needs = self.objective.resolved_needs()
-        if needs.validation == "start":
+        if needs.validation == "start" and not resumed:
             self._validate(epoch)
         device = self.images.images.device
         min_share = (self.augment.min_share if self.augment is not None else None) or 0.0
         totals = EpochTotals(self.images.num_classes, needs.epoch_stats, device, min_share=min_share)
-        self.objective.on_epoch_start(self._context(epoch, 0, len(stream)))
-        steps = self._steps(epoch, totals, len(stream))
-        read = began
-        for step in range(len(stream)):
+        if resumed:
+            totals.sums |= underway.sums
+        else:
+            self.objective.on_epoch_start(self._context(epoch, 0, len(stream)))
+        underway.sums = totals.sums
+        first = underway.step
+        steps = self._steps(epoch, totals, len(stream) - first)
+        read = saved = time.perf_counter()
+        for step in range(first, len(stream)):
             batch, ctx = stream.batch(step), self._context(epoch, step, len(stream))
             batch = replace(batch, x=self.networks.images(batch.x))
             self.mark("data")
-            steps(batch, ctx, step == 0)  # a plugin that breaks the contract is stopped at once
+            steps(batch, ctx, step == first)  # a plugin that breaks the contract is stopped at once
             if self.average is not None:
                 self.average.after_step(self.model, epoch)
-            loss = None
-            if time.perf_counter() - read > REPORT_SECONDS:
-                loss, read = totals.mean_loss(), time.perf_counter()
+            loss, now = None, time.perf_counter()
+            if now - read > REPORT_SECONDS:
+                loss, read = totals.mean_loss(), now
             self.listener.step(epoch, self.protocol.epochs, step + 1, len(stream), loss)
+            underway.step, underway.seconds = step + 1, now - began
+            if step + 1 < len(stream) and (stopping.asked() or now - saved > SAVE_SECONDS):
+                save()
+                saved = now
+                stopping.raise_if_asked()
         self._explain(epoch)
         mean_loss = totals.mean_loss()
         if not (math.isfinite(mean_loss) and is_finite(self.model)):
@@ -225,9 +234,9 @@ class Trainer:
             "terms": totals.mean_terms(),
             "train_clean_accuracy": numbers(stats.clean_accuracy),
             "train_robust_accuracy": numbers(stats.robust_accuracy),
-            "logged": self.logged,
+            "logged": underway.logged,
             **({"average": averaged} if averaged else {}),
-            "warnings": list(dict.fromkeys(self.warned)),
+            "warnings": list(dict.fromkeys(underway.warned)),
             "stream": stream.digest,
             "seconds": time.perf_counter() - began,
         }
@@ -314,10 +323,12 @@ class Trainer:
             return Draws(derive_seed(self.seed, name, epoch, step), self.images.images.device)
 
         def log(name: str, value: Tensor | float) -> None:
-            self.logged[name] = numbers(value)
+            if self.underway is not None:
+                self.underway.logged[name] = numbers(value)
 
         def warn(text: str) -> None:
-            self.warned.append(text)
+            if self.underway is not None:
+                self.underway.warned.append(text)
 
         return Context(
             epoch=epoch,
@@ -330,67 +341,56 @@ class Trainer:
             warn=warn,
         )
 
-    def _save(self, epoch: int, row: dict[str, Any], saver: Saver) -> None:
-        """Weights if they will be evaluated, then the curve, then the full state: what comes last counts."""
-        state: dict[str, Tensor] = {f"model.{name}": v for name, v in self.model.state_dict().items()}
-        for name, parameter in self.model.named_parameters():
-            momentum = self.optimizer.state[parameter].get("momentum_buffer")
-            if momentum is not None:
-                state[f"momentum.{name}"] = momentum
-        state |= {f"objective.{name}": value for name, value in self.objective.state_dict().items()}
-        averaged = None
-        if self.average is not None:
-            state |= {f"average.{name}": value for name, value in self.average.state_dict().items()}
-        kept = epoch in self.protocol.selection.kept(self.protocol.epochs)
+    def _save(self, epoch: int, row: dict[str, Any] | None, saver: Saver) -> None:
+        """Weights if they will be evaluated, then the curve, then the full state: what comes last counts.
+
+        `epoch` epochs are done, the last of them just now if it comes with its `row`; else the one underway
+        is saved in part.
+        """
+        averaged, underway = None, None
+        if row is None and self.underway is not None:
+            underway = copy.deepcopy(replace(self.underway, sums={}))
+        kept = row is not None and epoch in self.protocol.selection.kept(self.protocol.epochs)
         if kept and self.average is not None and self.average.started:
             averaged = snapshot(self.average.weights(self._clean_batches))
-        full, about = snapshot(state), {"epoch": epoch}
+        sums = {} if underway is None or self.underway is None else self.underway.sums
+        full = snapshot(gathered(self.model, self.optimizer, self._stateful(), sums))
 
         def write() -> None:
             self.before_write()
-            tensors = full()
+            tensors, about = full(), {"epoch": epoch}
             if kept:
                 write_tensors(
                     self.weights_path(epoch, raw=averaged is not None), under("model.", tensors), about
                 )
             if averaged is not None:
                 write_tensors(self.weights_path(epoch), averaged(), about)
-            append_epoch(self.folder, row)
-            write_tensors(self.state_path, tensors, about)
+            if row is not None:
+                append_epoch(self.folder, row)
+            self.states.write(tensors, epoch, underway)
 
         saver.write(write)
 
-    def _resume(self) -> int:
+    def _stateful(self) -> dict[str, Stateful]:
+        """What keeps a state of its own beside the network and the optimiser."""
+        return {"objective": self.objective} | ({} if self.average is None else {"average": self.average})
+
+    def _resume(self, begin: Callable[[], None]) -> int:
         """Load the newest full state; the number of epochs that are done."""
-        epoch = 0
-        if self.state_path.exists():
-            tensors, about = read_tensors(self.state_path, self.images.images.device)
-            epoch = int(about["epoch"])
-            load_weights(self.model, under("model.", tensors), str(self.state_path))
-            self.objective.load_state_dict(under("objective.", tensors))
-            if self.average is not None:
-                self.average.load_state_dict(under("average.", tensors))
-            momentum = under("momentum.", tensors)
-            for name, parameter in self.model.named_parameters():
-                if name in momentum:
-                    held = torch.empty_like(parameter).copy_(momentum[name])  # in the parameter's layout
-                    self.optimizer.state[parameter]["momentum_buffer"] = held
-            logger.info("resuming after epoch %d", epoch)
-        keep_epochs(self.folder, epoch)
-        return epoch
+        kept = self.protocol.selection.kept(self.protocol.epochs)
 
+        def usable(done: int) -> bool:
+            """Whether the weights that training would not come to again are there."""
+            return all(self.weights_path(epoch).exists() for epoch in kept if epoch <= done)
 
-def is_finite(model: nn.Module) -> bool:
-    """Whether every parameter is a number: an epoch's last step may spoil them after its loss was fine."""
-    return all(bool(torch.isfinite(parameter).all()) for parameter in model.parameters())
-
-
-def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The entries of `tensors` whose names begin with `prefix`, without it."""
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-
-def numbers(value: Tensor | float) -> Any:
-    """Plain numbers for a record; None for NaN, which JSON cannot hold."""
-    plain = value.detach().double().cpu().tolist() if isinstance(value, Tensor) else float(value)
-    return json.loads(json.dumps(plain), parse_constant=lambda _: None)
+        saved = self.states.read(self.images.images.device, usable)
+        if saved is None:
+            begin()
+        else:
+            restore(saved, self.model, self.optimizer, self._stateful())
+            self.underway = saved.underway
+            step = 0 if saved.underway is None else saved.underway.step
+            logger.info("resuming after epoch %d%s", saved.epoch, f" and {step} steps" if step else "")
+        done = 0 if saved is None else saved.epoch
+        keep_epochs(self.folder, done)
+        return done

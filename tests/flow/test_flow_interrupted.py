@@ -32,7 +32,7 @@ def mine(write_plugin: Callable[..., Path]) -> tuple[str, ...]:
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
     """Signal handlers as they were."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -83,7 +83,9 @@ def test_a_killed_run_continues_to_weights_bitwise_equal_to_an_uninterrupted_one
     assert evaluations[0] == evaluations[1]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75), (signal.SIGUSR1, 75)]
+)
 def test_a_stopped_run_says_goodbye_and_continues(bench, mine, monkeypatch, number, code):
     monkeypatch.setenv("TEST_SIGNAL", str(int(number)))
     # A shell makes what it runs in the background ignore the first of them.
@@ -91,12 +93,15 @@ def test_a_stopped_run_says_goodbye_and_continues(bench, mine, monkeypatch, numb
     _, error = bench.run(*mine, code=code)
     signal.signal(signal.SIGINT, before)
     assert_tidy(bench.results)
-    if number == signal.SIGINT:
-        assert "the same command again continues" in error
+    assert "the same command again continues" in error
+    log = (bench.folder_of("mine") / "worker.log").read_text()
+    assert "epoch 2 of 3" in log
+    assert "epoch 3 of 3" not in log
     assert bench.states(*mine) == {"mine.0": "partial", "trades.0": "missing"}
     monkeypatch.delenv("TEST_SIGNAL")
     bench.run(*mine)
     assert bench.states(*mine) == {"mine.0": "done", "trades.0": "done"}
+    assert "resuming after epoch 2 and 2 steps" in (bench.folder_of("mine") / "worker.log").read_text()
 
 
 def test_a_cell_of_another_process_is_left_alone_and_nothing_is_done_twice(bench, mine, monkeypatch):

@@ -1,20 +1,24 @@
 """A run folder has one worker at a time, and a dead one does not keep it."""
 
+import errno
 import json
 import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 
-from fairbench.core.claims import EXPIRY_SECONDS, Claim, claim, is_live, read_claim
+from fairbench.core import claims, processes
+from fairbench.core.claims import EXPIRY_SECONDS, Claim, Watch, claim, is_live, read_claim
 from fairbench.core.errors import ClaimedError, ResultsError
 
 
 @pytest.fixture
-def path(tmp_path):
+def path(tmp_path, monkeypatch):
+    monkeypatch.setattr(claims, "HEARTBEAT_SECONDS", 0.02)  # a claim that looks dead is watched for some
     return tmp_path / "claim"
 
 
@@ -113,11 +117,101 @@ def test_a_folder_that_cannot_be_claimed_is_an_error_with_its_path(tmp_path):
         pass
 
 
+def test_an_owner_whose_clock_is_an_hour_behind_is_respected_while_it_beats(path):
+    owned_by(path, silent=3600.0)
+    stop = threading.Event()
+
+    def beat():
+        for k in range(10**6):
+            os.utime(path, (k, k))
+            if stop.wait(0.005):
+                return
+
+    beating = threading.Thread(target=beat)
+    beating.start()
+    with pytest.raises(ClaimedError), claim(path):
+        pass
+    stop.set()
+    beating.join()
+    assert read_claim(path)["token"] == "theirs"
+
+
+def test_a_watch_finds_a_dead_owner_whose_clock_was_ahead(path, monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(claims.time, "monotonic", lambda: now[0])
+    owned_by(path, silent=-86400.0)
+    watch = Watch()
+    with pytest.raises(ClaimedError), claim(path):
+        pass
+    assert watch.dead(path) is None
+    now[0] += EXPIRY_SECONDS - 1
+    os.utime(path, (5, 5))  # it beats
+    assert watch.dead(path) is None
+    now[0] += EXPIRY_SECONDS - 1
+    os.utime(path, (time.time() + 86400,) * 2)
+    assert watch.dead(path) is None
+    now[0] += EXPIRY_SECONDS + 1
+    assert watch.dead(path) == "theirs"
+    with claim(path, dead="theirs") as held:
+        assert held.holds()
+    assert watch.dead(path) is None
+
+
+def test_another_process_with_the_number_of_a_dead_one_does_not_keep_its_claim(path):
+    path.write_text(
+        json.dumps(
+            {"token": "t", "pid": os.getpid(), "machine": processes.machine(), "born": "1", "host": "h"}
+        )
+    )
+    with claim(path) as held:
+        assert held.holds()
+
+
+def test_the_same_number_in_another_container_says_nothing(path):
+    """Its process cannot be seen from here, so it counts as alive while it beats."""
+    path.write_text(json.dumps({"token": "t", "pid": dead_process(), "machine": "boot pid:[1]", "host": "h"}))
+    with pytest.raises(ClaimedError), claim(path):
+        pass
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # on purpose, with the beating thread
+def test_a_forked_copy_neither_holds_nor_frees_the_claim(path):
+    with claim(path) as held:
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            try:
+                held.check()
+            except ClaimedError as error:
+                os.write(writer, error.hint.encode())
+            os._exit(0)
+        os.waitpid(child, 0)
+        assert b"os.fork" in os.read(reader, 1000)
+        for end in (reader, writer):
+            os.close(end)
+        assert held.holds()
+
+
+@pytest.mark.parametrize("error", [errno.EPERM, errno.ENOTSUP])
+def test_a_file_system_without_links_will_do(path, monkeypatch, error):
+    def refuse(*arguments):
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(claims.os, "link", refuse)
+    with claim(path) as held:
+        assert held.holds()
+        with pytest.raises(ClaimedError), claim(path):
+            pass
+    assert list(path.parent.iterdir()) == []
+
+
 RACE = """
 import sys
 from pathlib import Path
+from fairbench.core import claims
 from fairbench.core.claims import claim
 from fairbench.core.errors import ClaimedError
+claims.HEARTBEAT_SECONDS = 0.1
 print("ready", flush=True)
 sys.stdin.readline()
 try:

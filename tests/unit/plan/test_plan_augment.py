@@ -13,7 +13,7 @@ from fairbench.core.identity import digest
 from fairbench.plan.resolve import resolve
 from fairbench.plan.selection import Selection, parse_overrides
 from fairbench.registry import load_registry
-from fairbench.runner.worker import check_options
+from fairbench.runner.parts import check_options
 
 ONE = {"methods": ("trades",), "seeds": (0,)}
 CIFAR = {**ONE, "datasets": ("cifar10",)}

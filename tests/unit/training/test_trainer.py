@@ -334,7 +334,7 @@ def test_weights_of_the_last_epochs_are_kept(tmp_path, last):
     found = finished(tmp_path, selection={"last": last})
     names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     kept = [f"epoch-{epoch:04d}.safetensors" for epoch in range(5 - last, 5)]
-    assert names == [*kept, "resume.safetensors"]
+    assert names == [*kept, "resume.before.safetensors", "resume.safetensors"]
     toys.assert_same(weights(tmp_path), found.model.state_dict())
 
 

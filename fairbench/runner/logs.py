@@ -1,0 +1,42 @@
+"""`worker.log`: what happened to a cell, attempt after attempt, whoever worked on it."""
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+LOG = "worker.log"
+
+
+class _Log(logging.FileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:
+        """A log that cannot be written stops nobody."""
+
+
+@contextmanager
+def logged(folder: Path) -> Iterator[None]:
+    """Inside, what the package logs goes to the folder's log too, unless all that the process says does."""
+    path, package = folder / LOG, logging.getLogger("fairbench")
+    if _is_standard_error(path):
+        yield
+        return
+    handler = _Log(path, delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S"))
+    before = package.level
+    package.addHandler(handler)
+    package.setLevel(min(logging.INFO, before or logging.INFO))
+    try:
+        yield
+    finally:
+        package.setLevel(before)
+        package.removeHandler(handler)
+        handler.close()
+
+
+def _is_standard_error(path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(sys.stderr.fileno()), path.stat())
+    except (OSError, ValueError):  # no file, or no standard error
+        return False
