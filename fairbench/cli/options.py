@@ -1,9 +1,10 @@
 """Options that several commands share."""
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import click
 
@@ -42,6 +43,93 @@ device_option = click.option(
     show_default=True,
     help="Where to compute.",
 )
+
+
+class Duration(click.ParamType):  # type: ignore[type-arg]  # which click 8.1 does not have
+    """A time as people write it: 90s, 45m, 12h, 2d. Its value is in seconds."""
+
+    name = "duration"
+    UNITS: ClassVar = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*(s|m|min|h|d)", str(value).strip())
+        if match is None or float(match[1]) == 0:
+            self.fail(f"{value!r} is no duration; write for instance 90s, 45m, 12h or 2d.", param, ctx)
+        return float(match[1]) * self.UNITS[match[2]]
+
+
+def executor_options(command: Command) -> Command:
+    """The options that say where and how cells are worked on."""
+    for option in reversed(
+        (
+            click.option(
+                "--executor",
+                metavar="NAME",
+                help="Who works: inline (this process), local (a process for each device), slurm, ray, or "
+                "file.py:function.  [default: inline, or local where processes are asked for]",
+            ),
+            click.option(
+                "--profile",
+                type=click.Path(path_type=Path),
+                envvar="FAIRBENCH_PROFILE",
+                metavar="FILE",
+                help="YAML with the settings of executors: partition, time, GPUs, ...",
+            ),
+            click.option(
+                "--pack",
+                type=click.IntRange(min=1),
+                default=1,
+                show_default=True,
+                metavar="N",
+                help="Cells at a time on each device, each in a process of its own.",
+            ),
+            click.option("--gpus", metavar="0,1", help="The GPUs to use.  [default: all]"),
+            click.option(
+                "--time-limit", type=Duration(), metavar="2h", help="End an attempt at a cell after that."
+            ),
+            click.option(
+                "--retries",
+                type=click.IntRange(min=0),
+                default=1,
+                show_default=True,
+                metavar="N",
+                help="Start a cell again whose process died.",
+            ),
+            click.option(
+                "--wait",
+                is_flag=True,
+                help="Stay for cells that others work on; take over the dead's.",
+            ),
+            click.option("--detach", is_flag=True, help="Submit and leave; see `fairbench status`."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def price_options(command: Command) -> Command:
+    """The options that weigh a plan."""
+    for option in reversed(
+        (
+            click.option(
+                "--devices",
+                type=click.IntRange(1, 10_000),
+                default=1,
+                show_default=True,
+                metavar="N",
+                help="Devices of this kind to reckon with.",
+            ),
+            click.option("--budget", type=Duration(), metavar="12h", help="Only what fits into this time."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+EXECUTOR_OPTIONS = ("executor", "profile", "pack", "gpus", "time_limit", "retries", "wait", "detach")
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
 
 

@@ -62,28 +62,31 @@ class Lines:
             self.last = time.monotonic()
             self.say(f"evaluating {attack} at epoch {epoch}: {describe_attack(progress)}")
 
+    def note(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
     def say(self, text: str) -> None:
-        print(f"{self.name}: {text}", file=sys.stderr, flush=True)
+        self.note(f"{self.name}: {text}")
 
 
-class Several:
-    """One line when a cell starts and ends, for cells that are worked on at the same time."""
+class Several(Lines):
+    """One line when a cell starts and ends, for cells that are worked on at the same time elsewhere."""
 
     def __init__(self, total: int) -> None:
-        self.total = total
-        self.done = 0
-        self.began: dict[str, float] = {}
+        super().__init__(total)
+        self.starts: dict[str, float] = {}
 
     def started(self, cell: Cell) -> None:
-        self.began[cell.id] = time.monotonic()
-        self._say(f"{cell.slot}: started")
+        if cell.id not in self.starts:  # it may be started again
+            self.note(f"{cell.slot}: started")
+        self.starts.setdefault(cell.id, time.monotonic())
 
     def ended(self, cell: Cell, state: str, reason: str) -> None:
         self.done += 1
-        took = duration(time.monotonic() - self.began[cell.id])
-        self._say(f"{cell.slot}: {state} in {took}" + (f": {first_line(reason)}" if reason else ""))
+        took = duration(time.monotonic() - self.starts.get(cell.id, time.monotonic()))
+        self.note(f"{cell.slot}: {state} in {took}" + (f": {first_line(reason)}" if reason else ""))
 
-    def _say(self, text: str) -> None:
+    def note(self, text: str) -> None:
         print(f"[{self.done}/{self.total} done] {text}", file=sys.stderr, flush=True)
 
 
@@ -131,10 +134,11 @@ class Bars:
 
     def ended(self, cell: Cell, state: str, reason: str) -> None:
         text = f"{cell.slot}: {state} in {duration(time.monotonic() - self.began)}"
-        self.progress.console.print(
-            text + (f": {first_line(reason)}" if reason else ""), markup=False, highlight=False
-        )
+        self.note(text + (f": {first_line(reason)}" if reason else ""))
         self.progress.advance(self.plan)
+
+    def note(self, text: str) -> None:
+        self.progress.console.print(text, markup=False, highlight=False)
 
     def step(self, epoch: int, num_epochs: int, step: int, num_steps: int, loss: float | None) -> None:
         if loss is not None:

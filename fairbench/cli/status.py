@@ -1,63 +1,98 @@
-"""`fairbench status`: what a results folder holds."""
+"""`fairbench status`: what a results folder holds and who works in it."""
 
-from contextlib import suppress
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from fairbench.cli.options import columns, json_option, print_json, results_option
-from fairbench.core.claims import is_live, read_claim
-from fairbench.core.errors import RecordError
-from fairbench.plan.cells import read_cell
-from fairbench.plan.status import folder_state
-from fairbench.records.curves import read_epochs
-from fairbench.records.read import UNFINISHED, scan
+from fairbench.cli.progress import duration, first_line
+from fairbench.records.read import Problem
+from fairbench.runner.overview import RunStatus, overview
+
+HEADER = ("method", "data set", "model", "protocol", "seed", "state", "epoch", "left", "worker", "")
+AT_WORK = ("running", "queued")
+WATCH_SECONDS = 2.0
 
 
 @click.command("status")
 @results_option
 @json_option
-def status_command(results: Path, as_json: bool) -> None:
-    """Show every run in a results folder, what it does and how far it is."""
-    records, problems = scan(results)
-    found = []
-    for record in records:
-        owner = read_claim(record.folder / "claim")
-        live = owner is not None and is_live(record.folder / "claim", owner)
-        state, reason = record.state, record.reason
-        if state == "done":  # an attack asked for later may be missing
-            with suppress(RecordError):
-                state, reason = folder_state(record.folder, read_cell(record.folder))
-        state = "running" if live else "partial" if state == UNFINISHED else state
-        epochs = read_epochs(record.folder)
-        found.append(
-            {
-                "folder": record.folder.name,
-                "method": record.method,
-                "dataset": record.dataset,
-                "model": record.model,
-                "protocol": record.protocol,
-                "seed": record.seed,
-                "state": state,
-                "epoch": epochs[-1]["epoch"] if epochs else 0,
-                "epochs": record.num_epochs,
-                "reason": reason,
-            }
-        )
+@click.option("--watch", is_flag=True, help="Show it anew until nothing runs or waits any more.")
+def status_command(results: Path, as_json: bool, watch: bool) -> None:
+    """Show every run in a results folder, what it does, how far it is and who works on it.
+
+    \b
+    States: done, running, queued (a scheduler has it), partial (continues), failed, diverged.
+    Left: of the training, at the pace of its last epochs.
+    """
+    runs, problems = overview(results)
     if as_json:
-        print_json({"runs": found, "problems": [str(problem) for problem in problems]})
-        return
-    if not found and not problems:
+        print_json(
+            {"runs": [run.to_json() for run in runs], "problems": [str(problem) for problem in problems]}
+        )
+    elif not runs and not problems:
         click.echo(f"no runs in {results}; start with: fairbench run")
-        return
+    elif watch:
+        _watch(results)
+    else:
+        click.echo(as_text(runs))
+        _warn(problems)
+
+
+def as_text(runs: Sequence[RunStatus]) -> str:
+    """The table of all runs and a line that counts them."""
     rows = [
         (
             *(str(row[key]) for key in ("method", "dataset", "model", "protocol", "seed", "state")),
             f"{row['epoch']}/{row['epochs']}",
-            str(row["reason"]).splitlines()[0] if row["reason"] else "",
+            "" if row["left"] is None else duration(row["left"]),
+            row["worker"],
+            first_line(row["reason"]),
         )
-        for row in found
+        for row in (run.to_json() for run in runs)
     ]
-    click.echo(columns(rows, ("method", "data set", "model", "protocol", "seed", "state", "epoch", "")))
+    shown = [i for i in range(len(HEADER)) if i < 7 or any(row[i] for row in rows)]
+    table = columns([tuple(row[i] for i in shown) for row in rows], tuple(HEADER[i] for i in shown))
+    return f"{table}\n\n{summary(runs)}"
+
+
+def summary(runs: Sequence[RunStatus]) -> str:
+    """How many runs are in which state, and how long those at work still train."""
+    counts = Counter(run.state for run in runs)
+    text = f"{len(runs)} runs: " + ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
+    left = [run.left for run in runs if run.left is not None]
+    workers = len({run.worker for run in runs if run.worker})
+    if workers:
+        text += f"; {workers} worker{'s' if workers > 1 else ''}"
+    return text + (f"; the runs at work train for {duration(max(left))} more" if left else "")
+
+
+def _watch(results: Path) -> None:
+    """The table again and again: in place on a terminal, else whenever it has changed."""
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    before = ""
+    with Live(console=Console(), auto_refresh=False) as live:
+        while True:
+            runs, problems = overview(results)
+            text = as_text(runs)
+            if sys.stdout.isatty():
+                live.update(Text(text, no_wrap=True, overflow="ellipsis"), refresh=True)
+            elif text != before:
+                click.echo(text + "\n")
+            before = text
+            if not any(run.state in AT_WORK for run in runs):
+                break
+            time.sleep(WATCH_SECONDS)
+    _warn(problems)
+
+
+def _warn(problems: Sequence[Problem]) -> None:
     for problem in problems:
         click.echo(f"warning: {problem}", err=True)

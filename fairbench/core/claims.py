@@ -56,11 +56,10 @@ class Claim:
 
 
 @contextmanager
-def claim(path: Path, *, dead: str | None = None) -> Iterator[Claim]:
+def claim(path: Path) -> Iterator[Claim]:
     """Hold the claim file `path` for the duration of the block.
 
-    `dead` is the token of an owner that a `Watch` has seen silent for long enough. Raises ClaimedError when a
-    live owner holds it, ResultsError when the folder cannot be written.
+    Raises ClaimedError when a live owner holds it, ResultsError when the folder cannot be written.
     """
     token = secrets.token_hex(8)
     me = os.getpid()
@@ -78,7 +77,7 @@ def claim(path: Path, *, dead: str | None = None) -> Iterator[Claim]:
         owner = read_claim(path)
         if owner is None:
             continue
-        if owner.get("token", "") != dead and (is_live(path, owner) or _beats(path, owner)):
+        if is_live(path, owner) or _beats(path, owner):
             raise ClaimedError(
                 f"{path.parent.name}: process {owner.get('pid')} on {owner.get('host')} is working on it.",
                 hint="it will be done there; `fairbench status` shows its progress",
@@ -125,19 +124,22 @@ class Watch:
     def __init__(self) -> None:
         self._seen: dict[Path, tuple[Look, float]] = {}
 
-    def dead(self, path: Path) -> str | None:
-        """The token of the claim at `path` if its owner has been silent long enough; ask again and again."""
+    def remove_dead(self, path: Path) -> bool:
+        """Whether the claim at `path` was dead, and is gone now. To be asked again and again."""
         look = _look(path)
         if look is None:
             self._seen.pop(path, None)
-            return None
-        if _is_here(look.owner) and not _process_lives(look.owner):
-            return str(look.owner.get("token", ""))
-        before, since = self._seen.get(path, (None, 0.0))
-        if look != before:
-            self._seen[path] = look, time.monotonic()
-            return None
-        return str(look.owner.get("token", "")) if time.monotonic() - since > EXPIRY_SECONDS else None
+            return False
+        dead = _is_here(look.owner) and not _process_lives(look.owner)
+        if not dead:
+            before, since = self._seen.get(path, (None, 0.0))
+            if look != before:
+                self._seen[path] = look, time.monotonic()
+                return False
+            dead = time.monotonic() - since > EXPIRY_SECONDS
+        if dead:
+            _remove_stale(path, look.owner)
+        return dead
 
 
 def _look(path: Path) -> Look | None:

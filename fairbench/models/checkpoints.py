@@ -21,8 +21,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str,
         name: tensor.detach().to("cpu").clone(memory_format=torch.contiguous_format)
         for name, tensor in tensors.items()
     }
-    told = json.dumps(about)
-    data = save(held, metadata={"fairbench": told, "digest": _digest(held, told)})
+    told = {**about, "digest": _digest(held, about)}
+    data = save(held, metadata={"fairbench": json.dumps(told)})
     write_atomic(path, lambda file: file.write(data))
 
 
@@ -34,14 +34,12 @@ def read_tensors(path: Path, device: torch.device | str = "cpu") -> tuple[dict[s
     """
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            said = file.metadata() or {}
+            about = json.loads((file.metadata() or {}).get("fairbench", "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        told = said.get("fairbench", "{}")
-        if "digest" in said and said["digest"] != _digest(tensors, told):
-            raise ValueError("its content is not what was written: a bit flipped, or somebody changed it")
-        about = json.loads(told)
         if not isinstance(about, dict):
             raise ValueError("its header does not say what it is")
+        if "digest" in about and about.pop("digest") != _digest(tensors, about):
+            raise ValueError("its content is not what was written: a bit flipped, or somebody changed it")
         return {name: tensor.to(device) for name, tensor in tensors.items()}, about
     except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
         raise CheckpointError(
@@ -50,9 +48,9 @@ def read_tensors(path: Path, device: torch.device | str = "cpu") -> tuple[dict[s
         ) from error
 
 
-def _digest(tensors: Mapping[str, Tensor], told: str) -> str:
-    """SHA-256 of `told` and of the names, types, shapes and bytes of tensors on the CPU."""
-    state = hashlib.sha256(told.encode())
+def _digest(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> str:
+    """SHA-256 of `about` and of the names, types, shapes and bytes of tensors on the CPU."""
+    state = hashlib.sha256(json.dumps(about).encode())
     for name in sorted(tensors):
         tensor = tensors[name]
         state.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

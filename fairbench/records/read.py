@@ -220,7 +220,7 @@ class Record:
         found = self.evaluation(attack, epoch, id)
         from fairbench.records.outcomes import read_outcomes  # needs numpy, which `status` does without
 
-        return read_outcomes(self._inside(found.file), found.digest)
+        return read_outcomes(self.inside(found.file), found.digest)
 
     def class_hits(
         self, attack: str, epoch: int, id: str | None = None
@@ -264,7 +264,8 @@ class Record:
             )
         return found[0]
 
-    def _inside(self, file: str) -> Path:
+    def inside(self, file: str) -> Path:
+        """The path of a file that the record names. Raises RecordError when it is not inside the folder."""
         path = self.folder / file
         relative = not (PurePosixPath(file).is_absolute() or PureWindowsPath(file).is_absolute())
         if (

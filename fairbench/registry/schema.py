@@ -142,6 +142,9 @@ class ModelEntry(Entry):
     mflops: Number | None = Field(
         default=None, gt=0, description="millions of operations per 3x32x32 forward, for estimates"
     )
+    mparams: Number | None = Field(
+        default=None, gt=0, description="millions of parameters with 10 classes, for estimates"
+    )
 
 
 class SuiteEntry(Entry):

@@ -81,7 +81,9 @@ def evaluate_into(
         write_json(about_path, about)
         # Last, because it says that the others are there.
         write_atomic(path, lambda file: file.write(outcomes))
-        logger.info("evaluated %s into %s", "clean" if attack is None else attack.name, path.name)
+        logger.info(
+            "evaluated %s into %s", "clean" if attack is None else attack.name, "/".join(path.parts[-2:])
+        )
     journal.clear()
     told = {part: about[part] for part in ("stages", "health", "adversarial") if part in about}
     digest_found = digest_bytes(path.read_bytes())

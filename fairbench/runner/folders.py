@@ -23,7 +23,8 @@ def prepare_folder(cell: Cell, results: Path) -> Path:
         try:
             before = read_cell(folder)
         except RecordError as error:  # all of it is known, but for attacks that only it named
-            logger.warning("%s It is written anew.", error.message)
+            logger.warning("%s It is set aside and written anew.", error.message)
+            path.replace(path.with_name(f"{path.name}.damaged"))
         else:
             data["evaluation"] = _union(before.evaluation, cell.evaluation)
             data["preparation"] = before.preparation and cell.preparation  # a row of a table stays one

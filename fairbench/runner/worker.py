@@ -73,16 +73,14 @@ class Listener(TrainingListener, Interface):
         """`attack` at the checkpoint of `epoch` is this far."""
 
 
-def run_cell(
-    folder: Path, listener: Listener, device_name: str = "auto", *, dead_owner: str | None = None
-) -> str:
+def run_cell(folder: Path, listener: Listener, device_name: str = "auto") -> str:
     """Work on the cell in `folder`; the state it ends in (done, diverged or failed).
 
-    A finished cell is left alone. `dead_owner` is the token of a claim known to be nobody's any more. Raises
-    ClaimedError when another process works on it; every error of the cell itself ends up in its record.
+    A finished cell is left alone. Raises ClaimedError when another process works on it; every
+    error of the cell itself ends up in its record.
     """
     cell = read_cell(folder)
-    with claim(folder / "claim", dead=dead_owner) as held, logged(folder):
+    with claim(folder / "claim") as held, logged(folder):
         state, _ = folder_state(folder, cell)
         if state in FINISHED:
             return state

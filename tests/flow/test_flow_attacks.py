@@ -122,6 +122,7 @@ def inflate(folder: Path, attack: str) -> None:
     lines[attack]["digest"] = write_outcomes(
         path, rows["label"], rows["prediction"], rows["correct"], **columns
     )
+    del record["digest"]
     (folder / "record.json").write_text(json.dumps(record))
 
 

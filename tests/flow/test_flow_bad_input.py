@@ -121,7 +121,7 @@ def test_a_table_of_nothing_says_how_to_start(bench):
     assert "start with: fairbench run" in out
 
 
-def test_a_cell_changed_by_hand_is_refused_and_the_others_go_on(bench):
+def test_a_cell_changed_by_hand_is_refused_and_a_run_puts_it_right(bench):
     bench.run("--methods", "trades")
     folder = bench.folder_of("trades")
     (folder / "record.json").unlink()
@@ -130,12 +130,18 @@ def test_a_cell_changed_by_hand_is_refused_and_the_others_go_on(bench):
     changed = json.dumps(cell)
     (folder / "cell.json").write_text(changed)
     _, error = bench.call("cell", str(folder), code=2)
+    assert "somebody changed it" in error
+    del cell["digest"]  # as it was written before there were digests
+    (folder / "cell.json").write_text(json.dumps(cell))
+    _, error = bench.call("cell", str(folder), code=2)
     assert "changed by hand" in error
     assert "--set" in error
-    _, error = bench.run(code=1)
-    assert "changed by hand" in error
-    assert bench.states()["dafa.0"] == "done"
-    assert (folder / "cell.json").read_text() == changed
+    (item,) = [item for item in bench.plan() if item["method"] == "trades"]
+    assert (item["state"], "changed by hand" in item["reason"]) == ("failed", True)
+    bench.run()
+    assert set(bench.states().values()) == {"done"}
+    assert json.loads((folder / "cell.json").read_text())["identity"]["protocol"]["epochs"] == 2
+    assert (folder / "cell.json.damaged").read_text() == json.dumps(cell)
     (folder / "cell.json").write_text(changed[:100])
     _, error = bench.call("cell", str(folder), code=2)
     assert "not valid JSON" in error
@@ -166,9 +172,9 @@ def test_a_truncated_training_state_is_a_message_not_a_crash(bench, write_plugin
     bench.run(*mine, code=1)
     state = bench.folder_of("mine") / "checkpoints" / "resume.safetensors"
     state.write_bytes(state.read_bytes()[:1000])
-    _, error = bench.run(*mine, code=1)
-    assert "cannot read the checkpoint" in error
-    assert "delete it" in bench.record("mine")["reason"]
+    bench.run(*mine, code=1)
+    assert "cannot read the checkpoint" in (bench.folder_of("mine") / "worker.log").read_text()
+    assert "ZeroDivisionError" in bench.record("mine")["reason"]
 
 
 @pytest.fixture(scope="module")

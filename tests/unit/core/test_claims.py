@@ -143,18 +143,19 @@ def test_a_watch_finds_a_dead_owner_whose_clock_was_ahead(path, monkeypatch):
     watch = Watch()
     with pytest.raises(ClaimedError), claim(path):
         pass
-    assert watch.dead(path) is None
+    assert not watch.remove_dead(path)
     now[0] += EXPIRY_SECONDS - 1
     os.utime(path, (5, 5))  # it beats
-    assert watch.dead(path) is None
+    assert not watch.remove_dead(path)
     now[0] += EXPIRY_SECONDS - 1
     os.utime(path, (time.time() + 86400,) * 2)
-    assert watch.dead(path) is None
+    assert not watch.remove_dead(path)
     now[0] += EXPIRY_SECONDS + 1
-    assert watch.dead(path) == "theirs"
-    with claim(path, dead="theirs") as held:
+    assert watch.remove_dead(path)
+    assert not watch.remove_dead(path)
+    with claim(path) as held:
         assert held.holds()
-    assert watch.dead(path) is None
+        assert not watch.remove_dead(path)
 
 
 def test_another_process_with_the_number_of_a_dead_one_does_not_keep_its_claim(path):

@@ -12,7 +12,7 @@ from fairbench.core.errors import ConfigError, RecordError
 from fairbench.core.files import write_json
 from fairbench.core.identity import digest
 from fairbench.plan.cells import Cell, read_cell
-from fairbench.plan.cost import estimate
+from fairbench.plan.cost import Paces, estimate
 from fairbench.plan.resolve import evaluation_content, resolve, scaled_epochs, set_path
 from fairbench.plan.selection import Selection
 from fairbench.plan.status import statuses
@@ -201,7 +201,7 @@ def test_a_cell_survives_its_file_and_a_changed_file_is_refused(plan, tmp_path: 
 def test_a_cost_is_positive_and_grows_with_the_work(plan, registry):
     def seconds(*changes: str, cuda: bool = False, **chosen) -> float:
         (cell,) = plan(*changes, methods=("trades",), seeds=(0,), **chosen)
-        return estimate(cell, registry, {}, cuda=cuda).seconds
+        return estimate(cell, registry, Paces(), cuda=cuda).seconds
 
     base = seconds()
     assert base > 0
@@ -215,8 +215,8 @@ def test_a_cost_is_positive_and_grows_with_the_work(plan, registry):
 
 def test_a_measured_epoch_replaces_the_guess(plan, registry):
     (cell,) = plan(methods=("trades",), seeds=(0,))
-    measured = {cell.entry: 10.0}
-    found = estimate(cell, registry, measured, cuda=False)
+    paces = Paces({cell.entry: 10.0})
+    found = estimate(cell, registry, paces, cuda=False)
     assert found.measured
     assert found.seconds >= 10.0 * cell.identity["protocol"]["epochs"]
 

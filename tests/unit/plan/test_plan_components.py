@@ -9,7 +9,7 @@ import pytest
 from fairbench.core.errors import ConfigError, UnknownNameError
 from fairbench.core.files import write_json
 from fairbench.plan.cells import read_cell, training_protocol
-from fairbench.plan.cost import estimate
+from fairbench.plan.cost import Paces, estimate
 from fairbench.plan.resolve import resolve
 from fairbench.plan.selection import Selection, parse_overrides
 from fairbench.registry import load_registry
@@ -183,7 +183,7 @@ def test_the_last_word_on_a_block_counts(plan):
 
 def test_weight_perturbation_has_its_price(plan, registry):
     (plain,), (dearer,) = plan(**ONE), plan("methods.trades.awp=0.005", **ONE)
-    seconds = [estimate(cell, registry, {}, cuda=False).seconds for cell in (plain, dearer)]
+    seconds = [estimate(cell, registry, Paces(), cuda=False).seconds for cell in (plain, dearer)]
     assert seconds[1] > 1.1 * seconds[0]
 
 

@@ -1,0 +1,128 @@
+"""What a results folder could do without, how much that is, and its removal."""
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from fairbench.core.claims import claim, is_live, read_claim
+from fairbench.core.errors import ClaimedError, RecordError, ResultsError
+from fairbench.plan.status import RUNS
+from fairbench.records.read import UNFINISHED, read_record
+
+FRESH_SECONDS = 3600.0  # temporary files younger than this may be at work, on another machine
+
+
+@dataclass(frozen=True)
+class Waste:
+    """A file or folder of the folder `run` to be removed, its bytes on disk, and why nobody needs it."""
+
+    path: Path
+    size: int
+    why: str
+    run: Path
+
+
+def find_waste(
+    results: Path, *, weights: bool = False, failed: bool = False, unfinished: bool = False
+) -> Iterator[Waste]:
+    """What can go from the folder's runs; what somebody works on never does.
+
+    Always: temporary files and dead claims of killed processes, states for a resume and unfinished blocks of
+    runs that are done or diverged, and what was damaged and set aside. `weights`: checkpoints of done runs
+    too (new attacks on them, `verify` and `export` then train again or refuse). `failed`, `unfinished`: whole
+    folders of runs that failed or diverged, or never ended.
+    """
+    runs = results / RUNS
+    for path in sorted(runs.iterdir()) if runs.is_dir() else ():
+        if path.name.startswith(".") and path.is_dir():  # a copy that was cut off
+            if _is_old(path):
+                yield _waste(path, "copied in part by a process that is gone", path)
+            continue
+        if not path.is_dir() or path.is_symlink() or _at_work(path):
+            continue
+        try:
+            state = read_record(path).state
+        except RecordError:
+            continue  # damaged: for a person to look at
+        if (failed and state in ("failed", "diverged")) or (unfinished and state == UNFINISHED):
+            yield _waste(path, f"the run is {state}", path)
+        else:
+            yield from _inside(path, state, weights)
+
+
+def remove(waste: Waste) -> bool:
+    """Remove it, unless somebody has begun to work on its run; whether it is gone.
+
+    Raises ResultsError when it cannot be removed.
+    """
+    try:
+        if waste.run.name.startswith("."):
+            shutil.rmtree(waste.path)
+            return True
+        if waste.path.name == "claim":
+            with suppress(ClaimedError), claim(waste.path):  # taking it over and leaving removes it
+                return True
+            return False
+        with claim(waste.run / "claim"):
+            if waste.path == waste.run:
+                gone = waste.path.with_name(f".{waste.path.name}.removed")
+                os.replace(waste.path, gone)
+                shutil.rmtree(gone)
+            elif waste.path.is_dir():
+                shutil.rmtree(waste.path)
+            else:
+                waste.path.unlink(missing_ok=True)
+    except ClaimedError:
+        return False
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        raise ResultsError(
+            f"cannot remove {waste.path}: {error.strerror or error}.", hint="check the folder's permissions"
+        ) from error
+    return True
+
+
+def _inside(run: Path, state: str, weights: bool) -> Iterator[Waste]:
+    if (run / "claim").exists():
+        yield _waste(run / "claim", "the process that held it is gone", run)
+    for path in sorted(run.rglob(".*")):
+        if path.is_file() and _is_old(path):
+            yield _waste(path, "written in part by a process that is gone", run)
+    for path in sorted(run.rglob("*.damaged")):
+        yield _waste(path, "damaged, and made anew since", run)
+    checkpoints = run / "checkpoints"
+    if state in ("done", "diverged"):
+        for path in sorted(checkpoints.glob("resume*.safetensors")):
+            yield _waste(path, f"the run is {state} and resumes no more", run)
+        for path in sorted((run / "outcomes").glob("*/*.partial")):
+            yield _waste(path, f"the run is {state} and has its outcomes", run)
+    if weights and state == "done":
+        for path in sorted(checkpoints.glob("epoch-*.safetensors")):
+            yield _waste(path, "weights of a run that is done", run)
+
+
+def _waste(path: Path, why: str, run: Path) -> Waste:
+    inside = (
+        [Path(root, name) for root, _, names in os.walk(path) for name in names] if path.is_dir() else [path]
+    )
+    size = 0
+    for each in inside:
+        with suppress(OSError):
+            size += each.lstat().st_blocks * 512
+    return Waste(path, size, why, run)
+
+
+def _is_old(path: Path) -> bool:
+    with suppress(OSError):
+        return time.time() - path.stat().st_mtime > FRESH_SECONDS
+    return False
+
+
+def _at_work(run: Path) -> bool:
+    owner = read_claim(run / "claim")
+    return owner is not None and is_live(run / "claim", owner)

@@ -1,0 +1,101 @@
+"""What an executor is given and gives back, and how it is found by its name.
+
+An executor is a function `execute(job, told)`. It is found by the name of its entry point in the group
+`fairbench.executors`, or as `file.py:function`. The run folder is the truth: whoever starts
+`fairbench cell FOLDER`, anywhere that sees the folder, claims it, resumes it and leaves its record.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from typing import Protocol as Interface
+
+from fairbench.core.errors import ConfigError, PluginError, suggest
+from fairbench.core.imports import load_object
+from fairbench.plan.cells import Cell
+from fairbench.plan.status import CellStatus
+from fairbench.runner.executors.profile import Profile
+
+if TYPE_CHECKING:
+    from fairbench.evaluation.progress import Progress
+
+GROUP = "fairbench.executors"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A plan to be worked through.
+
+    `planned`: the cells that are not finished, in order. `pack`: cells at a time on each device. `gpus`: the
+    devices to use, by number; None for all. `time_limit`: seconds for an attempt at a cell. `retries`: how
+    often a cell is started again whose process died. `wait`: stay for the cells that others work on, and take
+    them over should those die. `detach`: hand the work over and leave, where others do it.
+    """
+
+    planned: Sequence[CellStatus]
+    results: Path
+    device: str = "auto"
+    pack: int = 1
+    gpus: tuple[str, ...] | None = None
+    time_limit: float | None = None
+    retries: int = 1
+    wait: bool = False
+    detach: bool = False
+    profile: Profile = Profile()
+
+    def refuse(self, executor: str, **unusable: str) -> None:
+        """Raise ConfigError for a setting that was given and means nothing to `executor`."""
+        for name, instead in unusable.items():
+            default = type(self).__dataclass_fields__[name].default
+            if getattr(self, name) != default:
+                option = f"--{name.replace('_', '-')}"
+                raise ConfigError(f"{option} means nothing to the executor {executor}.", hint=instead)
+
+
+class Told(Interface):
+    """Whoever shows progress. Only what runs in this very process can tell of steps."""
+
+    def started(self, cell: Cell) -> None: ...
+
+    def ended(self, cell: Cell, state: str, reason: str) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+    def step(self, epoch: int, num_epochs: int, step: int, num_steps: int, loss: float | None) -> None: ...
+
+    def epoch(self, row: dict[str, Any]) -> None: ...
+
+    def evaluation(self, attack: str, epoch: int, progress: "Progress") -> None: ...
+
+
+Executor = Callable[[Job, Told], dict[str, str]]
+"""Works through a job; the state of each cell by its id: done, diverged, failed, running or queued.
+
+A cell that fails leaves the others alone. When this process is asked to stop, so is what it started.
+"""
+
+
+def find_executor(name: str) -> Executor:
+    """The executor called `name`. Raises ConfigError, or PluginError when it cannot be loaded."""
+    known = {point.name: point.value for point in entry_points(group=GROUP)}
+    target = name if ".py:" in name else known.get(name)
+    if target is None:
+        close = suggest(name, known)
+        raise ConfigError(
+            f"no executor called {name!r}.",
+            hint=(f"did you mean: {close}\n" if close else "")
+            + f"known: {', '.join(sorted(known))}, file.py:function",
+        )
+    try:
+        found = load_object(target)
+    except (Exception, SystemExit) as error:  # somebody else's module may raise anything
+        raise PluginError(
+            f"the executor {name!r} cannot be loaded: {type(error).__name__}: {error}."
+        ) from error
+    if not callable(found):
+        raise PluginError(
+            f"the executor {name!r} is no function.", hint="write: def execute(job, told) -> dict[str, str]"
+        )
+    return found  # type: ignore[no-any-return]

@@ -1,0 +1,48 @@
+"""Run a plan in this process, one cell after the other."""
+
+import time
+
+from fairbench.core.errors import ClaimedError, EnvironmentFault, FairbenchError, ResultsError
+from fairbench.core.files import read_sealed
+from fairbench.plan.status import folder_state
+from fairbench.runner.executors.executor import Job, Told
+from fairbench.runner.executors.queue import Queue
+from fairbench.runner.folders import prepare_folder
+
+PAUSE = 0.5  # seconds between two looks at what others do
+
+
+def execute(job: Job, told: Told) -> dict[str, str]:
+    """Work through the job in order; the state of each cell by id.
+
+    Raises ConfigError, before anything runs, when a method refuses its options.
+    """
+    from fairbench.runner.parts import check_options
+    from fairbench.runner.worker import run_cell
+
+    processes = "cells run in this process; take --executor local"
+    job.refuse("inline", pack=processes, gpus=processes, time_limit=processes, detach="take --executor slurm")
+    for item in job.planned:
+        check_options(item.cell)
+    queue = Queue(job, told)
+    while not queue.over:
+        cell = queue.next()
+        if cell is None:
+            time.sleep(PAUSE)
+            continue
+        told.started(cell)
+        try:
+            folder = prepare_folder(cell, job.results)
+            state = run_cell(folder, told, job.device)
+            reason = str(read_sealed(folder / "record.json").get("reason") or "")
+            if state == "failed" and folder_state(folder, cell)[0] == "done":
+                state = "done"  # what failed was an attack that an earlier run asked for
+        except ClaimedError as error:
+            queue.left_to_others(cell, error.message)
+            continue
+        except (EnvironmentFault, ResultsError):
+            raise  # the next cell would meet the same
+        except FairbenchError as error:
+            state, reason = "failed", str(error)
+        queue.ended(cell, state, reason)
+    return queue.states

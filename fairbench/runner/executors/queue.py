@@ -1,0 +1,75 @@
+"""The cells of a job that are still to be done, and those that others are at."""
+
+import time
+from collections.abc import Collection
+
+from fairbench.core.claims import Watch, read_claim
+from fairbench.plan.cells import Cell
+from fairbench.plan.status import FINISHED, RUNS, folder_state
+from fairbench.runner.executors.executor import Job, Told
+
+LOOK_SECONDS = 1.0  # between two looks at the cells of others
+
+
+class Queue:
+    """Hands out one cell after the other and keeps how each ended in `states`."""
+
+    def __init__(self, job: Job, told: Told) -> None:
+        self.job, self.told = job, told
+        self.waiting = [item.cell for item in job.planned]
+        self.others: list[Cell] = []
+        self.states: dict[str, str] = {}
+        self._watch = Watch()
+        self._looked = 0.0
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is left to hand out, now or later."""
+        return not self.waiting and not self.others
+
+    def next(self, working: Collection[str] = ()) -> Cell | None:
+        """The next cell, while those with the ids `working` are at work; None when there is none for now.
+
+        A cell that starts from another one's weights waits until that one has ended.
+        """
+        self._look_at_others()
+        unfinished = {cell.id for cell in (*self.waiting, *self.others)} | set(working)
+        for cell in self.waiting:
+            if cell.start is None or cell.start.id not in unfinished:
+                self.waiting.remove(cell)
+                return cell
+        return None
+
+    def ended(self, cell: Cell, state: str, reason: str) -> None:
+        """`cell` was worked on and is over."""
+        self.states[cell.id] = state
+        self.told.ended(cell, state, reason)
+
+    def again(self, cell: Cell, why: str) -> None:
+        """`cell` is to be started once more."""
+        self.told.note(f"{cell.slot}: {why}")
+        self.waiting.insert(0, cell)
+
+    def left_to_others(self, cell: Cell, reason: str) -> None:
+        """Somebody else works on `cell`."""
+        if self.job.wait:
+            self.told.note(f"{cell.slot}: {reason} Waiting.")
+            self.others.append(cell)
+        else:
+            self.ended(cell, "running", reason)
+
+    def _look_at_others(self) -> None:
+        if time.monotonic() - self._looked < LOOK_SECONDS:
+            return
+        for cell in list(self.others):
+            folder = self.job.results / RUNS / cell.folder_name
+            if self._watch.remove_dead(folder / "claim"):
+                self.told.note(f"{cell.slot}: who worked on it is gone; taken over")
+            if read_claim(folder / "claim") is None:
+                self.others.remove(cell)
+                state, reason = folder_state(folder, cell)
+                if state in FINISHED:
+                    self.ended(cell, state, reason)
+                else:
+                    self.waiting.append(cell)
+        self._looked = time.monotonic()

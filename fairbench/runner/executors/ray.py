@@ -1,0 +1,147 @@
+"""Run a plan on a Ray cluster (Ray Core): one task for each cell, wherever Ray finds the resources.
+
+The results folder has to be the same on all its machines. A cluster is joined, never started: nothing of
+fairbench listens on a network.
+"""
+
+import os
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from fairbench.core.claims import Watch, is_live, read_claim
+from fairbench.core.errors import EnvironmentFault, FairbenchError
+from fairbench.plan.cells import Cell, cell_from
+from fairbench.registry.fields import Model
+from fairbench.runner.executors.executor import Job, Told
+from fairbench.runner.executors.process import Worker
+from fairbench.runner.executors.queue import Queue
+from fairbench.runner.folders import prepare_folder
+
+PAUSE = 0.2  # seconds between two looks at a process
+
+
+class Ray(Model):
+    """The section `ray` of a profile."""
+
+    address: str = Field("auto", description="of the cluster; auto: $RAY_ADDRESS or the one on this machine")
+    gpus: float | None = Field(None, ge=0, description="of each cell, also in part; by default 1, on a CPU 0")
+    cpus: float = Field(1.0, ge=0, description="of each cell")
+    resources: dict[str, Annotated[float, Field(ge=0)]] = Field({}, description="Ray's custom ones")
+
+
+def execute(job: Job, told: Told) -> dict[str, str]:
+    """Work through the job on the cluster; the state of each cell by id.
+
+    Ray starts a cell again, up to `retries` times, whose worker or node was lost; it continues where it was.
+    Raises EnvironmentFault without Ray or without a cluster.
+    """
+    job.refuse(
+        "ray",
+        pack="give cells a part of a GPU: `gpus: 0.5` in the section `ray` of --profile FILE",
+        gpus="Ray chooses them",
+        detach="start the command with nohup",
+    )
+    settings = job.profile.section("ray", Ray)
+    ray = _ray()
+    _join(ray, settings.address)
+    gpus = settings.gpus if settings.gpus is not None else 0.0 if job.device == "cpu" else 1.0
+    device = "cuda" if gpus else "cpu"
+    task: Any = ray.remote(
+        num_gpus=gpus, num_cpus=settings.cpus, resources=settings.resources, max_retries=job.retries
+    )(work)
+    queue, running = Queue(job, told), dict[Any, Cell]()
+    try:
+        while not queue.over or running:
+            while (cell := queue.next([each.id for each in running.values()])) is not None:
+                folder = _prepared(cell, queue)
+                if folder is not None:
+                    running[task.remote(cell.to_json(), str(folder), device, job.time_limit)] = cell
+            done, _ = ray.wait(list(running), timeout=1.0) if running else ([], [])
+            for reference in done:
+                cell = running.pop(reference)
+                try:
+                    state, reason = ray.get(reference)
+                except ray.exceptions.RayError as error:
+                    state, reason = "failed", f"{type(error).__name__}: {first_line(str(error))}"
+                queue.ended(cell, state, reason)
+            if not running:
+                time.sleep(PAUSE)
+    finally:
+        for reference in running:
+            ray.cancel(reference)
+        if running:
+            ray.wait(list(running), num_returns=len(running), timeout=30.0)
+        ray.shutdown()
+    return queue.states
+
+
+def work(cell: dict[str, Any], folder: str, device: str, time_limit: float | None) -> tuple[str, str]:
+    """On a machine of the cluster: work on a cell until it ends; its state and the reason.
+
+    Whoever held it before may just have gone down with a node: that is waited for.
+    """
+    watch, path = Watch(), Path(folder)
+    while True:
+        worker = Worker(cell_from(cell, path.name), path, device, {}, time_limit)
+        try:
+            while not worker.over():
+                time.sleep(PAUSE)
+        finally:
+            if worker.process.poll() is None:
+                worker.ask()
+                worker.stop()
+        end = worker.end()
+        if end.kind != "claimed":
+            return end.state, end.reason
+        while read_claim(path / "claim") is not None and not watch.remove_dead(path / "claim"):
+            time.sleep(1.0)
+
+
+def _prepared(cell: Cell, queue: Queue) -> Path | None:
+    """The cell's run folder; None when it cannot be made, or somebody works in it."""
+    try:
+        folder = prepare_folder(cell, queue.job.results).absolute()
+    except FairbenchError as error:
+        queue.told.started(cell)
+        queue.ended(cell, "failed", str(error))
+        return None
+    owner = read_claim(folder / "claim")
+    queue.told.started(cell)
+    if owner is not None and is_live(folder / "claim", owner):
+        queue.left_to_others(cell, f"process {owner.get('pid')} on {owner.get('host')} works on it.")
+        return None
+    return folder
+
+
+def _ray() -> Any:
+    """The library, which is an extra. Raises EnvironmentFault without it."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+    except ImportError as error:
+        raise EnvironmentFault(
+            "the executor ray needs the package ray.", hint="pip install 'fairbench-at[ray]'"
+        ) from error
+    return ray
+
+
+def _join(ray: Any, address: str) -> None:
+    """Connect to a running cluster. Raises EnvironmentFault when there is none."""
+    if ray.is_initialized():
+        return
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="warning")
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise EnvironmentFault(
+            f"no Ray cluster at {address!r}: {first_line(str(error))}",
+            hint="start one (ray start --head --node-ip-address 127.0.0.1 --include-dashboard false), "
+            "or say `address` in the section `ray` of --profile FILE",
+        ) from error
+
+
+def first_line(text: str) -> str:
+    """The first line of `text` that says something."""
+    return next((line.strip() for line in text.splitlines() if line.strip()), "")

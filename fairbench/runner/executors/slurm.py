@@ -1,0 +1,280 @@
+"""Run a plan as an array of Slurm jobs, from a script that can be read, kept and submitted again.
+
+`results/slurm/NAME/` holds `job.sh`, `cells.txt` (a run folder in each line), what the tasks printed, and the
+number of the job. Before its time limit a task is warned, saves its state and goes back into the queue.
+"""
+
+import logging
+import os
+import re
+import secrets
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from fairbench.core.claims import is_live, read_claim
+from fairbench.core.errors import EnvironmentFault, RecordError
+from fairbench.core.files import make_folder, read_json, write_atomic, write_json
+from fairbench.core.stopping import REQUEUE
+from fairbench.plan.cells import Cell
+from fairbench.plan.status import FINISHED, RUNS, CellStatus, folder_state
+from fairbench.registry.fields import Model
+from fairbench.runner.executors.executor import Job, Told
+from fairbench.runner.folders import prepare_folder
+
+logger = logging.getLogger(__name__)
+
+JOBS = "slurm"  # folder of the jobs in a results folder
+POLL_SECONDS = 5.0
+LOST_AFTER = 3  # looks at a queue that does not have a task any more, and at a folder without a record
+IN_QUEUE = frozenset(
+    """PENDING RUNNING SUSPENDED COMPLETING CONFIGURING REQUEUED REQUEUE_HOLD REQUEUE_FED RESIZING SIGNALING
+    SPECIAL_EXIT STAGE_OUT STOPPED""".split()  # noqa: SIM905 (readable)
+)
+Line = Annotated[str, Field(pattern=r"^[^\n\r\x00]*$")]
+"""Text that cannot begin a line of its own in a script."""
+
+
+class Slurm(Model):
+    """The section `slurm` of a profile."""
+
+    partition: Line | None = None
+    account: Line | None = None
+    time: Line | None = Field(None, description="limit of a task as sbatch takes it: 04:00:00, or minutes")
+    gpus: int = Field(1, ge=0, description="of each task; 0: --device cpu")
+    cpus: int | None = Field(None, ge=1, description="of each task")
+    memory: Line | None = Field(None, description="of each task: 32G")
+    at_a_time: int | None = Field(None, ge=1, description="tasks that may run at the same time")
+    cells_per_task: int = Field(1, ge=1, description="one after the other; for short cells")
+    warn_seconds: int = Field(120, ge=10, description="before the limit: the state is saved. Not punctual")
+    requeues: int = Field(100, ge=0, description="how often a task may go on after its limit")
+    setup: str = Field("", description="lines of shell before the work, such as `module load cuda`")
+    options: dict[Line, Line] = Field({}, description="any other option of sbatch: {qos: long}")
+
+
+def execute(job: Job, told: Told) -> dict[str, str]:
+    """Submit the job and stay until its last task is over, unless it is to be detached.
+
+    Cells that an earlier job still has in the queue are not submitted again. When this process is asked to
+    stop, the job is cancelled; what its tasks saved is kept. Raises EnvironmentFault without Slurm.
+    """
+    elsewhere = "say it in the section `slurm` of --profile FILE"
+    job.refuse("slurm", pack=elsewhere, gpus=elsewhere, time_limit=elsewhere)
+    settings = job.profile.section("slurm", Slurm)
+    require_slurm()
+    queued = queue_of(job.results)
+    states, new = {}, []
+    for item in job.planned:
+        if item.cell.folder_name in queued:
+            told.note(f"{item.cell.slot}: is in the queue already ({queued[item.cell.folder_name]})")
+            states[item.cell.id] = "queued"
+        else:
+            new.append(item)
+    if not new:
+        return states
+    device = "cpu" if settings.gpus == 0 else job.device if job.device != "auto" else "cuda"
+    folder = write_job(new, job.results, settings, device)
+    number = submit(folder, settings.cells_per_task)
+    told.note(f"job {number}: {len(new)} cells; {folder / 'job.sh'}")
+    if job.detach:
+        return states | {item.cell.id: "queued" for item in new}
+    try:
+        return states | follow(number, new, job.results, settings.cells_per_task, told)
+    except BaseException:
+        _slurm("scancel", number)
+        told.note(f"job {number} is cancelled; the same command continues what it left")
+        raise
+
+
+def write_job(planned: Sequence[CellStatus], results: Path, settings: Slurm, device: str) -> Path:
+    """Make the run folders and a folder of the job with its script; the latter."""
+    folders = [prepare_folder(item.cell, results).absolute() for item in planned]
+    name = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    folder = make_folder(results / JOBS / name).absolute()
+    text = "".join(f"{path}\n" for path in folders)
+    write_atomic(folder / "cells.txt", lambda file: file.write(text.encode()))
+    content = script(folder, len(folders), settings, device)
+    write_atomic(folder / "job.sh", lambda file: file.write(content.encode()))
+    os.chmod(folder / "job.sh", 0o755)
+    return folder
+
+
+def script(folder: Path, num_cells: int, settings: Slurm, device: str) -> str:
+    """The script of an array: each task does `cells_per_task` of the cells."""
+    per_task = settings.cells_per_task
+    last = -(-num_cells // per_task) - 1
+    limit = f"%{settings.at_a_time}" if settings.at_a_time else ""
+    options = {
+        "job-name": "fairbench",
+        "array": f"0-{last}{limit}",
+        "output": str(folder / "task-%a.log"),
+        "open-mode": "append",
+        "partition": settings.partition,
+        "account": settings.account,
+        "time": settings.time,
+        "gres": f"gpu:{settings.gpus}" if settings.gpus else None,
+        "cpus-per-task": settings.cpus,
+        "mem": settings.memory,
+        "signal": f"B:USR1@{settings.warn_seconds}" if settings.time else None,
+        **settings.options,
+    }
+    given = {name: str(value) for name, value in options.items() if value is not None}
+    lines = [
+        f"#SBATCH --{name}={shlex.quote(value) if ' ' in value else value}" for name, value in given.items()
+    ]
+    command = shlex.join([sys.executable, "-m", "fairbench.cli", "cell", "--device", device, "--wait"])
+    return f"""#!/bin/bash
+# Written by fairbench: {num_cells} cells, {per_task} to a task. It may be read, kept and submitted again;
+# cells that are done do nothing.
+{chr(10).join(lines)}
+#SBATCH --requeue
+{settings.setup}
+first=$((SLURM_ARRAY_TASK_ID * {per_task}))
+mapfile -t -s "$first" -n {per_task} cells < {shlex.quote(str(folder / "cells.txt"))}
+
+{command} "${{cells[@]}}" &
+child=$!
+warned= asked=
+trap 'warned=1 asked=1; kill -USR1 "$child"' USR1  # the time limit is near
+trap 'asked=1; kill -TERM "$child"' TERM
+code=
+while [ -z "$code" ]; do # a signal interrupts the waiting, not the work
+  asked=
+  wait "$child"
+  code=$?
+  [ -z "$asked" ] || code=
+done
+restarts=${{SLURM_RESTART_COUNT:-0}}
+if [ "$code" = {REQUEUE} ] && [ -n "$warned" ] && [ "$restarts" -lt {settings.requeues} ]; then
+  # With the number of the array alone, all of its tasks would start again.
+  scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}"
+fi
+exit "$code"
+"""
+
+
+def submit(folder: Path, per_task: int) -> str:
+    """Submit the script in `folder`; the number of the job. Raises EnvironmentFault when Slurm refuses."""
+    answer = _slurm("sbatch", "--parsable", str(folder / "job.sh"))
+    if answer.returncode != 0:
+        raise EnvironmentFault(
+            f"sbatch refuses the job: {answer.stderr.strip()}",
+            hint=f"see the profile and {folder / 'job.sh'}",
+        )
+    number = answer.stdout.strip().partition(";")[0]
+    write_json(folder / "job.json", {"schema": 1, "job": number, "cells_per_task": per_task})
+    return number
+
+
+def follow(
+    number: str, planned: Sequence[CellStatus], results: Path, per_task: int, told: Told
+) -> dict[str, str]:
+    """Tell of each cell when it starts and ends, until all have ended; their states by id."""
+    waiting = {i: item.cell for i, item in enumerate(planned)}
+    started: set[int] = set()
+    missed: dict[int, int] = {}
+    before = {i: _stamp(_folder(results, cell)) for i, cell in waiting.items()}
+    states = {}
+    while waiting:
+        time.sleep(POLL_SECONDS)
+        tasks = tasks_of(number)
+        for i, cell in list(waiting.items()):
+            folder = _folder(results, cell)
+            working = _is_claimed(folder)
+            if working and i not in started:
+                started.add(i)
+                told.started(cell)
+            if working or tasks is None:
+                continue
+            in_queue = tasks.get(i // per_task, ("", ""))[0] in IN_QUEUE
+            state, reason = folder_state(folder, cell)
+            ended = state in FINISHED or _stamp(folder) != before[i]
+            missed[i] = 0 if in_queue else missed.get(i, 0) + 1
+            if not ended and missed[i] >= LOST_AFTER:
+                why = tasks.get(i // per_task, ("no longer known", ""))[0]
+                state, reason, ended = "failed", f"its task left the queue ({why}) without a record", True
+            if ended:
+                del waiting[i]
+                if i not in started:
+                    told.started(cell)
+                told.ended(cell, state, reason)
+                states[cell.id] = state
+    return states
+
+
+def queue_of(results: Path) -> dict[str, str]:
+    """What Slurm says of each run folder that it has in the queue, by the folder's name; {} without Slurm."""
+    found: dict[str, str] = {}
+    for folder in sorted((results / JOBS).glob("*/")):
+        try:
+            about = read_json(folder / "job.json")
+            number, per_task = str(about["job"]), int(about["cells_per_task"])
+            cells = (folder / "cells.txt").read_text().splitlines()
+        except (RecordError, OSError, KeyError, TypeError, ValueError):
+            continue  # not submitted, or not ours
+        if not re.fullmatch(r"\d+", number) or shutil.which("squeue") is None:
+            continue
+        for task, (state, reason) in (tasks_of(number) or {}).items():
+            if state in IN_QUEUE:
+                for path in cells[task * per_task : (task + 1) * per_task]:
+                    why = f", {reason}" if reason not in ("", "None") else ""
+                    found[Path(path).name] = f"slurm {number}_{task}: {state.lower()}{why}"
+    return found
+
+
+def tasks_of(number: str) -> dict[int, tuple[str, str]] | None:
+    """State and reason of each task of a job; {} when Slurm forgot it, None when it does not answer."""
+    answer = _slurm("squeue", "-h", "-r", "-t", "all", "-j", number, "-o", "%K|%T|%r")
+    if answer.returncode != 0:
+        if "Invalid job id" in answer.stderr:
+            return {}
+        logger.warning("squeue does not answer: %s", answer.stderr.strip())
+        return None
+    found = {}
+    for line in answer.stdout.splitlines():
+        task, _, rest = line.partition("|")
+        if task.isdecimal():
+            state, _, reason = rest.partition("|")
+            found[int(task)] = (state, reason)
+    return found
+
+
+def require_slurm() -> None:
+    """Raise EnvironmentFault where Slurm's commands are not installed."""
+    missing = [name for name in ("sbatch", "squeue", "scancel") if shutil.which(name) is None]
+    if missing:
+        raise EnvironmentFault(
+            f"{', '.join(missing)} cannot be found: this machine has no Slurm.",
+            hint="log in to the cluster, or take --executor local",
+        )
+
+
+def _slurm(*command: str) -> "subprocess.CompletedProcess[str]":
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=60)
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(command, 1, "", f"{command[0]} took over a minute")
+
+
+def _folder(results: Path, cell: Cell) -> Path:
+    return results / RUNS / cell.folder_name
+
+
+def _is_claimed(folder: Path) -> bool:
+    owner = read_claim(folder / "claim")
+    return owner is not None and is_live(folder / "claim", owner)
+
+
+def _stamp(folder: Path) -> int | None:
+    try:
+        return (folder / "record.json").stat().st_mtime_ns
+    except OSError:
+        return None

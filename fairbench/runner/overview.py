@@ -1,0 +1,86 @@
+"""What every run in a results folder is doing, and for how long still."""
+
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from fairbench.core.claims import is_live, read_claim
+from fairbench.core.errors import RecordError
+from fairbench.plan.cells import read_cell
+from fairbench.plan.status import FINISHED, folder_state
+from fairbench.records.curves import read_epochs
+from fairbench.records.read import UNFINISHED, Problem, Record, scan
+from fairbench.runner.executors.slurm import queue_of
+
+RECENT = 5  # epochs that tell how long the next ones take
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """One run folder. `worker`: who works on it, and where; `left`: seconds of training still to come."""
+
+    record: Record
+    state: str
+    reason: str
+    epoch: int
+    worker: str = ""
+    left: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """What `status --json` prints of it."""
+        record = self.record
+        return {
+            "folder": record.folder.name,
+            "method": record.method,
+            "dataset": record.dataset,
+            "model": record.model,
+            "protocol": record.protocol,
+            "seed": record.seed,
+            "state": self.state,
+            "epoch": self.epoch,
+            "epochs": record.num_epochs,
+            "worker": self.worker,
+            "left": None if self.left is None else round(self.left, 1),
+            "reason": self.reason,
+        }
+
+
+def overview(results: Path) -> tuple[list[RunStatus], list[Problem]]:
+    """Every run of a results folder, and the folders that cannot be read.
+
+    States are those of records, but for running (somebody works on it), queued (a scheduler has it) and
+    partial (begun, or attacks missing). Raises ResultsError when the folder cannot be listed.
+    """
+    records, problems = scan(results)
+    queued = queue_of(results)
+    return [_status(record, queued) for record in records], problems
+
+
+def _status(record: Record, queued: Mapping[str, str]) -> RunStatus:
+    state, reason, worker = record.state, record.reason, ""
+    if state == "done":  # an attack asked for later may be missing
+        with suppress(RecordError):
+            state, reason = folder_state(record.folder, read_cell(record.folder))
+    path = record.folder / "claim"
+    owner = read_claim(path)
+    if owner is not None and is_live(path, owner):
+        state, worker = "running", f"{owner.get('host')}:{owner.get('pid')}"
+        reason = ""
+    elif state not in FINISHED and record.folder.name in queued:
+        state, reason = "queued", queued[record.folder.name]
+    elif state == UNFINISHED:
+        state = "partial"
+    epochs = read_epochs(record.folder)
+    epoch = epochs[-1]["epoch"] if epochs else 0
+    left = None
+    if state == "running" and epochs and record.num_epochs:
+        pace = median(row["seconds"] for row in epochs[-RECENT:])
+        left = pace * (record.num_epochs - epoch)
+        with suppress(OSError):  # the epoch at work began when the last one was written
+            since = time.time() - (record.folder / "epochs.jsonl").stat().st_mtime
+            left -= min(max(since, 0.0), pace) if left else 0.0
+    return RunStatus(record, state, reason, epoch, worker, left)
