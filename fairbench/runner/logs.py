@@ -17,12 +17,11 @@ class _Log(logging.FileHandler):
 
 @contextmanager
 def logged(folder: Path) -> Iterator[None]:
-    """Inside, what the package logs goes to the folder's log too, unless all that the process says does."""
+    """Inside, what the package logs goes to the folder's log too, and nothing twice."""
     path, package = folder / LOG, logging.getLogger("fairbench")
-    if _is_standard_error(path):
-        yield
-        return
     handler = _Log(path, delay=True)
+    if _is_standard_error(path):  # of a process started for this cell: its warnings are there already
+        handler.addFilter(lambda record: record.levelno < logging.WARNING)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S"))
     before = package.level
     package.addHandler(handler)

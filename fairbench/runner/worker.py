@@ -83,6 +83,8 @@ def run_cell(folder: Path, listener: Listener, device_name: str = "auto") -> str
     with claim(folder / "claim") as held, logged(folder):
         state, _ = folder_state(folder, cell)
         if state in FINISHED:
+            if state == "done":  # whoever was killed behind the record did not come to that
+                SavedStates(folder / "checkpoints").clear()
             return state
         kept = finished_record(folder)
         device = choose_device(device_name)
@@ -138,9 +140,10 @@ def finished_record(folder: Path) -> dict[str, Any] | None:
 
 
 def _work(cell: Cell, folder: Path, held: Claim, listener: Listener, device: torch.device) -> dict[str, Any]:
-    checkpoints = make_folder(folder / "checkpoints")
-    for left_over in checkpoints.glob(".*.tmp"):  # of a process that was killed while it wrote
-        left_over.unlink(missing_ok=True)
+    make_folder(folder / "checkpoints")
+    for left_over in folder.rglob(".*.tmp"):  # of a process that was killed while it wrote
+        if not left_over.name.startswith(".cell.json"):  # which others may write
+            left_over.unlink(missing_ok=True)
     protocol = training_protocol(cell)
     train, manifest = load_split(cell, protocol, "train", device)
     test, _ = load_split(cell, protocol, "test", device)

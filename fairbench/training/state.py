@@ -59,6 +59,7 @@ class SavedStates:
     def __init__(self, folder: Path) -> None:
         self.newest = folder / "resume.safetensors"
         self.before = folder / "resume.before.safetensors"
+        self.coming = folder / "resume.coming.safetensors"
         self.lost: list[str] = []
 
     def write(self, tensors: Mapping[str, Tensor], epoch: int, underway: Underway | None) -> None:
@@ -69,11 +70,10 @@ class SavedStates:
         about: dict[str, Any] = {"epoch": epoch}
         if underway is not None:
             about["underway"] = {k: v for k, v in asdict(underway).items() if k != "sums"}
-        coming = self.newest.with_name("resume.coming.safetensors")
-        write_tensors(coming, tensors, about)
+        write_tensors(self.coming, tensors, about)
         if self.newest.exists():
             os.replace(self.newest, self.before)
-        os.replace(coming, self.newest)
+        os.replace(self.coming, self.newest)
 
     def read(self, device: torch.device, usable: Callable[[int], bool]) -> Saved | None:
         """The newest whole state of which `usable(epochs done)` holds; None when there is none."""
@@ -92,7 +92,7 @@ class SavedStates:
 
     def clear(self) -> None:
         """Training is over, and nothing will continue from here."""
-        for path in (self.newest, self.before):
+        for path in (self.newest, self.before, self.coming):
             path.unlink(missing_ok=True)
 
     def _lose(self, path: Path, error: Exception) -> None:

@@ -5,6 +5,7 @@ fairbench listens on a network.
 """
 
 import os
+import socket
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +21,7 @@ from fairbench.runner.executors.process import Worker
 from fairbench.runner.executors.queue import Queue
 from fairbench.runner.folders import prepare_folder
 
+CONNECT_SECONDS = 10.0
 PAUSE = 0.2  # seconds between two looks at a process
 
 
@@ -133,13 +135,21 @@ def _join(ray: Any, address: str) -> None:
     if ray.is_initialized():
         return
     try:
+        _require_listener(address)
         ray.init(address=address, log_to_driver=False, logging_level="warning")
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise EnvironmentFault(
             f"no Ray cluster at {address!r}: {first_line(str(error))}",
             hint="start one (ray start --head --node-ip-address 127.0.0.1 --include-dashboard false), "
             "or say `address` in the section `ray` of --profile FILE",
         ) from error
+
+
+def _require_listener(address: str) -> None:
+    """Raise OSError when nobody listens at HOST:PORT; Ray itself tries for minutes and ends the process."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
 
 
 def first_line(text: str) -> str:
