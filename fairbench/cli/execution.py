@@ -11,10 +11,15 @@ import click
 from fairbench.cli.progress import Several, progress
 from fairbench.core.errors import ConfigError
 from fairbench.plan.status import CellStatus
+from fairbench.registry import Registry
 
 
 def work_through(
-    unfinished: Sequence[CellStatus], results: Path, device: str, how: Mapping[str, Any]
+    unfinished: Sequence[CellStatus],
+    results: Path,
+    registry: Registry,
+    device: str,
+    how: Mapping[str, Any],
 ) -> dict[str, str]:
     """Hand the cells to the executor that the options `how` ask for; the state of each by id."""
     from fairbench.runner.executors.executor import Job, find_executor
@@ -26,6 +31,7 @@ def work_through(
     job = Job(
         planned=unfinished,
         results=results,
+        registry=registry,
         device=device,
         pack=how["pack"],
         gpus=None if how["gpus"] is None else _numbers(how["gpus"]),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from fairbench.cli.options import device_option, results_option
+from fairbench.cli.options import device_option, open_registry, registry_option, results_option
 from fairbench.cli.tables import BASELINE, choose, split_names
 from fairbench.core.errors import ConfigError, FairbenchError
 from fairbench.reporting.figures.kinds import FEATURES, KINDS
@@ -50,6 +50,7 @@ HELP = (
     type=click.Choice(["one", "two"]),
     help="Columns of a two-column paper that the figure spans.  [default: the kind's own]",
 )
+@registry_option
 @device_option
 def figure_command(
     kind: str,
@@ -63,6 +64,7 @@ def figure_command(
     baseline: str,
     classes: str | None,
     width: str | None,
+    registry_files: tuple[Path, ...],
     device: str,
 ) -> None:
     """Draw the figures of a kind from the records that fit, and print where they are and what they say."""
@@ -83,14 +85,19 @@ def figure_command(
             hint="see: fairbench status; start with: fairbench run",
         )
     options = Options(side, attack, baseline, tuple(names or ()), cast("Width | None", width))
-    figures = draw(kind, records, options, split_names(classes, "--classes") or (), device)
+    figures = draw(kind, records, options, split_names(classes, "--classes") or (), registry_files, device)
     for figure, files in save_all(figures, path):
         click.echo(", ".join(str(file) for file in files))
         click.echo(figure.caption + "\n")
 
 
 def draw(
-    kind: str, records: "Sequence[Record]", options: "Options", classes: Sequence[str], device: str
+    kind: str,
+    records: "Sequence[Record]",
+    options: "Options",
+    classes: Sequence[str],
+    registry_files: tuple[Path, ...],
+    device: str,
 ) -> "list[Figure]":
     """The figures of a kind; features through the door to the weights."""
     if kind != FEATURES:
@@ -101,8 +108,10 @@ def draw(
     from fairbench.reporting.figures.style import house_style
     from fairbench.runner.features import project
 
+    registry = open_registry(registry_files)
+
     def projected(record: "Record", pair: Sequence[int], attack: str, id: str) -> "Projection":
-        return project(record, pair, attack, id, device)
+        return project(record, registry, pair, attack, id, device)
 
     with house_style():
         return features_figures(records, options, projected, classes)

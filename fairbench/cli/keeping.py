@@ -15,12 +15,15 @@ from fairbench.cli.options import (
     device_option,
     executor_options,
     json_option,
+    open_registry,
     print_json,
+    registry_option,
     results_option,
 )
 from fairbench.core.errors import ConfigError, RecordError
 from fairbench.core.files import read_json
 from fairbench.plan.cells import read_cell
+from fairbench.plan.places import located
 from fairbench.plan.status import RUNS, CellStatus, folder_state
 from fairbench.records.read import find_run, scan
 from fairbench.runner.logs import LOG
@@ -89,10 +92,18 @@ def logs_command(run: str, results: Path, whole: bool) -> None:
 @click.command("retry")
 @click.argument("runs", nargs=-1, metavar="[CELL...]")
 @results_option
+@registry_option
 @device_option
 @executor_options
 @click.option("--failed", is_flag=True, help="All runs that failed.")
-def retry_command(runs: tuple[str, ...], results: Path, device: str, failed: bool, **how: Any) -> None:
+def retry_command(
+    runs: tuple[str, ...],
+    results: Path,
+    registry_files: tuple[Path, ...],
+    device: str,
+    failed: bool,
+    **how: Any,
+) -> None:
     """Work once more on runs that failed, or on each CELL, whatever they were selected by.
 
     They continue from what they saved. A CELL that diverged begins anew. What was recorded before is kept as
@@ -100,12 +111,13 @@ def retry_command(runs: tuple[str, ...], results: Path, device: str, failed: boo
     """
     if not runs and not failed:
         raise ConfigError("nothing to retry.", hint="name runs (see: fairbench status), or add --failed")
+    registry = open_registry(registry_files)
     folders = [find_run(run, results) for run in runs]
     if failed:
         folders += [record.folder for record in scan(results)[0] if record.state == "failed"]
     chosen = []
     for folder in dict.fromkeys(folders):
-        cell = read_cell(folder)
+        cell = located(read_cell(folder), registry)
         state, reason = folder_state(folder, cell)
         if state == "done":
             click.echo(f"{folder.name} is done: nothing to retry", err=True)
@@ -118,7 +130,7 @@ def retry_command(runs: tuple[str, ...], results: Path, device: str, failed: boo
     if not chosen:
         click.echo("nothing to retry")
         return
-    states = work_through(chosen, results, device, {name: how[name] for name in EXECUTOR_OPTIONS})
+    states = work_through(chosen, results, registry, device, {name: how[name] for name in EXECUTOR_OPTIONS})
     counts = Counter(states.values())
     click.echo(", ".join(f"{count} {state}" for state, count in sorted(counts.items())))
     end(states)

@@ -5,7 +5,15 @@ from pathlib import Path
 
 import click
 
-from fairbench.cli.options import columns, device_option, json_option, print_json, results_option
+from fairbench.cli.options import (
+    columns,
+    device_option,
+    json_option,
+    open_registry,
+    print_json,
+    registry_option,
+    results_option,
+)
 from fairbench.core.errors import ConfigError, RecordError
 from fairbench.records.read import find_run, read_record, scan
 
@@ -17,11 +25,18 @@ from fairbench.records.read import find_run, read_record, scan
 @click.argument("what", metavar="TABLE|RUN")
 @click.option("--all", "everything", is_flag=True, help="Run PGD again on all images, not on the first 64.")
 @results_option
+@registry_option
 @device_option
 @json_option
 @click.pass_context
 def verify_command(
-    ctx: click.Context, what: str, everything: bool, results: Path, device: str, as_json: bool
+    ctx: click.Context,
+    what: str,
+    everything: bool,
+    results: Path,
+    registry_files: tuple[Path, ...],
+    device: str,
+    as_json: bool,
 ) -> None:
     """Check a table in a file against its records, or a RUN (its folder or name) against its weights.
 
@@ -40,7 +55,9 @@ def verify_command(
     from fairbench.runner.verify import verify_record
 
     checks = []
-    for check in verify_record(found, device_name=device, everything=everything):
+    for check in verify_record(
+        found, open_registry(registry_files), device_name=device, everything=everything
+    ):
         checks.append(check)
         if not as_json:
             good = check.checked - check.wrong

@@ -72,6 +72,10 @@ class RecordError(FairbenchError):
     """A record on disk that is damaged or of another schema."""
 
 
+class SchemaError(RecordError):
+    """A record that another version of fairbench wrote and this one cannot read: it is never overwritten."""
+
+
 class ResultsError(FairbenchError):
     """A results folder that cannot be used."""
 

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from fairbench.core.errors import RecordError
+from fairbench.core.errors import RecordError, SchemaError
 from fairbench.core.files import read_sealed
 from fairbench.core.identity import digest
 from fairbench.registry import Protocol
@@ -93,8 +93,9 @@ def cell_from(data: Mapping[str, Any], origin: str) -> Cell:
     """The cell that `Cell.to_json` wrote. Raises RecordError that names `origin`."""
     try:
         if data["schema"] != SCHEMA:
-            raise RecordError(
-                f"{origin}: cell.json has schema {data['schema']}, this version reads {SCHEMA}."
+            raise SchemaError(
+                f"{origin}: cell.json has schema {data['schema']!r}, this version reads {SCHEMA}.",
+                hint="use the version of fairbench that wrote it, or move the folder away and run again",
             )
         cell = Cell(
             **{name: data[name] for name in ("method", "dataset", "model", "protocol", "seed", "overrides")},

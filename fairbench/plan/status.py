@@ -10,6 +10,7 @@ from fairbench.core.claims import is_live, read_claim
 from fairbench.core.errors import RecordError
 from fairbench.core.files import read_sealed
 from fairbench.plan.cells import Cell, epochs_of, read_cell
+from fairbench.records.checks import SCHEMA
 
 RUNS = "runs"
 FINISHED = frozenset({"done", "diverged"})  # the same cell would end the same way again
@@ -59,6 +60,8 @@ def folder_state(folder: Path, cell: Cell) -> tuple[str, str]:
         return "partial", "interrupted"
     try:
         record: dict[str, Any] = read_sealed(folder / "record.json")
+        if record["schema"] != SCHEMA:
+            return "failed", f"record.json has schema {record['schema']!r}, this version reads {SCHEMA}"
         state, reason = str(record["state"]), str(record.get("reason") or "")
         evaluated = {(item["id"], item["epoch"]) for item in record["evaluations"]}
         selected = record["epochs_evaluated"] if state == "done" else ()

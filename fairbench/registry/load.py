@@ -44,6 +44,7 @@ def load_registry(files: Sequence[Path] = (), *, entry_points: bool = True) -> R
             **{(kind, name): entry.origin for kind in KINDS for name, entry in declarations.of(kind).items()},
             **{("method", name): origin for name, origin in methods.origins.items()},
         },
+        files=tuple(files),
     )
     _check_references(registry, declarations, methods.names())
     if declarations.faults:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from fairbench.core.errors import ConfigError, PluginError, UnknownNameError, suggest
@@ -36,6 +37,7 @@ class Registry:
     plugins: Mapping[str, PluginSource] = field(default_factory=dict)  # by method
     broken: tuple[BrokenPlugin, ...] = ()
     origins: Mapping[tuple[str, str], str] = field(default_factory=dict)  # (kind, name) -> where declared
+    files: tuple[Path, ...] = ()  # beside our own
 
     def names(self, kind: str) -> list[str]:
         """The usable names of a kind ("method", "dataset", ...), in the order of declaration."""

@@ -17,7 +17,7 @@ from fairbench.core.files import make_folder, write_atomic, write_json
 from fairbench.models.build import build_model
 from fairbench.models.checkpoints import load_weights, read_tensors, write_tensors
 from fairbench.plan.cells import read_cell
-from fairbench.plan.resolve import model_identity
+from fairbench.plan.places import with_network
 from fairbench.records.read import CLEAN, Record, read_record
 from fairbench.records.standing import is_autoattack
 from fairbench.registry import MethodEntry, Registry
@@ -59,7 +59,7 @@ def export(
             f"{run.name} is {record.state}: there is no model to export.", hint="see: fairbench status"
         )
     epoch = chosen_epoch(record, epoch)
-    model, target = rebuild(record, epoch)
+    model, target = rebuild(record, registry, epoch)
     entry = registry.methods.get(record.method)
     architecture = record.model
     if record.model in registry.models:
@@ -100,16 +100,11 @@ def chosen_epoch(record: Record, epoch: int | None) -> int:
     return epoch
 
 
-def rebuild(record: Record, epoch: int) -> tuple[torch.nn.Module, str]:
+def rebuild(record: Record, registry: Registry, epoch: int) -> tuple[torch.nn.Module, str]:
     """The network with the weights of `epoch`, and the target that builds it: module:function or a file's."""
     path = record.folder / "checkpoints" / f"epoch-{epoch:04d}.safetensors"
     weights, _ = read_tensors(path)
-    target = read_cell(record.folder).locations["model"]
-    if {"name": record.model, **model_identity(target)} != record.identity("model"):
-        raise ConfigError(
-            f"the code of the model {record.model!r} ({target}) is not what this run was trained with.",
-            hint="undo the change, or run again",
-        )
+    target = with_network(read_cell(record.folder), registry).locations["model"]
     model = build_model(target, record.num_classes, image_shape(record), seed=0)
     load_weights(model, weights, str(path))
     return model, target

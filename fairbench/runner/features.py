@@ -18,8 +18,9 @@ from fairbench.evaluation.evaluate import pgd_images, targets
 from fairbench.evaluation.verdicts import VERDICT_BATCH, full_precision
 from fairbench.metrics.projection import Projection, plane
 from fairbench.plan.cells import read_cell, training_protocol
+from fairbench.plan.places import with_network
 from fairbench.records.read import Record
-from fairbench.registry import PgdAttack, read_attack
+from fairbench.registry import PgdAttack, Registry, read_attack
 from fairbench.runner.device import choose_device
 from fairbench.runner.parts import load_split, trained_model
 
@@ -27,7 +28,13 @@ PER_CLASS = 200  # images of a class: more are a blot
 
 
 def project(
-    record: Record, classes: Sequence[int], attack: str, id: str, device_name: str, per_class: int = PER_CLASS
+    record: Record,
+    registry: Registry,
+    classes: Sequence[int],
+    attack: str,
+    id: str,
+    device_name: str,
+    per_class: int = PER_CLASS,
 ) -> Projection:
     """The first `per_class` test images of each of `classes` as the last checkpoint of `record` sees them.
 
@@ -40,7 +47,7 @@ def project(
             f"{attack} is not PGD: its images are not made again for a figure.",
             hint="name one: --attack pgd-20",
         )
-    cell = read_cell(record.folder)
+    cell = with_network(read_cell(record.folder), registry)
     device = choose_device(device_name)
     images, _ = load_split(cell, training_protocol(cell), "test", device)
     model = trained_model(cell, record.folder, record.epochs_evaluated[-1], images, device)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fairbench.core.errors import RecordError
+from fairbench.core.errors import RecordError, SchemaError
 from fairbench.core.files import make_folder, write_sealed
 from fairbench.plan.cells import Cell, read_cell
 from fairbench.plan.status import RUNS
@@ -22,6 +22,8 @@ def prepare_folder(cell: Cell, results: Path) -> Path:
     if path.exists():
         try:
             before = read_cell(folder)
+        except SchemaError:
+            raise
         except RecordError as error:  # all of it is known, but for attacks that only it named
             logger.warning("%s It is set aside and written anew.", error.message)
             path.replace(path.with_name(f"{path.name}.damaged"))

@@ -17,7 +17,7 @@ from fairbench.models.checkpoints import load_weights, read_tensors, weights_pat
 from fairbench.objectives.contract import AdversarialObjective, DataInfo, build_config
 from fairbench.objectives.load import load_plugin
 from fairbench.plan.cells import Cell
-from fairbench.registry import Protocol, describe, locate
+from fairbench.registry import Protocol, describe
 from fairbench.registry.components import Augment, HoldOut, refusal
 from fairbench.registry.fields import Model
 
@@ -115,18 +115,12 @@ def check_options(cell: Cell) -> None:
 
 def check_fingerprint(cell: Cell) -> None:
     """Raise PluginError when the method's code is not what the cell was planned with."""
-    path, class_name = plugin_file(cell), cell.locations["target"].rpartition(":")[2]
+    path, class_name = Path(cell.locations["plugin"]), cell.locations["target"].rpartition(":")[2]
     if describe(path, class_name).fingerprint != cell.identity["method"]["fingerprint"]:
         raise PluginError(
             f"the code of method {cell.method!r} changed since this cell was planned ({path}).",
             hint="plan it anew with fairbench run, which makes a new folder, or undo the change",
         )
-
-
-def plugin_file(cell: Cell) -> Path:
-    """The plugin's source: where it was planned, or where this machine has it."""
-    path = Path(cell.locations["plugin"])
-    return path if path.exists() else locate(cell.locations["target"])
 
 
 def block(cell: Cell, name: str, model: type[Block]) -> Block | None:

@@ -21,8 +21,9 @@ from fairbench.evaluation.evaluate import evaluate
 from fairbench.evaluation.evidence import Evidence, read_evidence
 from fairbench.evaluation.verdicts import fooled_by, full_precision, logits_of_set
 from fairbench.plan.cells import read_cell, training_protocol
+from fairbench.plan.places import with_network
 from fairbench.records.read import CLEAN, Evaluation, Record
-from fairbench.registry import PgdAttack, read_attack
+from fairbench.registry import PgdAttack, Registry, read_attack
 from fairbench.runner.device import choose_device
 from fairbench.runner.evaluating import PROOF
 from fairbench.runner.parts import load_split, trained_model
@@ -41,9 +42,11 @@ class Check:
     what: str
 
 
-def verify_record(record: Record, *, device_name: str, everything: bool = False) -> Iterator[Check]:
+def verify_record(
+    record: Record, registry: Registry, *, device_name: str, everything: bool = False
+) -> Iterator[Check]:
     """A check for each evaluation of a record that is done. Raises the errors of weights and images."""
-    cell = read_cell(record.folder)
+    cell = with_network(read_cell(record.folder), registry)
     device = choose_device(device_name)
     images, _ = load_split(cell, training_protocol(cell), "test", device)
     for epoch in dict.fromkeys(evaluation.epoch for evaluation in record.evaluations):

@@ -25,6 +25,7 @@ from fairbench.core.errors import (
     FairbenchError,
     RecordError,
     ResultsError,
+    SchemaError,
 )
 from fairbench.core.files import make_folder, read_sealed, write_atomic, write_sealed
 from fairbench.data.images import ImageSet
@@ -32,11 +33,13 @@ from fairbench.data.manifest import Manifest
 from fairbench.evaluation.progress import Progress
 from fairbench.models.checkpoints import load_weights, read_tensors, weights_path
 from fairbench.plan.cells import Cell, epochs_of, read_cell, training_protocol
+from fairbench.plan.places import located
 from fairbench.plan.status import FINISHED, folder_state
+from fairbench.records.checks import SCHEMA
 from fairbench.records.curves import read_epochs
 from fairbench.records.outcomes import outcome_name
 from fairbench.records.read import CLEAN
-from fairbench.registry import read_attack
+from fairbench.registry import Registry, read_attack
 from fairbench.registry.components import Augment, Averaging, WeightPerturbation
 from fairbench.runner.device import (
     check_precision,
@@ -55,7 +58,6 @@ from fairbench.runner.parts import (
     initial_model,
     kept_images,
     load_split,
-    plugin_file,
 )
 from fairbench.runner.provenance import now, write_provenance
 from fairbench.training.listener import Listener as TrainingListener
@@ -73,29 +75,29 @@ class Listener(TrainingListener, Interface):
         """`attack` at the checkpoint of `epoch` is this far."""
 
 
-def run_cell(folder: Path, listener: Listener, device_name: str = "auto") -> str:
-    """Work on the cell in `folder`; the state it ends in (done, diverged or failed).
+def run_cell(folder: Path, listener: Listener, registry: Registry, device_name: str = "auto") -> str:
+    """Work on the cell in `folder` with code of `registry`; the state it ends in (done, diverged or failed).
 
-    A finished cell is left alone. Raises ClaimedError when another process works on it; every
-    error of the cell itself ends up in its record.
+    A finished cell is left alone. Raises ClaimedError when another process works on it, PluginError when the
+    registry does not have its code; every error of the cell itself ends up in its record.
     """
-    cell = read_cell(folder)
+    cell = located(read_cell(folder), registry)
     with claim(folder / "claim") as held, logged(folder):
         state, _ = folder_state(folder, cell)
         if state in FINISHED:
             if state == "done":  # whoever was killed behind the record did not come to that
                 SavedStates(folder / "checkpoints").clear()
             return state
-        kept = finished_record(folder)
+        kept = finished_record(folder)  # or SchemaError: what another version wrote is not ours to replace
         device = choose_device(device_name)
         check_precision(training_protocol(cell).precision, device)
         choose_threads(
             device, cell.identity["protocol"]["batch_size"], cell.identity["dataset"]["image_shape"]
         )
-        write_provenance(folder, cell, plugin_file(cell), describe_device(device))
+        write_provenance(folder, cell, Path(cell.locations["plugin"]), describe_device(device))
         logger.info("begins or continues on %s", device)
         try:
-            record = _work(cell, folder, held, listener, device)
+            record = _work(cell, folder, held, listener, registry, device)
         except (ClaimedError, ResultsError, EnvironmentFault):
             raise
         except DivergedError as error:
@@ -131,15 +133,24 @@ def describe_fault(error: Exception, folder: Path) -> str:
 
 
 def finished_record(folder: Path) -> dict[str, Any] | None:
-    """The record of a cell that is done, None otherwise."""
+    """The record of a cell that is done, None otherwise. Raises SchemaError for one of another version."""
     try:
         record: dict[str, Any] = read_sealed(folder / "record.json")
-    except RecordError:
+        if record["schema"] != SCHEMA:
+            raise SchemaError(
+                f"{folder.name}: record.json has schema {record['schema']!r}, this version reads {SCHEMA}.",
+                hint="use the version of fairbench that wrote it, or move the folder away and run again",
+            )
+    except SchemaError:
+        raise
+    except (RecordError, KeyError, TypeError):
         return None
     return record if record.get("state") == "done" else None
 
 
-def _work(cell: Cell, folder: Path, held: Claim, listener: Listener, device: torch.device) -> dict[str, Any]:
+def _work(
+    cell: Cell, folder: Path, held: Claim, listener: Listener, registry: Registry, device: torch.device
+) -> dict[str, Any]:
     make_folder(folder / "checkpoints")
     for left_over in folder.rglob(".*.tmp"):  # of a process that was killed while it wrote
         if not left_over.name.startswith(".cell.json"):  # which others may write
@@ -176,7 +187,7 @@ def _work(cell: Cell, folder: Path, held: Claim, listener: Listener, device: tor
     if not trained:
         if before is None:  # else they stay until there are others
             shutil.rmtree(folder / "outcomes", ignore_errors=True)  # of weights that are gone
-        trainer.run(partial(_begin, cell, model, folder, listener, device))
+        trainer.run(partial(_begin, cell, model, folder, listener, registry, device))
     trained_in = sum(row["seconds"] for row in read_epochs(folder))
     began = time.perf_counter()
     evaluations: list[dict[str, Any]] = []
@@ -259,7 +270,12 @@ def _set_damaged_aside(trainer: Trainer, kept: Sequence[int]) -> None:
 
 
 def _begin(
-    cell: Cell, model: torch.nn.Module, folder: Path, listener: Listener, device: torch.device
+    cell: Cell,
+    model: torch.nn.Module,
+    folder: Path,
+    listener: Listener,
+    registry: Registry,
+    device: torch.device,
 ) -> None:
     """Load the weights that the cell starts from, should there be any; train those first where need be.
 
@@ -272,7 +288,7 @@ def _begin(
     path = weights_path(beside, training_protocol(start).epochs)
     if finished_record(beside) is not None and not path.exists():  # its weights were cleared away
         (beside / "record.json").unlink()
-    state = run_cell(beside, listener, device.type)
+    state = run_cell(beside, listener, registry, device.type)
     if state != "done":
         raise ContractError(
             f"its start, {start.method}, ended as {state}.", hint=f"see {beside / 'record.json'}"

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 import fairbench.runner.worker as worker
+from fairbench.registry import load_registry
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 CHANGES = ("os.rename", "os.remove", "os.link", "os.mkdir")
@@ -57,7 +58,7 @@ def work(folder: str, phase: str, die_at: int, deaths: str) -> None:
                 note(phase_of(Path(path)))
 
     sys.addaudithook(hook)
-    worker.run_cell(Path(folder), Silent(note), "cpu")
+    worker.run_cell(Path(folder), Silent(note), load_registry(), "cpu")
     os.write(told, f"{json.dumps(counts)}\n".encode())
 
 

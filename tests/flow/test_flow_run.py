@@ -114,7 +114,7 @@ def test_a_changed_plugin_makes_its_runs_stale_and_a_changed_comment_does_not(be
     assert (item["state"], item["reason"]) == ("stale", "method changed since")
     old = bench.folder_of("mine")
     (old / "record.json").unlink()
-    _, error = bench.call("cell", str(old), code=1)
+    _, error = bench.call("cell", *mine[:2], str(old), code=1)
     assert "changed since this cell was planned" in error  # never new code under an old id
 
 

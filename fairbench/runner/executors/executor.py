@@ -5,6 +5,7 @@ An executor is a function `execute(job, told)`. It is found by the name of its e
 `fairbench cell FOLDER`, anywhere that sees the folder, claims it, resumes it and leaves its record.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -16,6 +17,7 @@ from fairbench.core.errors import ConfigError, PluginError, suggest
 from fairbench.core.imports import load_object
 from fairbench.plan.cells import Cell
 from fairbench.plan.status import CellStatus
+from fairbench.registry import Registry
 from fairbench.runner.executors.profile import Profile
 
 if TYPE_CHECKING:
@@ -28,14 +30,16 @@ GROUP = "fairbench.executors"
 class Job:
     """A plan to be worked through.
 
-    `planned`: the cells that are not finished, in order. `pack`: cells at a time on each device. `gpus`: the
-    devices to use, by number; None for all. `time_limit`: seconds for an attempt at a cell. `retries`: how
-    often a cell is started again whose process died. `wait`: stay for the cells that others work on, and take
-    them over should those die. `detach`: hand the work over and leave, where others do it.
+    `planned`: the cells that are not finished, in order. `registry`: where their code is looked up; whoever
+    starts `fairbench cell` elsewhere passes `environment` on. `pack`: cells at a time on each device.
+    `gpus`: the devices to use, by number; None for all. `time_limit`: seconds for an attempt at a cell.
+    `retries`: how often a cell is started again whose process died. `wait`: stay for the cells that others
+    work on, and take them over should those die. `detach`: hand the work over and leave, where others do it.
     """
 
     planned: Sequence[CellStatus]
     results: Path
+    registry: Registry
     device: str = "auto"
     pack: int = 1
     gpus: tuple[str, ...] | None = None
@@ -44,6 +48,11 @@ class Job:
     wait: bool = False
     detach: bool = False
     profile: Profile = Profile()
+
+    def environment(self) -> dict[str, str]:
+        """What another process needs to find the same registry."""
+        files = os.pathsep.join(str(path.absolute()) for path in self.registry.files)
+        return {"FAIRBENCH_REGISTRY": files} if files else {}
 
     def refuse(self, executor: str, **unusable: str) -> None:
         """Raise ConfigError for a setting that was given and means nothing to `executor`."""

@@ -33,7 +33,7 @@ def execute(job: Job, told: Told) -> dict[str, str]:
         told.started(cell)
         try:
             folder = prepare_folder(cell, job.results)
-            state = run_cell(folder, told, job.device)
+            state = run_cell(folder, told, job.registry, job.device)
             reason = str(read_sealed(folder / "record.json").get("reason") or "")
             if state == "failed" and folder_state(folder, cell)[0] == "done":
                 state = "done"  # what failed was an attack that an earlier run asked for

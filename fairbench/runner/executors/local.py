@@ -94,7 +94,7 @@ def places_of(job: Job) -> list[Place]:
             hint="use --device cpu, or name them: --gpus 0,1",
         )
     share = max(1, cores() // (job.pack * max(1, len(gpus))))
-    threads = {"OMP_NUM_THREADS": str(share)}
+    threads = {**job.environment(), "OMP_NUM_THREADS": str(share)}
     if not gpus:
         return [Place("the CPU", job.pack, threads)]
     return [Place(f"GPU {gpu}", job.pack, {**threads, "CUDA_VISIBLE_DEVICES": gpu}) for gpu in gpus]

@@ -60,7 +60,9 @@ def execute(job: Job, told: Told) -> dict[str, str]:
             while (cell := queue.next([each.id for each in running.values()])) is not None:
                 folder = _prepared(cell, queue)
                 if folder is not None:
-                    running[task.remote(cell.to_json(), str(folder), device, job.time_limit)] = cell
+                    running[
+                        task.remote(cell.to_json(), str(folder), device, job.environment(), job.time_limit)
+                    ] = cell
             done, _ = ray.wait(list(running), timeout=1.0) if running else ([], [])
             for reference in done:
                 cell = running.pop(reference)
@@ -80,14 +82,16 @@ def execute(job: Job, told: Told) -> dict[str, str]:
     return queue.states
 
 
-def work(cell: dict[str, Any], folder: str, device: str, time_limit: float | None) -> tuple[str, str]:
+def work(
+    cell: dict[str, Any], folder: str, device: str, env: dict[str, str], time_limit: float | None
+) -> tuple[str, str]:
     """On a machine of the cluster: work on a cell until it ends; its state and the reason.
 
     Whoever held it before may just have gone down with a node: that is waited for.
     """
     watch, path = Watch(), Path(folder)
     while True:
-        worker = Worker(cell_from(cell, path.name), path, device, {}, time_limit)
+        worker = Worker(cell_from(cell, path.name), path, device, env, time_limit)
         try:
             while not worker.over():
                 time.sleep(PAUSE)

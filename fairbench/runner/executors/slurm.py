@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -81,7 +81,7 @@ def execute(job: Job, told: Told) -> dict[str, str]:
     if not new:
         return states
     device = "cpu" if settings.gpus == 0 else job.device if job.device != "auto" else "cuda"
-    folder = write_job(new, job.results, settings, device)
+    folder = write_job(new, job, settings, device)
     number = submit(folder, settings.cells_per_task)
     told.note(f"job {number}: {len(new)} cells; {folder / 'job.sh'}")
     if job.detach:
@@ -94,20 +94,20 @@ def execute(job: Job, told: Told) -> dict[str, str]:
         raise
 
 
-def write_job(planned: Sequence[CellStatus], results: Path, settings: Slurm, device: str) -> Path:
+def write_job(planned: Sequence[CellStatus], job: Job, settings: Slurm, device: str) -> Path:
     """Make the run folders and a folder of the job with its script; the latter."""
-    folders = [prepare_folder(item.cell, results).absolute() for item in planned]
+    folders = [prepare_folder(item.cell, job.results).absolute() for item in planned]
     name = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-    folder = make_folder(results / JOBS / name).absolute()
+    folder = make_folder(job.results / JOBS / name).absolute()
     text = "".join(f"{path}\n" for path in folders)
     write_atomic(folder / "cells.txt", lambda file: file.write(text.encode()))
-    content = script(folder, len(folders), settings, device)
+    content = script(folder, len(folders), settings, device, job.environment())
     write_atomic(folder / "job.sh", lambda file: file.write(content.encode()))
     os.chmod(folder / "job.sh", 0o755)
     return folder
 
 
-def script(folder: Path, num_cells: int, settings: Slurm, device: str) -> str:
+def script(folder: Path, num_cells: int, settings: Slurm, device: str, env: Mapping[str, str]) -> str:
     """The script of an array: each task does `cells_per_task` of the cells."""
     per_task = settings.cells_per_task
     last = -(-num_cells // per_task) - 1
@@ -131,13 +131,14 @@ def script(folder: Path, num_cells: int, settings: Slurm, device: str) -> str:
         f"#SBATCH --{name}={shlex.quote(value) if ' ' in value else value}" for name, value in given.items()
     ]
     command = shlex.join([sys.executable, "-m", "fairbench.cli", "cell", "--device", device, "--wait"])
+    exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in env.items())
     return f"""#!/bin/bash
 # Written by fairbench: {num_cells} cells, {per_task} to a task. It may be read, kept and submitted again;
 # cells that are done do nothing.
 {chr(10).join(lines)}
 #SBATCH --requeue
 {settings.setup}
-first=$((SLURM_ARRAY_TASK_ID * {per_task}))
+{exports}first=$((SLURM_ARRAY_TASK_ID * {per_task}))
 mapfile -t -s "$first" -n {per_task} cells < {shlex.quote(str(folder / "cells.txt"))}
 
 {command} "${{cells[@]}}" &

@@ -109,7 +109,9 @@ def program(tmp_path, monkeypatch):
         (tmp_path / "todo.json").write_text(json.dumps(todo))
         selection = Selection(suite="quickstart", methods=methods, seeds=seeds)
         cells, _ = resolve(selection, REGISTRY, tmp_path)
-        return Job(planned=statuses(cells, tmp_path), results=tmp_path, **{"device": "cpu", **how})
+        return Job(
+            planned=statuses(cells, tmp_path), results=tmp_path, registry=REGISTRY, **{"device": "cpu", **how}
+        )
 
     return job
 
