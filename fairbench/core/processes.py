@@ -36,3 +36,15 @@ def exists(pid: int, born: str | None = None) -> bool:
     except PermissionError:
         pass
     return born is None or birth(pid) in (born, None)
+
+
+def end_if_copied(original: int) -> None:
+    """End this process at once if it is a fork of `original` that went on with its work.
+
+    It shares files and claims with the other, and its threads are gone: nothing good could come of it.
+    """
+    if os.getpid() != original:
+        os.write(
+            2, b"a method called os.fork, and the child went on as if it were the worker: ended\n"
+        )
+        os._exit(70)

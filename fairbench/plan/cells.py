@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from fairbench.core.errors import RecordError, SchemaError
-from fairbench.core.files import read_sealed
 from fairbench.core.identity import digest
+from fairbench.records.checks import checked_cell
 from fairbench.registry import Protocol
 from fairbench.registry.components import FineTune
 
@@ -86,7 +86,7 @@ def epochs_of(item: Mapping[str, Any], selected: Sequence[int], kept: Sequence[i
 
 def read_cell(folder: Path) -> Cell:
     """The cell of a run folder. Raises RecordError when its file is damaged or its id does not fit."""
-    return cell_from(read_sealed(folder / "cell.json"), folder.name)
+    return cell_from(checked_cell(folder / "cell.json"), folder.name)
 
 
 def cell_from(data: Mapping[str, Any], origin: str) -> Cell:
@@ -106,11 +106,18 @@ def cell_from(data: Mapping[str, Any], origin: str) -> Cell:
             preparation=bool(data.get("preparation")),
             titles=dict(data.get("titles") or {}),
         )
-    except (KeyError, TypeError) as error:
+        fits = cell.id == data["id"]
+    except SchemaError:
+        raise
+    except KeyError as error:
         raise RecordError(
             f"{origin}: cell.json lacks {error}.", hint="move the folder away and run again"
         ) from error
-    if cell.id != data["id"]:
+    except (TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise RecordError(
+            f"{origin}: cell.json is damaged ({error}).", hint="move the folder away and run again"
+        ) from error
+    if not fits:
         raise RecordError(
             f"{origin}: cell.json was changed by hand: its id does not fit its content.",
             hint="move the folder away and run again; change settings with --set",

@@ -71,7 +71,7 @@ def read_paces(results: Path, registry: Registry, device: str) -> Paces:
     epochs = {**_measured_steps(results, device), **{key: median(values) for key, values in seconds.items()}}
     passes: dict[tuple[str, str], list[float]] = {}
     for entry, folder in examples.items():
-        with suppress(FairbenchError):  # of a registry that this one does not know
+        with suppress(FairbenchError, KeyError, TypeError, ValueError):  # of another registry, or damaged
             cell = read_cell(folder)
             passes.setdefault(_kind(cell), []).append(epochs[entry] / max(_passes(cell, registry), 1.0))
     return Paces(epochs, {kind: median(values) for kind, values in passes.items()})

@@ -4,13 +4,12 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from fairbench.core.claims import is_live, read_claim
-from fairbench.core.errors import RecordError
+from fairbench.core.errors import RecordError, SchemaError
 from fairbench.core.files import read_sealed
 from fairbench.plan.cells import Cell, epochs_of, read_cell
-from fairbench.records.checks import SCHEMA
+from fairbench.records.checks import checked_record
 
 RUNS = "runs"
 FINISHED = frozenset({"done", "diverged"})  # the same cell would end the same way again
@@ -56,24 +55,28 @@ def cell_status(cell: Cell, runs: Path, same_slot: Sequence[str]) -> CellStatus:
 
 def folder_state(folder: Path, cell: Cell) -> tuple[str, str]:
     """State and reason of a run folder that nobody works on, against the attacks that `cell` asks for."""
-    if not (folder / "record.json").exists():
+    path = folder / "record.json"
+    if not path.exists():
         return "partial", "interrupted"
     try:
-        record: dict[str, Any] = read_sealed(folder / "record.json")
-        if record["schema"] != SCHEMA:
-            return "failed", f"record.json has schema {record['schema']!r}, this version reads {SCHEMA}"
+        record = checked_record(path, {"id": cell.id, "entry": cell.entry})
         state, reason = str(record["state"]), str(record.get("reason") or "")
-        evaluated = {(item["id"], item["epoch"]) for item in record["evaluations"]}
+        evaluations = record.get("evaluations") or ()
+        evaluated = {(item.get("id"), item["epoch"]) for item in evaluations}
         selected = record["epochs_evaluated"] if state == "done" else ()
         kept = record.get("epochs_kept", selected)
-        absent = [item["file"] for item in record["evaluations"] if not (folder / item["file"]).exists()]
-    except (RecordError, KeyError, TypeError) as error:
+        absent = [
+            each["file"] for each in record.get("evaluations") or () if not (folder / each["file"]).exists()
+        ]
+        lacking = [
+            item["name"]
+            for item in cell.evaluation
+            if not evaluated.issuperset((item["id"], epoch) for epoch in epochs_of(item, selected, kept))
+        ]
+    except SchemaError as error:
+        return "failed", error.message
+    except (RecordError, KeyError, TypeError, OSError, ValueError) as error:
         return "failed", f"damaged record: {error}"
-    lacking = [
-        item["name"]
-        for item in cell.evaluation
-        if not evaluated.issuperset((item["id"], epoch) for epoch in epochs_of(item, selected, kept))
-    ]
     if state == "done" and absent:
         return "partial", f"{absent[0]} is gone"
     if state == "done" and lacking:

@@ -5,12 +5,14 @@ from operator import le
 from pathlib import Path
 from typing import Any
 
-from fairbench.core.errors import RecordError
+from fairbench.core.errors import RecordError, SchemaError
 from fairbench.core.files import read_sealed
 from fairbench.records import MAX_CLASSES
 
 SCHEMA = 1
 MAX_SEED = 2**31 - 1
+MAX_IMAGES = 10**6  # of a class
+_PLAIN = str | int | float | bool | None
 _STATES = ("done", "diverged", "failed", "interrupted", "skipped")
 
 
@@ -18,13 +20,41 @@ def checked_cell(path: Path) -> dict[str, Any]:
     """The content of a run's cell.json. Raises RecordError when it is damaged or of another schema."""
     cell = _mapping(path)
     for key in ("id", "entry", "method", "dataset", "model", "protocol"):
-        _require(isinstance(cell.get(key), str), path, f"{key} is not a text")
+        _require(_is_text(cell.get(key)), path, f"{key} is not a text")
     seed: Any = cell.get("seed")
     _require(_is_count(seed) and seed <= MAX_SEED, path, f"seed is not a number in 0..{MAX_SEED}")
-    for key in ("overrides", "identity", "titles"):
+    for key in ("overrides", "identity", "titles", "locations"):
         _require(isinstance(cell.get(key) or {}, dict), path, f"{key} is no mapping")
-    _require(_is_list_of(cell.get("evaluation") or [], dict), path, "evaluation is no list of attacks")
+    for key in ("titles", "locations"):
+        _require(all(map(_is_text, (cell.get(key) or {}).values())), path, f"{key} is not all texts")
+    overrides = (cell.get("overrides") or {}).values()
+    _require(not any(isinstance(value, dict) for value in overrides), path, "overrides hold a mapping")
+    _check_identity(cell.get("identity") or {}, path)
+    attacks = cell.get("evaluation") or []
+    _require(_is_list_of(attacks, dict), path, "evaluation is no list of attacks")
+    for attack in attacks:
+        named = _is_text(attack.get("name")) and _is_text(attack.get("id", ""))
+        plain = all(isinstance(value, _PLAIN | list) for value in attack.values())
+        _require(named and plain, path, "evaluation holds something else than attacks")
     return cell
+
+
+def _check_identity(identity: Mapping[str, Any], path: Path) -> None:
+    """Types of what programs look at; the rest only has to be what its id was hashed from."""
+    for part in ("method", "dataset", "model", "protocol"):
+        _require(isinstance(identity.get(part) or {}, dict), path, f"identity.{part} is no mapping")
+    method: Any = identity.get("method") or {}
+    protocol: Any = identity.get("protocol") or {}
+    dataset: Any = identity.get("dataset") or {}
+    _require(isinstance(method.get("config") or {}, dict), path, "identity.method.config is no mapping")
+    for part, key in ((method, "fingerprint"), (method, "class"), (protocol, "precision")):
+        _require(_is_text(part.get(key) or ""), path, f"{key} is not a text")
+    for key in ("threat", "budget", "selection", "optimizer", "augmentation", "subset"):
+        settings: Any = protocol.get(key) or {}
+        _require(isinstance(settings, dict), path, f"identity.protocol.{key} is no mapping")
+        _require(all(isinstance(v, _PLAIN) for v in settings.values()), path, f"{key} holds no plain values")
+    _require(_is_count(protocol.get("epochs", 1)), path, "identity.protocol.epochs is no count")
+    _require(_is_list_of(dataset.get("image_shape") or [], int), path, "image_shape is no list of counts")
 
 
 def checked_record(path: Path, cell: Mapping[str, Any]) -> dict[str, Any]:
@@ -46,10 +76,13 @@ def _check_done(path: Path, record: Mapping[str, Any]) -> None:
     )
     _require(_is_list_of(record.get("class_names") or [], str), path, "class_names is no list of texts")
     counts = record.get("class_count") or []
-    fits = _is_list_of(counts, int) and len(counts) in (0, num_classes) and all(n >= 1 for n in counts)
+    fits = _is_list_of(counts, int) and len(counts) in (0, num_classes)
+    fits = fits and all(1 <= count <= MAX_IMAGES for count in counts)
     _require(fits, path, "class_count is not a number of images for each class")
     epochs = record.get("epochs_evaluated")
     _require(bool(epochs) and _is_list_of(epochs, int), path, "epochs_evaluated is no list of epochs")
+    kept = record.get("epochs_kept") or []
+    _require(_is_list_of(kept, int), path, "epochs_kept is no list of epochs")
     evaluations = record.get("evaluations")
     _require(_is_list_of(evaluations, dict), path, "evaluations is no list of evaluations")
     for evaluation in evaluations or ():
@@ -61,9 +94,13 @@ def _is_evaluation(evaluation: Mapping[str, Any], num_classes: int, counts: list
     get = evaluation.get
     digest, hits = get("digest"), get("hits") or []
     return (
-        isinstance(get("attack"), str)
-        and isinstance(get("file"), str)
-        and (digest is None or isinstance(digest, str))
+        _is_text(get("attack"))
+        and _is_text(get("file"))
+        and _is_text(get("id") or "")
+        and _is_text(digest or "")
+        and isinstance(get("about") or {}, dict)
+        and _is_list_of((get("about") or {}).get("stages") or [], dict)
+        and _is_list_of((get("about") or {}).get("health") or [], dict)
         and _is_count(get("epoch"))
         and _is_list_of(hits, int)
         and (
@@ -76,7 +113,12 @@ def _is_evaluation(evaluation: Mapping[str, Any], num_classes: int, counts: list
 def _mapping(path: Path) -> dict[str, Any]:
     value = read_sealed(path)
     _require(isinstance(value, dict), path, "it is no mapping")
-    _require(value.get("schema") == SCHEMA, path, f"schema {value.get('schema')!r}, expected {SCHEMA}")
+    if value.get("schema") != SCHEMA:
+        raise SchemaError(
+            f"{path.parent.name}: {path.name} has schema {value.get('schema')!r}; "
+            f"this version reads {SCHEMA}.",
+            hint="use the version of fairbench that wrote it, or move the folder away and run again",
+        )
     return dict(value)
 
 
@@ -86,6 +128,13 @@ def _require(fits: bool, path: Path, fault: str) -> None:
             f"{path.name} in {path.parent.name} cannot be used: {fault}.",
             hint="move the run folder away and run the same command again",
         )
+
+
+def _is_text(value: object) -> bool:
+    """Text that can be written to a file: no half of a character."""
+    return isinstance(value, str) and (
+        value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)
+    )
 
 
 def _is_count(value: object) -> bool:

@@ -3,6 +3,7 @@
 import copy
 import logging
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from fairbench.attacks.budget import Budget
 from fairbench.attacks.draws import Draws
 from fairbench.core import stopping
 from fairbench.core.errors import DivergedError
+from fairbench.core.processes import end_if_copied
 from fairbench.core.seeds import derive_seed
 from fairbench.data.additions import Addition, addition
 from fairbench.data.batch import Batch
@@ -76,6 +78,7 @@ class Trainer:
     speedups: Speedups = Speedups()
     before_write: Callable[[], None] = lambda: None
     mark: Callable[[str], None] = lambda part: None
+    process: int = field(default_factory=os.getpid, init=False)
     underway: Underway | None = field(default=None, init=False)
     obstacles: list[str] = field(default_factory=list, init=False)
 
@@ -204,6 +207,7 @@ class Trainer:
             batch = replace(batch, x=self.networks.images(batch.x))
             self.mark("data")
             steps(batch, ctx, step == first)  # a plugin that breaks the contract is stopped at once
+            end_if_copied(self.process)
             if self.average is not None:
                 self.average.after_step(self.model, epoch)
             loss, now = None, time.perf_counter()
@@ -310,10 +314,8 @@ class Trainer:
 
     def _clean_batches(self) -> Iterator[Tensor]:
         """All images that are trained on, without augmentation."""
-        count = len(self.images)
-        kept = torch.arange(count) if self.keep is None else self.keep.nonzero().flatten()
-        for index in torch.split(kept, self.protocol.batch_size):
-            yield self._plain_batch(index).x
+        kept = torch.arange(len(self.images)) if self.keep is None else self.keep.nonzero().flatten()
+        return (self._plain_batch(index).x for index in torch.split(kept, self.protocol.batch_size))
 
     def _context(self, epoch: int, step: int, num_steps: int, measured_for: str = "") -> Context:
         """Where training stands; draws for measuring are apart from those for training."""

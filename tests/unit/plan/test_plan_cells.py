@@ -194,7 +194,7 @@ def test_a_cell_survives_its_file_and_a_changed_file_is_refused(plan, tmp_path: 
         with pytest.raises(RecordError, match=said):
             read_cell(tmp_path)
     write_json(tmp_path / "cell.json", {"schema": 1})
-    with pytest.raises(RecordError, match="lacks"):
+    with pytest.raises(RecordError, match="id is not a text"):
         read_cell(tmp_path)
 
 
