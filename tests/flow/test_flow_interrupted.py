@@ -141,3 +141,27 @@ def test_two_runs_started_at_once_share_the_cells(bench):
         for outcomes in folder.rglob("*.npy"):
             assert len(np.load(outcomes)) == 50
     assert_tidy(bench.results)
+
+
+@pytest.mark.slow  # three processes that import torch
+def test_of_three_workers_one_is_killed_and_the_others_do_every_cell_once(bench, mine, monkeypatch):
+    """The dead one's cell is taken over and continued; nothing is done twice, nothing forgotten."""
+    chosen = (*mine, "--seeds", "0..3", "--wait")
+    monkeypatch.setenv("TEST_SIGNAL", str(int(signal.SIGKILL)))
+    killed = bench.start(*bench.arguments("run", *chosen, "--methods", "mine"))
+    monkeypatch.delenv("TEST_SIGNAL")
+    others = [bench.start(*bench.arguments("run", *chosen)) for _ in range(2)]
+    killed.communicate()
+    assert killed.returncode == -signal.SIGKILL
+    for process in others:
+        _, error = process.communicate()
+        assert process.returncode == 0, error
+    states = bench.states(*chosen[:-1])
+    assert len(states) == 8
+    assert set(states.values()) == {"done"}
+    attempts = [
+        1 + len(json.loads(path.read_text())["earlier"])
+        for path in bench.results.glob("runs/*/provenance.json")
+    ]
+    assert sorted(attempts) == [1, 1, 1, 1, 1, 1, 1, 2]
+    assert_tidy(bench.results)
