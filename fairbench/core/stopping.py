@@ -4,6 +4,7 @@ Outside of `held` the process stops at once; inside, the work notes the wish, br
 then raises it. A second signal always stops at once.
 """
 
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,6 +63,7 @@ def _handle(number: int, frame: FrameType | None) -> None:
     global _asked
     if _holders and _asked is None:
         _asked = number
+        os.write(2, b"\nstopping: the step at work and its state come first; once more stops at once\n")
     else:
         _raise(number)
 

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -150,6 +151,9 @@ def test_of_three_workers_one_is_killed_and_the_others_do_every_cell_once(bench,
     monkeypatch.setenv("TEST_SIGNAL", str(int(signal.SIGKILL)))
     killed = bench.start(*bench.arguments("run", *chosen, "--methods", "mine"))
     monkeypatch.delenv("TEST_SIGNAL")
+    while not list(bench.results.glob("runs/*/claim")):
+        assert killed.poll() is None
+        time.sleep(0.05)
     others = [bench.start(*bench.arguments("run", *chosen)) for _ in range(2)]
     killed.communicate()
     assert killed.returncode == -signal.SIGKILL
