@@ -44,7 +44,5 @@ def end_if_copied(original: int) -> None:
     It shares files and claims with the other, and its threads are gone: nothing good could come of it.
     """
     if os.getpid() != original:
-        os.write(
-            2, b"a method called os.fork, and the child went on as if it were the worker: ended\n"
-        )
+        os.write(2, b"a method called os.fork, and the child went on as if it were the worker: ended\n")
         os._exit(70)
