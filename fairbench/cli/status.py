@@ -16,12 +16,13 @@ from fairbench.runner.overview import RunStatus, overview
 HEADER = ("method", "data set", "model", "protocol", "seed", "state", "epoch", "left", "worker", "")
 AT_WORK = ("running", "queued")
 WATCH_SECONDS = 2.0
+IDLE_LOOKS = 10  # between two cells there is a moment at which nobody works
 
 
 @click.command("status")
 @results_option
 @json_option
-@click.option("--watch", is_flag=True, help="Show it anew until nothing runs or waits any more.")
+@click.option("--watch", is_flag=True, help="Show it anew until nothing has run or waited for 20 s.")
 def status_command(results: Path, as_json: bool, watch: bool) -> None:
     """Show every run in a results folder, what it does, how far it is and who works on it.
 
@@ -77,7 +78,7 @@ def _watch(results: Path) -> None:
     from rich.live import Live
     from rich.text import Text
 
-    before = ""
+    before, idle = "", 0
     with Live(console=Console(), auto_refresh=False) as live:
         while True:
             runs, problems = overview(results)
@@ -87,7 +88,8 @@ def _watch(results: Path) -> None:
             elif text != before:
                 click.echo(text + "\n")
             before = text
-            if not any(run.state in AT_WORK for run in runs):
+            idle = 0 if any(run.state in AT_WORK for run in runs) else idle + 1
+            if idle == IDLE_LOOKS:
                 break
             time.sleep(WATCH_SECONDS)
     _warn(problems)

@@ -14,7 +14,7 @@ from typing import Protocol as Interface
 import torch
 from torch import Tensor, nn
 
-from fairbench.core.errors import CheckpointError
+from fairbench.core.errors import CheckpointError, ResultsError
 from fairbench.models.checkpoints import load_weights, read_tensors, write_tensors
 
 logger = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class SavedStates:
         self.lost: list[str] = []
 
     def write(self, tensors: Mapping[str, Tensor], epoch: int, underway: Underway | None) -> None:
-        """Replace the newest state, which becomes the one before it.
+        """Replace the newest state, which becomes the one before it. Raises ResultsError when it cannot.
 
         Of the epoch `underway` the sums are among `tensors`, named "sums.NAME".
         """
@@ -71,9 +71,12 @@ class SavedStates:
         if underway is not None:
             about["underway"] = {k: v for k, v in asdict(underway).items() if k != "sums"}
         write_tensors(self.coming, tensors, about)
-        if self.newest.exists():
-            os.replace(self.newest, self.before)
-        os.replace(self.coming, self.newest)
+        try:
+            if self.newest.exists():
+                os.replace(self.newest, self.before)
+            os.replace(self.coming, self.newest)
+        except OSError as error:
+            raise ResultsError(f"cannot write {self.newest}: {error.strerror or error}.") from error
 
     def read(self, device: torch.device, usable: Callable[[int], bool]) -> Saved | None:
         """The newest whole state of which `usable(epochs done)` holds; None when there is none."""
