@@ -37,7 +37,7 @@ cluster.shutdown()
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[subprocess.Popen[str]]:
     """A cluster in a process of its own, its address in `args`; told to swap, it loses its working node."""
-    env = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled", "TEST_PACE": "0.5"}
+    env = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled", "TEST_PACE": "2"}
     with subprocess.Popen(
         [sys.executable, "-c", CLUSTER],
         stdin=subprocess.PIPE,
