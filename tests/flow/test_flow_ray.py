@@ -27,8 +27,8 @@ first = cluster.add_node(**node)
 print(cluster.address, flush=True)
 for line in sys.stdin:
     if line.strip() == "swap":  # the node that works goes down, another one comes
-        cluster.add_node(**node)
         cluster.remove_node(first, allow_graceful=False)
+        cluster.add_node(**node)
         print("swapped", flush=True)
 cluster.shutdown()
 """
@@ -37,7 +37,7 @@ cluster.shutdown()
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[subprocess.Popen[str]]:
     """A cluster in a process of its own, its address in `args`; told to swap, it loses its working node."""
-    env = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled", "TEST_PACE": "2"}
+    env = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled", "TEST_PACE": "1"}
     with subprocess.Popen(
         [sys.executable, "-c", CLUSTER],
         stdin=subprocess.PIPE,
