@@ -118,6 +118,12 @@ def is_live(path: Path, owner: Owner) -> bool:
     return look is not None and time.time() - look.touched < EXPIRY_SECONDS
 
 
+def live_owner(path: Path) -> Owner | None:
+    """Who works under the claim at `path`, as far as one look can tell; None when nobody does."""
+    owner = read_claim(path)
+    return owner if owner is not None and is_live(path, owner) else None
+
+
 class Watch:
     """Tells dead claims by this process's own clock, which never jumps: those that nobody touches."""
 

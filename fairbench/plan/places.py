@@ -11,6 +11,8 @@ from fairbench.plan.cells import Cell
 from fairbench.plan.resolve import import_target, model_identity
 from fairbench.registry import Registry
 
+NAME_ITS_FILE = "name the file that registers it: --registry FILE, or $FAIRBENCH_REGISTRY"
+
 
 def located(cell: Cell, registry: Registry) -> Cell:
     """The cell with the places of its code on this machine.
@@ -21,7 +23,7 @@ def located(cell: Cell, registry: Registry) -> Cell:
     if cell.method not in registry.methods:
         raise PluginError(
             f"{cell.slot}: this registry has no method {cell.method!r}.",
-            hint="name the file that registers it: --registry FILE, or $FAIRBENCH_REGISTRY",
+            hint=NAME_ITS_FILE,
         )
     plugin = registry.readable_plugin(cell.method)
     found["plugin"] = str(plugin.path)
@@ -32,9 +34,8 @@ def located(cell: Cell, registry: Registry) -> Cell:
 
 def with_network(cell: Cell, registry: Registry) -> Cell:
     """The cell with the place of its network's code alone. Raises PluginError as `located` does."""
-    hint = "name the file that registers it: --registry FILE, or $FAIRBENCH_REGISTRY"
     if cell.model not in registry.models:
-        raise PluginError(f"{cell.slot}: this registry has no model {cell.model!r}.", hint=hint)
+        raise PluginError(f"{cell.slot}: this registry has no model {cell.model!r}.", hint=NAME_ITS_FILE)
     target = registry.get("model", cell.model).target
     try:
         same = {"name": cell.model, **model_identity(target)} == cell.identity["model"]
@@ -43,6 +44,6 @@ def with_network(cell: Cell, registry: Registry) -> Cell:
     if not same:
         raise PluginError(
             f"{cell.slot}: the code of the model {cell.model!r} ({target}) is not what it was planned with.",
-            hint="undo the change, or run again; or " + hint,
+            hint="undo the change, or run again; or " + NAME_ITS_FILE,
         )
     return replace(cell, locations={**cell.locations, "model": target})

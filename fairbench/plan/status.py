@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fairbench.core.claims import is_live, read_claim
+from fairbench.core.claims import live_owner
 from fairbench.core.errors import RecordError, SchemaError
 from fairbench.core.files import read_sealed
 from fairbench.plan.cells import Cell, epochs_of, read_cell
@@ -38,8 +38,8 @@ def statuses(cells: Sequence[Cell], results: Path) -> list[CellStatus]:
 def cell_status(cell: Cell, runs: Path, same_slot: Sequence[str]) -> CellStatus:
     folder = runs / cell.folder_name
     if cell.folder_name in same_slot:
-        owner = read_claim(folder / "claim")
-        if owner is not None and is_live(folder / "claim", owner):
+        owner = live_owner(folder / "claim")
+        if owner is not None:
             return CellStatus(cell, folder, "running", f"process {owner.get('pid')} on {owner.get('host')}")
         try:
             read_cell(folder)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from fairbench.core.claims import is_live, read_claim
+from fairbench.core.claims import live_owner
 from fairbench.core.errors import RecordError, ResultsError
 from fairbench.core.files import make_folder, write_sealed
 from fairbench.core.identity import digest
@@ -160,5 +160,4 @@ def _require_sound(record: Record) -> None:
 
 
 def _at_work(folder: Path) -> bool:
-    owner = read_claim(folder / "claim")
-    return owner is not None and is_live(folder / "claim", owner)
+    return live_owner(folder / "claim") is not None

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from fairbench.core.claims import claim, is_live, read_claim
+from fairbench.core.claims import claim, live_owner
 from fairbench.core.errors import ClaimedError, RecordError, ResultsError
 from fairbench.plan.status import RUNS
 from fairbench.records.read import UNFINISHED, read_record
@@ -124,5 +124,4 @@ def _is_old(path: Path) -> bool:
 
 
 def _at_work(run: Path) -> bool:
-    owner = read_claim(run / "claim")
-    return owner is not None and is_live(run / "claim", owner)
+    return live_owner(run / "claim") is not None

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from fairbench.core.claims import is_live, read_claim
+from fairbench.core.claims import live_owner
 from fairbench.core.errors import RecordError
 from fairbench.plan.cells import read_cell
 from fairbench.plan.status import FINISHED, folder_state
@@ -65,9 +65,8 @@ def _status(record: Record, queued: Mapping[str, str]) -> RunStatus:
     if state == "done":  # an attack asked for later may be missing
         with suppress(RecordError):
             state, reason = folder_state(record.folder, read_cell(record.folder))
-    path = record.folder / "claim"
-    owner = read_claim(path)
-    if owner is not None and is_live(path, owner):
+    owner = live_owner(record.folder / "claim")
+    if owner is not None:
         state, worker = "running", f"{owner.get('host')}:{owner.get('pid')}"
         reason = ""
     elif state not in FINISHED and record.folder.name in queued:

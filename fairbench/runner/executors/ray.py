@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from fairbench.core.claims import Watch, is_live, read_claim
+from fairbench.core.claims import Watch, live_owner, read_claim
 from fairbench.core.errors import EnvironmentFault, FairbenchError
 from fairbench.plan.cells import Cell, cell_from
 from fairbench.registry.fields import Model
@@ -114,9 +114,9 @@ def _prepared(cell: Cell, queue: Queue) -> Path | None:
         queue.told.started(cell)
         queue.ended(cell, "failed", str(error))
         return None
-    owner = read_claim(folder / "claim")
+    owner = live_owner(folder / "claim")
     queue.told.started(cell)
-    if owner is not None and is_live(folder / "claim", owner):
+    if owner is not None:
         queue.left_to_others(cell, f"process {owner.get('pid')} on {owner.get('host')} works on it.")
         return None
     return folder

@@ -20,7 +20,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from fairbench.core.claims import is_live, read_claim
+from fairbench.core.claims import live_owner
 from fairbench.core.errors import EnvironmentFault, RecordError
 from fairbench.core.files import make_folder, read_json, write_atomic, write_json
 from fairbench.core.stopping import REQUEUE
@@ -270,8 +270,7 @@ def _folder(results: Path, cell: Cell) -> Path:
 
 
 def _is_claimed(folder: Path) -> bool:
-    owner = read_claim(folder / "claim")
-    return owner is not None and is_live(folder / "claim", owner)
+    return live_owner(folder / "claim") is not None
 
 
 def _stamp(folder: Path) -> int | None:
