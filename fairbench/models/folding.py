@@ -18,20 +18,20 @@ from fairbench.core.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
-TOLERANCE = 1e-4  # of the largest value; folding in float32 changes logits by 1e-6 of it
+COMPARED = 4  # images
+TOLERANCE = 1e-4  # of the largest value; a network that is not the same differs by far more
 FOLDABLE = {nn.Conv1d: nn.BatchNorm1d, nn.Conv2d: nn.BatchNorm2d, nn.Conv3d: nn.BatchNorm3d}
 
 
 def folded(model: nn.Module, example: Tensor, dtype: torch.dtype | None = None) -> nn.Module:
     """A copy of `model` (eval mode) that gives the same logits and gradients up to rounding, in `dtype`.
 
-    A network that cannot be traced, or that differs on `example` (B, ch, H, W) by more than rounding, is
-    copied without folding; one that cannot be copied is returned itself. Raises ConfigError when that
-    one would have to change its dtype.
+    A network that cannot be folded is copied without; one that cannot be copied is returned itself. Raises
+    ConfigError when that one would have to change its dtype. `example`: (B, ch, H, W).
     """
     try:
-        found = _fused(model, example)
-    except Exception as error:  # copying and tracing run the author's code: anything may come
+        found = fold(copy.deepcopy(model).eval(), pairs_to_fold(model, example))
+    except Exception as error:  # copying runs the author's code: anything may come
         log.debug("cannot be copied: %s", error)
         if dtype is not None:
             raise ConfigError(
@@ -39,11 +39,33 @@ def folded(model: nn.Module, example: Tensor, dtype: torch.dtype | None = None) 
                 hint="take the attack in float32",
             ) from error
         return model
-    for parameter in found.parameters():
-        parameter.requires_grad_(False)
-    if example.dim() == 4:
-        found.to(memory_format=torch.channels_last)
+    freeze(found, channels_last=example.dim() == 4)
     return found if dtype is None else found.to(dtype)
+
+
+def freeze(model: nn.Module, *, channels_last: bool) -> None:
+    """Parameters of `model` take no gradient from now on; its images may be laid out channels last."""
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    if channels_last:
+        model.to(memory_format=torch.channels_last)
+
+
+def pairs_to_fold(model: nn.Module, example: Tensor) -> list[tuple[str, str]]:
+    """Names of convolutions with the BatchNorm to fold into each.
+
+    None when the network cannot be traced or would differ on `example` by more than rounding. Compared in
+    float64: in float32 rounding alone may move a ReLU over its edge, which changes gradients.
+    """
+    try:
+        trial = _with_statistics(copy.deepcopy(model).eval()).double()
+        pairs = list(foldable_pairs(trial))
+        if same_up_to_rounding(trial, fold(copy.deepcopy(trial), pairs), example[:COMPARED].double()):
+            return pairs
+        log.debug("not folded: the outputs differ")
+    except Exception as error:  # tracing runs the author's code, too
+        log.debug("not folded: %s", error)
+    return []
 
 
 def fold(model: nn.Module, pairs: Iterable[tuple[str, str]]) -> nn.Module:
@@ -53,17 +75,6 @@ def fold(model: nn.Module, pairs: Iterable[tuple[str, str]]) -> nn.Module:
         model.set_submodule(conv, fuse_conv_bn_eval(*layers))
         model.set_submodule(norm, nn.Identity())
     return model
-
-
-def _fused(model: nn.Module, example: Tensor) -> nn.Module:
-    try:
-        found = copy.deepcopy(model).eval()
-        fold(found, list(foldable_pairs(found)))
-        if same_up_to_rounding(model, found, example):
-            return found
-    except Exception as error:
-        log.debug("not folded: %s", error)
-    return copy.deepcopy(model).eval()
 
 
 def foldable_pairs(model: nn.Module) -> Iterator[tuple[str, str]]:
@@ -99,3 +110,15 @@ def _logits_and_gradient(model: nn.Module, example: Tensor) -> tuple[Tensor, Ten
         direction = torch.linspace(-1, 1, logits.shape[1], dtype=logits.dtype, device=logits.device)
         (gradient,) = torch.autograd.grad((logits * direction).sum(), x)
     return logits.detach(), gradient
+
+
+@torch.no_grad()
+def _with_statistics(model: nn.Module) -> nn.Module:
+    """`model` itself with BatchNorms that do something: those of a new network are the identity."""
+    for module in model.modules():
+        if isinstance(module, tuple(FOLDABLE.values())) and module.track_running_stats:
+            values: list[Any] = [module.running_mean, module.running_var, module.weight, module.bias]
+            for start, value in zip((-0.5, 0.5, 0.5, -0.5), values, strict=True):
+                if value is not None:
+                    value.copy_(torch.linspace(start, start + 1, len(value)))
+    return model

@@ -1,7 +1,6 @@
 """A copy of a network in training with less arithmetic, for attacks in eval mode."""
 
 import copy
-import logging
 from typing import Any
 
 import torch
@@ -9,11 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from fairbench.models.folding import FOLDABLE, fold, foldable_pairs, same_up_to_rounding
+from fairbench.models.folding import FOLDABLE, fold, freeze, pairs_to_fold
 
-log = logging.getLogger(__name__)
-
-COMPARED = 4  # images
 WIDTH = 8  # channels that tensor cores work on at a time, in bfloat16 and TF32
 
 
@@ -33,14 +29,11 @@ class FoldedTwin:
         channels_last: bool = True,
     ) -> None:
         self.model = model
-        self.pairs = self._foldable(example)
+        self.pairs = pairs_to_fold(model, example)
         self.network = fold(copy.deepcopy(model).eval(), self.pairs)
         if suits_tensor_cores(example):
             _exchange_convolutions(self.network)
-        for parameter in self.network.parameters():
-            parameter.requires_grad_(False)
-        if channels_last and example.dim() == 4:
-            self.network.to(memory_format=torch.channels_last)
+        freeze(self.network, channels_last=channels_last and example.dim() == 4)
         if dtype is not None:
             for module in self.network.modules():
                 if isinstance(module, (*FOLDABLE, nn.Linear)):
@@ -67,21 +60,6 @@ class FoldedTwin:
             fused.bias.copy_(bias)
         for mine, current in self._copied:
             mine.copy_(current)
-
-    def _foldable(self, example: Tensor) -> list[tuple[str, str]]:
-        """The pairs to fold; none when the network cannot be traced or differs by more than rounding.
-
-        Compared in float64: in float32 rounding alone may move a ReLU over its edge.
-        """
-        try:
-            trial = _with_statistics(copy.deepcopy(self.model).eval()).double()
-            pairs = list(foldable_pairs(trial))
-            if same_up_to_rounding(trial, fold(copy.deepcopy(trial), pairs), example[:COMPARED].double()):
-                return pairs
-            log.debug("not folded: the outputs differ")
-        except Exception as error:
-            log.debug("not folded: %s", error)
-        return []
 
 
 class WideConv2d(nn.Conv2d):
@@ -139,15 +117,3 @@ def _exchange_convolutions(model: nn.Module) -> None:
 def _corner(tensor: Tensor, shape: torch.Size) -> Tensor:
     """The part of `tensor` that has this shape: all of it, but where a convolution was widened."""
     return tensor[tuple(slice(size) for size in shape)]
-
-
-@torch.no_grad()
-def _with_statistics(model: nn.Module) -> nn.Module:
-    """`model` itself with BatchNorms that do something: those of a new network are the identity."""
-    for module in model.modules():
-        if isinstance(module, tuple(FOLDABLE.values())) and module.track_running_stats:
-            values: list[Any] = [module.running_mean, module.running_var, module.weight, module.bias]
-            for start, value in zip((-0.5, 0.5, 0.5, -0.5), values, strict=True):
-                if value is not None:
-                    value.copy_(torch.linspace(start, start + 1, len(value)))
-    return model

@@ -8,22 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from flow_files import HOOK, content
 
 from fairbench.core import files
 
-HOOK = "target = losses.kl_to_clean"
 ONE = ("--methods", "trades", "--epochs", "3", "--device", "cpu")
-
-
-def content(folder: Path) -> dict[str, object]:
-    """Weights, outcomes, and the record but for times and what was lost on the way."""
-    found: dict[str, object] = {}
-    for path in (*folder.rglob("*.npy"), *folder.rglob("epoch-*.safetensors")):
-        found[str(path.relative_to(folder))] = path.read_bytes()
-    record = json.loads((folder / "record.json").read_text())
-    found["evaluations"] = [(e["attack"], e["id"], e["epoch"], e["digest"]) for e in record["evaluations"]]
-    found["state"] = record["state"]
-    return found
 
 
 @pytest.fixture

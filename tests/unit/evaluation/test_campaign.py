@@ -234,6 +234,19 @@ def test_folding_changes_logits_by_rounding_only_and_an_untraceable_model_is_cop
         assert (folded(Branching().eval(), x)(x) - model(x)).abs().max() < 1e-5
 
 
+def test_rounding_that_moves_a_relu_over_its_edge_does_not_prevent_folding():
+    norm = torch.nn.BatchNorm2d(8)
+    model = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 1), norm, torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()
+    )
+    x = torch.full((4, 3, 2, 2), 0.3)
+    with torch.no_grad():
+        norm.running_mean.copy_(model[0](x)[0, :, 0, 0])  # every ReLU meets 0, give or take rounding
+        norm.running_var.copy_(torch.rand(8) + 0.5)
+    fast = folded(model.eval(), x)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in fast.modules())
+
+
 class Rounded(torch.autograd.Function):
     """Quantisation with a straight-through gradient."""
 

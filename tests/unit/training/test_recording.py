@@ -6,9 +6,11 @@ from contextlib import contextmanager
 import pytest
 import torch
 import toys
-from toy_training import HOUSES, Silent, half_kept, protocol, rows, weights
+from toy_training import HOUSES, Asks, Silent, half_kept, listening, protocol, rows, weights
 
+from fairbench.core import stopping
 from fairbench.data.stream import Augmentation
+from fairbench.models.checkpoints import read_tensors
 from fairbench.training import networks as networks_module
 from fairbench.training import recording
 from fairbench.training.networks import Networks, Speedups
@@ -58,7 +60,16 @@ class Fails(Repeats):
 
 
 def trained(
-    folder, *, name="trades", recorded=None, method=None, device="cpu", speedups=None, house=None, **given
+    folder,
+    *,
+    name="trades",
+    recorded=None,
+    method=None,
+    device="cpu",
+    speedups=None,
+    house=None,
+    listener=None,
+    **given,
 ):
     """A finished training of the toy network; with `recorded`, its steps are."""
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
@@ -77,7 +88,7 @@ def trained(
         augmentation=Augmentation(crop_padding=1, flip=True),
         seed=0,
         folder=folder,
-        listener=Silent(),
+        listener=listener or Silent(),
         speedups=speedups or Speedups(),
         **house,
     )
@@ -106,6 +117,22 @@ def test_all_but_the_checked_the_watched_and_the_odd_steps_are_replayed(tmp_path
     found = trained(tmp_path, recorded=graphs)
     assert graphs.replayed == EPOCHS * (10 - 2)
     assert found.obstacles == []
+
+
+def stopped_and_continued(folder, **options):
+    """As `trained`, with a stop among the recorded steps."""
+    with listening(), pytest.raises(stopping.Stopped):
+        trained(folder, listener=Asks(2, 4), **options)
+    about = read_tensors(folder / "checkpoints" / "resume.safetensors")[1]
+    assert (about["epoch"], about["underway"]["step"]) == (1, 4)
+    return trained(folder, **options)
+
+
+@pytest.mark.parametrize("name", toys.METHODS)
+def test_a_stop_among_recorded_steps_changes_nothing(tmp_path, name):
+    trained(tmp_path / "plain", name=name)
+    stopped_and_continued(tmp_path / "cut", name=name, recorded=Repeats())
+    assert_same(tmp_path / "plain", tmp_path / "cut")
 
 
 @pytest.mark.parametrize("house", HOUSES)
@@ -256,6 +283,16 @@ def test_graphs_train_like_plain_steps_on_cuda_with_every_addition(tmp_path, hou
         found = trained(tmp_path / kind, house=HOUSES[house], device="cuda", speedups=Speedups(graph=graph))
         assert found.obstacles == []
     assert_same(tmp_path / "plain", tmp_path / "graph")
+
+
+@gpu
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_stop_among_recorded_steps_changes_nothing_on_cuda(tmp_path, precision):
+    fast = {"device": "cuda", "speedups": Speedups(graph=True), "precision": precision}
+    trained(tmp_path / "whole", **fast)
+    found = stopped_and_continued(tmp_path / "cut", **fast)
+    assert found.obstacles == []
+    assert_same(tmp_path / "whole", tmp_path / "cut")
 
 
 def waits(self, model, batch, ctx):

@@ -1,12 +1,11 @@
 """Training that is asked to stop, or whose state is damaged, goes on to the very same weights."""
 
-import os
 import signal
 
 import pytest
 import torch
 import toys
-from toy_training import HOUSES, Silent, rows, trainer, weights
+from toy_training import HOUSES, Asks, Silent, listening, rows, trainer, weights
 
 from fairbench.core import stopping
 from fairbench.models.checkpoints import read_tensors
@@ -18,29 +17,9 @@ STATE, BEFORE = "resume.safetensors", "resume.before.safetensors"
 
 
 @pytest.fixture(autouse=True)
-def listening():
-    """Signals as the command line takes them, and as they were afterwards."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-    before = {number: signal.getsignal(number) for number in numbers}
-    stopping.listen()
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
-class Asks(Silent):
-    """Asks the process to stop after a step (counted from 1), or when an epoch's record is there."""
-
-    def __init__(self, epoch, step=None, number=signal.SIGTERM):
-        self.place, self.number = (epoch, step), number
-
-    def step(self, epoch, num_epochs, step, num_steps, loss):
-        if (epoch, step) == self.place:
-            os.kill(os.getpid(), self.number)
-
-    def epoch(self, row):
-        if (row["epoch"], None) == self.place:
-            os.kill(os.getpid(), self.number)
+def signals():
+    with listening():
+        yield
 
 
 def stopped(folder, *arguments, at, number=signal.SIGTERM, **options):
