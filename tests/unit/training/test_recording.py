@@ -321,6 +321,7 @@ def test_a_recording_that_fails_leaves_training_as_it_was_on_cuda(tmp_path, monk
 
 
 @gpu
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated")  # the compiler imports it
 def test_a_compiled_network_trains_like_the_plain_one_up_to_rounding_on_cuda(tmp_path):
     for kind, fast in (("plain", False), ("fast", True)):
         trained(
