@@ -34,7 +34,7 @@ def measure_paces(
         check_precision(protocol.precision, where)
         steps = -(-train_size(cell, registry) // protocol.batch_size)
         place = Place(registry, cell.dataset, cell.model, protocol, where)
-        speedups = Speedups.of(where, steps * protocol.epochs)
+        speedups = Speedups.of(where, steps * protocol.epochs, protocol.precision)
         with Training(place, cell.method, protocol.precision, speedups) as subject:
             subject.start(SECONDS)
             seconds = subject.block() * steps + subject.fixed_seconds

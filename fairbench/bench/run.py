@@ -127,7 +127,7 @@ def _rows(
     methods = list(dict.fromkeys((BASELINE, *request.methods)))
     work = {method: forward_equivalents(place, method) for method in methods}
     for precision in request.precisions:
-        with Training(place, BASELINE, precision, speedups(place)) as base:
+        with Training(place, BASELINE, precision, speedups(place, precision)) as base:
             for method in methods:
                 say(f"{method}, {place.model}, {precision}")
                 try:
@@ -149,15 +149,15 @@ def _rows(
                 }
 
 
-def speedups(place: Place) -> Speedups:
+def speedups(place: Place, precision: Precision) -> Speedups:
     """Those of a whole run at the place."""
     steps = -(-place.train_size // place.protocol.batch_size)
-    return Speedups.of(place.device, steps * place.protocol.epochs)
+    return Speedups.of(place.device, steps * place.protocol.epochs, precision)
 
 
 def _row(place: Place, method: str, precision: Precision, request: Request, base: Training) -> dict[str, Any]:
     """What is measured of a method, in alternation with TRADES (`base`) and the plain loop."""
-    fast, protocol = speedups(place), place.protocol
+    fast, protocol = speedups(place, precision), place.protocol
     memory = Memory(place.device)
     ours = base if method == BASELINE else Training(place, method, precision, fast)
     ours.start(request.seconds)
@@ -197,7 +197,7 @@ def _overhead(place: Place, request: Request, report: Report, say: Callable[[str
     """What the house adds to TRADES, in the last precision."""
     precision = request.precisions[-1]
     say(f"overhead of the house, {place.model}, {precision}")
-    found = overhead(place, precision, speedups(place), request.seconds, request.rounds)
+    found = overhead(place, precision, speedups(place, precision), request.seconds, request.rounds)
     low, middle, high = (100 * f(found.seconds) for f in (min, statistics.median, max))
     title = "what the house's step takes beyond attack, loss and update"
     shown = f"{middle:+.1f} % ({low:+.1f} to {high:+.1f})"
@@ -209,7 +209,8 @@ def _overhead(place: Place, request: Request, report: Report, say: Callable[[str
 
 def _ablate(place: Place, request: Request, report: Report, say: Callable[[str], None]) -> None:
     """The last method with each speed-up taken away alone."""
-    method, precision, everything = request.methods[-1], request.precisions[-1], speedups(place)
+    method, precision = request.methods[-1], request.precisions[-1]
+    everything = speedups(place, precision)
     variants = {"everything on": everything}
     for part in fields(everything):
         if getattr(everything, part.name):
@@ -238,7 +239,7 @@ def _profile(place: Place, request: Request) -> str:
 
     method, precision = request.methods[-1], request.precisions[-1]
     cuda = place.device.type == "cuda"
-    subject = Training(place, method, precision, speedups(place))
+    subject = Training(place, method, precision, speedups(place, precision))
     subject.epoch(subject.starting + 1)
     with profile(activities=[ProfilerActivity.CUDA if cuda else ProfilerActivity.CPU]) as seen:
         subject.epoch(subject.starting * 3)

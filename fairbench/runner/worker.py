@@ -173,7 +173,9 @@ def _work(
         augment=block(cell, "augment", Augment),
         awp=block(cell, "awp", WeightPerturbation),
         averaging=block(cell, "averaging", Averaging),
-        speedups=Speedups.of(device, protocol.epochs * -(-len(train) // protocol.batch_size)),
+        speedups=Speedups.of(
+            device, protocol.epochs * -(-len(train) // protocol.batch_size), protocol.precision
+        ),
         before_write=held.check,
     )
     selected = protocol.selection.epochs(protocol.epochs)

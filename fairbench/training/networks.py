@@ -45,10 +45,14 @@ class Speedups:
         return cls(channels_last=False, folded=False, fused=False)
 
     @classmethod
-    def of(cls, device: torch.device, num_steps: int) -> "Speedups":
+    def of(cls, device: torch.device, num_steps: int, precision: Precision) -> "Speedups":
         """What pays on `device` for a run of `num_steps` steps (benchmarks/results)."""
         cuda = device.type == "cuda"
-        return cls(compiled=cuda and num_steps >= WORTH_COMPILING, graph=cuda)
+        return cls(
+            channels_last=not (cuda and precision == "fp32"),  # cuDNN's float32 kernels: 1.25 times as slow
+            compiled=cuda and num_steps >= WORTH_COMPILING,
+            graph=cuda,
+        )
 
 
 class Networks:
@@ -101,7 +105,7 @@ class Networks:
 
     def _forward(self, run: Forward) -> Forward:
         """`run` in the precision asked for; compiled for the batches that most steps have."""
-        fast = compiled(run) if self.speedups.compiled else run
+        fast = compiled(run, self.speedups.channels_last) if self.speedups.compiled else run
 
         def forward(x: Tensor, *further: Any, **options: Any) -> Tensor:
             nonlocal fast
@@ -128,14 +132,16 @@ def autocast(device: torch.device, dtype: torch.dtype | None) -> Any:
     return torch.autocast(device.type, dtype, cache_enabled=False)
 
 
-def compiled(run: Forward) -> Forward:
-    """`run` compiled for one shape of images."""
+def compiled(run: Forward, channels_last: bool) -> Forward:
+    """`run` compiled for one shape of images; the compiler may lay convolutions out channels last, or not."""
     from torch._inductor import config
 
     # It is not the compiler's to advise against float32.
     warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores")
-    # Else it may choose kernels by the clock, and a resumed run would not repeat.
-    options: Any = {"deterministic": True} if hasattr(config, "deterministic") else None
+    options: Any = {"layout_optimization": channels_last}
+    if hasattr(config, "deterministic"):
+        # Else it may choose kernels by the clock, and a resumed run would not repeat.
+        options["deterministic"] = True
     return torch.compile(run, dynamic=False, options=options)
 
 

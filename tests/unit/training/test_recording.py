@@ -206,6 +206,15 @@ def example(size=12):
     return toys.batch(size).x
 
 
+def test_full_float32_on_a_gpu_is_not_laid_out_channels_last():
+    found = {
+        (kind, precision): Speedups.of(torch.device(kind), 10, precision).channels_last
+        for kind in ("cpu", "cuda")
+        for precision in ("fp32", "tf32", "bf16")
+    }
+    assert [place for place, last in found.items() if not last] == [("cuda", "fp32")]
+
+
 def test_bf16_computes_in_bf16_and_hands_out_float32():
     model = toys.network(4)
     seen = []
@@ -251,7 +260,7 @@ def test_a_network_that_cannot_be_compiled_runs_as_it_is_and_one_line_says_why(m
 
     model = toys.network(4).eval()
     expected = model(example())
-    monkeypatch.setattr(networks_module, "compiled", lambda run: cannot)
+    monkeypatch.setattr(networks_module, "compiled", lambda run, channels_last: cannot)
     networks = Networks(model, example(), "fp32", Speedups(compiled=True, channels_last=False))
     with networks.trained():
         for _ in range(2):
@@ -322,12 +331,13 @@ def test_a_recording_that_fails_leaves_training_as_it_was_on_cuda(tmp_path, monk
 
 @gpu
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated")  # the compiler imports it
-def test_a_compiled_network_trains_like_the_plain_one_up_to_rounding_on_cuda(tmp_path):
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_a_compiled_network_trains_like_the_plain_one_up_to_rounding_on_cuda(tmp_path, channels_last):
     for kind, fast in (("plain", False), ("fast", True)):
         trained(
             tmp_path / kind,
             device="cuda",
-            speedups=Speedups(graph=fast, compiled=fast),
+            speedups=Speedups(graph=fast, compiled=fast, channels_last=channels_last),
             optimizer={"lr": 1e-3},
         )
     one, other = weights(tmp_path / "plain", EPOCHS), weights(tmp_path / "fast", EPOCHS)
