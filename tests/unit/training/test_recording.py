@@ -340,7 +340,7 @@ def test_a_compiled_network_is_the_plain_one_up_to_rounding(device, channels_las
     for compiled in (False, True):
         model = toys.network(4).to(device)
         networks = Networks(model, x, "fp32", Speedups(compiled=compiled, channels_last=channels_last))
-        twin, images = networks.attacked(), x.clone().requires_grad_()
+        twin, images = networks.attacked(), networks.images(x).clone().requires_grad_()
         attacked = twin(images)
         (gradient,) = torch.autograd.grad(attacked.square().sum(), images)
         with networks.trained():
