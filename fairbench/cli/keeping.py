@@ -71,11 +71,10 @@ def logs_command(run: str, results: Path, whole: bool) -> None:
     for attempt in _attempts(folder):
         device = attempt.get("device") or {}
         where = device.get("name") or device.get("type")
-        click.echo(
-            f"{attempt.get('started')}  on {where}, {' '.join(map(str, attempt.get('command') or ()))}"
-        )
+        command = " ".join(map(str, attempt.get("command") or ()))
+        click.echo(_harmless(f"{attempt.get('started')}  on {where}, {command}"))
     state, reason = folder_state(folder, read_cell(folder))
-    click.echo(f"state: {state}" + (f": {reason}" if reason else ""))
+    click.echo(_harmless(f"state: {state}" + (f": {reason}" if reason else "")))
     for name in (LOG, "error.txt"):
         if (folder / name).is_file():
             lines = (folder / name).read_text(errors="replace").splitlines()

@@ -117,6 +117,8 @@ def test_logs_say_what_happened_and_retry_does_it_again(bench, write_plugin: Cal
     plugin = write_plugin(broken)
     mine = ("--registry", str(plugin), "--methods", "mine,trades")
     bench.run(*mine, code=1)
+    path = bench.folder_of("mine") / "provenance.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "command": ["\x1b[31mrun"]}))
     out, _ = bench.call("logs", "mine", "--results", str(bench.results))
     assert "state: failed: KeyError" in out
     assert "on cpu, " in out
