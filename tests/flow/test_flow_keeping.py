@@ -113,12 +113,12 @@ def test_merging_prefers_the_run_that_is_done(bench, write_plugin: Callable[...,
 
 
 def test_logs_say_what_happened_and_retry_does_it_again(bench, write_plugin: Callable[..., Path]):
-    broken = PLUGIN.replace(HOOK, f"if ctx.epoch == 2: raise KeyError('\\x1b[31mred')\n        {HOOK}")
+    broken = PLUGIN.replace(HOOK, f"if ctx.epoch == 2: raise KeyError('\\x1b]0;red')\n        {HOOK}")
     plugin = write_plugin(broken)
     mine = ("--registry", str(plugin), "--methods", "mine,trades")
     bench.run(*mine, code=1)
     path = bench.folder_of("mine") / "provenance.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "command": ["\x1b[31mrun"]}))
+    path.write_text(json.dumps({**json.loads(path.read_text()), "command": ["\x1b]0;run"]}))
     out, _ = bench.call("logs", "mine", "--results", str(bench.results))
     assert "state: failed: KeyError" in out
     assert "on cpu, " in out
