@@ -39,13 +39,18 @@ def folded(model: nn.Module, example: Tensor, dtype: torch.dtype | None = None) 
                 hint="take the attack in float32",
             ) from error
         return model
-    # cuDNN's float32 kernels are slower in that layout.
-    freeze(found, channels_last=example.dim() == 4 and not (example.is_cuda and dtype is None))
+    pays = channels_last_pays(example.device, float32=dtype is None)
+    freeze(found, channels_last=pays and example.dim() == 4)
     return found if dtype is None else found.to(dtype)
 
 
+def channels_last_pays(device: torch.device, *, float32: bool) -> bool:
+    """Whether convolutions are faster in that layout; in full float32 cuDNN's are slower (docs/speed.md)."""
+    return not (device.type == "cuda" and float32)
+
+
 def freeze(model: nn.Module, *, channels_last: bool) -> None:
-    """Parameters of `model` take no gradient from now on; its images may be laid out channels last."""
+    """Parameters of `model` take no gradient from now on; with `channels_last` they are laid out so."""
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     if channels_last:
@@ -60,8 +65,8 @@ def pairs_to_fold(model: nn.Module, example: Tensor) -> list[tuple[str, str]]:
     """
     try:
         trial = _with_statistics(copy.deepcopy(model).eval()).double()
-        pairs = list(foldable_pairs(trial))
-        if same_up_to_rounding(trial, fold(copy.deepcopy(trial), pairs), example[:COMPARED].double()):
+        pairs = list(_candidates(trial))
+        if _same_up_to_rounding(trial, fold(copy.deepcopy(trial), pairs), example[:COMPARED].double()):
             return pairs
         log.debug("not folded: the outputs differ")
     except Exception as error:  # tracing runs the author's code, too
@@ -78,7 +83,7 @@ def fold(model: nn.Module, pairs: Iterable[tuple[str, str]]) -> nn.Module:
     return model
 
 
-def foldable_pairs(model: nn.Module) -> Iterator[tuple[str, str]]:
+def _candidates(model: nn.Module) -> Iterator[tuple[str, str]]:
     """Names of a convolution and the BatchNorm that alone takes its output, each used once."""
     graph = fx.Tracer().trace(model)
     modules = dict(model.named_modules(remove_duplicate=False))
@@ -95,7 +100,7 @@ def foldable_pairs(model: nn.Module) -> Iterator[tuple[str, str]]:
             yield str(before.target), str(node.target)
 
 
-def same_up_to_rounding(model: nn.Module, found: nn.Module, example: Tensor) -> bool:
+def _same_up_to_rounding(model: nn.Module, found: nn.Module, example: Tensor) -> bool:
     """Whether logits and the gradients of one direction in logit space agree up to rounding."""
     wanted, got = (_logits_and_gradient(each, example) for each in (model, found))
     return all(

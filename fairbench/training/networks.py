@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fairbench.models.folding import channels_last_pays
 from fairbench.models.twin import FoldedTwin
 from fairbench.registry.protocol import Precision
 
@@ -49,7 +50,7 @@ class Speedups:
         """What pays on `device` for a run of `num_steps` steps (benchmarks/results)."""
         cuda = device.type == "cuda"
         return cls(
-            channels_last=not (cuda and precision == "fp32"),  # cuDNN's float32 kernels: 1.25 times as slow
+            channels_last=channels_last_pays(device, float32=precision == "fp32"),
             compiled=cuda and num_steps >= WORTH_COMPILING,
             graph=cuda,
         )

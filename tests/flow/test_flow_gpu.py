@@ -16,8 +16,9 @@ GREEDY = """if ctx.epoch == 1 and not hasattr(self, "held"):
             except torch.OutOfMemoryError:
                 refused.touch()
                 raise
-            for _ in range(600):
-                time.sleep(0.0 if refused.exists() else 0.1)
+            end = time.monotonic() + 60
+            while not refused.exists() and time.monotonic() < end:
+                time.sleep(0.1)
 """
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from flow_files import HOOK
 
 SIGNALLED = (  # in the middle of the third epoch; what stops it is no part of the method's identity
     "if ctx.epoch == 3 and ctx.step == 1 and (stop := os.environ.get('TEST_SIGNAL')):\n"
@@ -19,7 +20,6 @@ PAUSED = (
     "            print('paused', file=sys.stderr, flush=True)\n"
     "            sys.stdin.readline()\n        "
 )
-HOOK = "target = losses.kl_to_clean"
 
 
 @pytest.fixture

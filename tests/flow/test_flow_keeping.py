@@ -8,9 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from flow_files import PLUGIN
-
-HOOK = "target = losses.kl_to_clean"
+from flow_files import HOOK, PLUGIN
 
 
 def to(bench, name: str) -> Path:

@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from flow_files import HOOK
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="the extra ray is not installed"),
 ]
 PACED = "time.sleep(float(os.environ.get('TEST_PACE', 0)))\n        "
-HOOK = "target = losses.kl_to_clean"
 CLUSTER = """
 import sys, warnings
 warnings.simplefilter("ignore")

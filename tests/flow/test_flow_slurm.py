@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from flow_files import HOOK
 
 pytestmark = [
     pytest.mark.slow,
@@ -21,7 +22,6 @@ pytestmark = [
 PACED = (  # a step takes as long as the test says, which is no part of the method's identity
     "time.sleep(float(os.environ.get('TEST_PACE', 0)))\n        "
 )
-HOOK = "target = losses.kl_to_clean"
 PROFILE = """
 slurm:
   partition: debug
