@@ -20,7 +20,7 @@ from pyautoattack import AutoAttack as Package
 from fairbench.data.images import ImageSet, load_images, to_unit
 from fairbench.data.manifest import data_root
 from fairbench.evaluation.evaluate import evaluate
-from fairbench.evaluation.foreign import read_checkpoint
+from fairbench.evaluation.external_checkpoint import read_checkpoint
 from fairbench.models.build import build_model
 from fairbench.models.checkpoints import load_weights
 from fairbench.registry import A3Attack, AutoAttack, load_registry

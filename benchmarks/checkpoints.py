@@ -11,9 +11,9 @@ from pathlib import Path
 
 import torch
 
-from fairbench.bench.subject import Clock, Place
 from fairbench.registry import load_registry
 from fairbench.runner.device import choose_device, choose_threads
+from fairbench.speed.subject import Clock, TimedSetting
 from fairbench.training import trainer as trainer_module
 from fairbench.training.networks import Speedups
 from fairbench.training.saving import Saver
@@ -55,7 +55,9 @@ def seconds(saver):
 device = choose_device("auto")
 registry = load_registry()
 name = "quickstart" if dataset == "digits" else "trix-150"
-place = Place(registry, dataset, model, registry.protocol_for(name, "trades").with_epochs(EPOCHS), device)
+place = TimedSetting(
+    registry, dataset, model, registry.protocol_for(name, "trades").with_epochs(EPOCHS), device
+)
 choose_threads(device, place.protocol.batch_size, place.shape)
 found = {kind: [] for kind in (Waiting, Saver)}
 for _ in range(int(rounds)):

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from fairbench.records.read import Record, scan
-from fairbench.reporting.entries import reduce_side
 from fairbench.stats.intervals import t_interval
+from fairbench.tables.entries import reduce_side
 
 OPTIONS = {
     "trades": ["bn_order=clean-adv-clean"],

@@ -19,8 +19,8 @@ import numpy as np
 TASKS = {
     "every main table as LaTeX": """
 from fairbench.records.read import scan
-from fairbench.reporting.formats import render
-from fairbench.reporting.views import Request, build_tables
+from fairbench.tables.formats import render
+from fairbench.tables.views import Request, build_tables
 records, problems = scan(Path(sys.argv[1]))
 tables = build_tables(records, Request())
 text = render(tables, "latex")
@@ -28,8 +28,8 @@ print(len(records), len(problems), len(tables), len(text), "records, problems, t
 """,
     "every fairness table as LaTeX": """
 from fairbench.records.read import scan
-from fairbench.reporting.formats import render
-from fairbench.reporting.views import Request, build_tables
+from fairbench.tables.formats import render
+from fairbench.tables.views import Request, build_tables
 records, problems = scan(Path(sys.argv[1]))
 tables = build_tables(records, Request(view="fairness"))
 text = render(tables, "latex")

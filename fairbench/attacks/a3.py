@@ -46,7 +46,7 @@ from fairbench.attacks.network import Network
 from fairbench.attacks.search import Findings, Rows, Search, note
 
 
-class Attack(Protocol):
+class RunSearch(Protocol):
     """Runs a search on the images at data-set positions `index` (n,), CPU, ascending, and says who fell.
 
     `key` ("ranking", or "3.1" for the first restart of round 3) names this call and the purpose of its
@@ -61,7 +61,7 @@ class Attack(Protocol):
 
 
 def a3(
-    attack: Attack,
+    attack: RunSearch,
     index: Tensor,
     *,
     eps: float,

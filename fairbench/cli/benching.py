@@ -9,8 +9,8 @@ from fairbench.cli.options import columns, device_option, open_registry, print_j
 from fairbench.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from fairbench.bench.run import Report
     from fairbench.registry.protocol import Precision
+    from fairbench.speed.run import SpeedReport
 
 
 @click.command("bench")
@@ -49,8 +49,8 @@ def bench_command(
       fairbench bench --device cuda --precisions fp32,tf32,bf16 --ablate --profile
       fairbench bench --models cnn-small --methods all --seconds 2
     """
-    from fairbench.bench.run import HEADER, Request, run
-    from fairbench.plan.selection import parse_names
+    from fairbench.planning.selection import parse_names
+    from fairbench.speed.run import HEADER, SpeedRequest, run
 
     registry = open_registry(registry_files)
     chosen = {
@@ -59,7 +59,7 @@ def bench_command(
     }
     registry.get("dataset", settings["dataset"], asked_by="--dataset")
     registry.get("protocol", settings["protocol"], asked_by="--protocol")
-    request = Request(
+    request = SpeedRequest(
         methods=chosen["method"],
         models=chosen["model"],
         precisions=parse_precisions(precisions),
@@ -77,7 +77,7 @@ def bench_command(
             click.echo(text_of(report, HEADER), nl=False)
 
 
-def text_of(report: "Report", header: tuple[str, ...]) -> str:
+def text_of(report: "SpeedReport", header: tuple[str, ...]) -> str:
     """The report as it is printed."""
     lines = [*report.about, "", columns([cells(row, header) for row in report.rows], header)]
     for title, rows in report.tables.items():

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from fairbench.cli.options import columns, json_option, open_registry, print_json, registry_option
-from fairbench.records.standing import STANDARD
+from fairbench.records.attack_strength import STANDARD
 from fairbench.registry import Registry
 
 KINDS = ("methods", "datasets", "models", "attacks", "protocols", "suites")

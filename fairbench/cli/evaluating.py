@@ -22,8 +22,8 @@ from fairbench.cli.options import (
 from fairbench.cli.progress import LINE_SECONDS, describe_attack
 from fairbench.core.errors import ConfigError
 from fairbench.data.manifest import data_root
-from fairbench.plan.selection import parse_names
-from fairbench.records.standing import describe_standing
+from fairbench.planning.selection import parse_names
+from fairbench.records.attack_strength import describe_standing
 from fairbench.registry import read_scalar
 from fairbench.registry.attacks import REFERENCE
 from fairbench.registry.fields import parse_fraction
@@ -148,7 +148,7 @@ def evaluate_command(
 
     from fairbench.metrics.classwise import class_accuracy
     from fairbench.records.outcomes import read_outcomes
-    from fairbench.runner import foreign
+    from fairbench.runner import external_checkpoint
 
     last = [time.monotonic()]
 
@@ -162,13 +162,13 @@ def evaluate_command(
             click.echo(f"{name}: {describe_attack(progress)}", err=True)
 
     if model_entry is not None:
-        architecture = foreign.registered(model_entry)
+        architecture = external_checkpoint.registered(model_entry)
     elif file:
-        architecture = foreign.from_file(model)
+        architecture = external_checkpoint.from_file(model)
     else:
         assert checkpoint is not None
-        checkpoint, architecture = foreign.from_zoo(model.removeprefix(ZOO), dataset, checkpoint)
-    found = foreign.evaluate_checkpoint(
+        checkpoint, architecture = external_checkpoint.from_zoo(model.removeprefix(ZOO), dataset, checkpoint)
+    found = external_checkpoint.evaluate_checkpoint(
         checkpoint,
         architecture,
         dataset_entry,

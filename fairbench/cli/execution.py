@@ -10,7 +10,7 @@ import click
 
 from fairbench.cli.progress import Several, progress
 from fairbench.core.errors import ConfigError
-from fairbench.plan.status import CellStatus
+from fairbench.planning.status import CellStatus
 from fairbench.registry import Registry
 
 

@@ -9,13 +9,13 @@ import click
 from fairbench.cli.options import device_option, open_registry, registry_option, results_option
 from fairbench.cli.tables import BASELINE, choose, split_names
 from fairbench.core.errors import ConfigError, FairbenchError
-from fairbench.reporting.figures.kinds import FEATURES, KINDS
+from fairbench.figures.kinds import FEATURES, KINDS
 
 if TYPE_CHECKING:
+    from fairbench.figures.figure import Figure, Options
+    from fairbench.figures.style import Width
     from fairbench.metrics.projection import Projection
     from fairbench.records.read import Record
-    from fairbench.reporting.figures.figure import Figure, Options
-    from fairbench.reporting.figures.style import Width
 
 WITH_BASELINE = ("forest",)  # kinds that mean nothing without it
 SIDELESS = ("eps", "weights", "success", FEATURES)  # kinds that are of no single side
@@ -68,7 +68,7 @@ def figure_command(
     device: str,
 ) -> None:
     """Draw the figures of a kind from the records that fit, and print where they are and what they say."""
-    from fairbench.reporting.figures.figure import Options, chosen_path, save_all
+    from fairbench.figures.figure import Options, chosen_path, save_all
 
     path = chosen_path(kind, output)
     if classes is not None and kind != FEATURES:
@@ -101,11 +101,11 @@ def draw(
 ) -> "list[Figure]":
     """The figures of a kind; features through the door to the weights."""
     if kind != FEATURES:
-        from fairbench.reporting.figures.kinds import build_figures
+        from fairbench.figures.kinds import build_figures
 
         return build_figures(kind, records, options)
-    from fairbench.reporting.figures.features import features_figures
-    from fairbench.reporting.figures.style import house_style
+    from fairbench.figures.features import features_figures
+    from fairbench.figures.style import house_style
     from fairbench.runner.features import project
 
     registry = open_registry(registry_files)

@@ -9,7 +9,6 @@ from typing import Any
 import click
 
 from fairbench.cli.execution import end, work_through
-from fairbench.cli.offer import as_size
 from fairbench.cli.options import (
     EXECUTOR_OPTIONS,
     device_option,
@@ -20,11 +19,12 @@ from fairbench.cli.options import (
     registry_option,
     results_option,
 )
+from fairbench.cli.plan_summary import as_size
 from fairbench.core.errors import ConfigError, RecordError
 from fairbench.core.files import read_json
-from fairbench.plan.cells import read_cell
-from fairbench.plan.places import located
-from fairbench.plan.status import RUNS, CellStatus, folder_state
+from fairbench.planning.cells import read_cell
+from fairbench.planning.code_locations import located
+from fairbench.planning.status import RUNS, CellStatus, folder_state
 from fairbench.records.read import find_run, scan
 from fairbench.runner.logs import LOG
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from fairbench.plan.cells import Cell
+    from fairbench.planning.cells import Cell
     from fairbench.registry import Registry
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -185,8 +185,14 @@ def selection_options(command: Command) -> Command:
 
 def select(registry: "Registry", data_root: Path, chosen: dict[str, Any]) -> tuple[list["Cell"], list[str]]:
     """The cells that the selection options choose, and notes on what was added."""
-    from fairbench.plan.resolve import resolve
-    from fairbench.plan.selection import Selection, parse_attacks, parse_names, parse_overrides, parse_seeds
+    from fairbench.planning.resolve import resolve
+    from fairbench.planning.selection import (
+        Selection,
+        parse_attacks,
+        parse_names,
+        parse_overrides,
+        parse_seeds,
+    )
     from fairbench.registry import read_scalar
 
     suite = registry.get("suite", chosen["suite"], asked_by=f"--suite {chosen['suite']}")

@@ -6,7 +6,7 @@ import click
 
 from fairbench.cli.options import open_registry, registry_option
 from fairbench.data.manifest import data_root
-from fairbench.plan.selection import parse_names
+from fairbench.planning.selection import parse_names
 
 
 @click.command(

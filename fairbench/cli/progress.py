@@ -5,7 +5,7 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from fairbench.plan.cells import Cell
+from fairbench.planning.cells import Cell
 
 if TYPE_CHECKING:
     from fairbench.evaluation.progress import Progress

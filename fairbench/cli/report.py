@@ -50,8 +50,8 @@ def report_command(
     It is one file that loads nothing: send it, archive it, open it without a network, print it. `fairbench
     verify report.html` holds its tables against the records.
     """
-    from fairbench.reporting.claims import read_claims
-    from fairbench.reporting.report import collect, page
+    from fairbench.page import collect, page
+    from fairbench.tables.published_results import read_claims
 
     if not output.parent.is_dir():
         raise ConfigError(

@@ -8,7 +8,6 @@ from typing import Any
 import click
 
 from fairbench.cli.execution import end, work_through
-from fairbench.cli.offer import Offer, summary, where
 from fairbench.cli.options import (
     EXECUTOR_OPTIONS,
     columns,
@@ -24,9 +23,10 @@ from fairbench.cli.options import (
     select,
     selection_options,
 )
+from fairbench.cli.plan_summary import Offer, summary, where
 from fairbench.cli.progress import duration, progress
 from fairbench.data.manifest import data_root, read_manifest, require_manifest
-from fairbench.plan.status import FINISHED, RUNS, CellStatus, statuses
+from fairbench.planning.status import FINISHED, RUNS, CellStatus, statuses
 from fairbench.registry import Registry
 
 
@@ -61,7 +61,7 @@ def plan_command(
     cells, notes = select(registry, data_root(data), chosen)
     planned = statuses(cells, results)
     if measure:
-        from fairbench.bench.pace import measure_paces
+        from fairbench.speed.pace import measure_paces
 
         for entry, seconds in measure_paces(_unfinished(planned), registry, results, device):
             click.echo(f"measured {entry}: {duration(seconds)} an epoch", err=True)
@@ -159,9 +159,9 @@ def run_command(
         print_json([summary(item) for item in statuses(cells, results)])
     else:
         from fairbench.cli.tables import print_tables
-        from fairbench.reporting.views import Request
+        from fairbench.tables.views import TableRequest
 
-        print_tables(results, Request(order=tuple(registry.names("method"))), cells=cells)
+        print_tables(results, TableRequest(order=tuple(registry.names("method"))), cells=cells)
     end(states)
 
 
@@ -181,8 +181,8 @@ def cell_command(
     and end it with exit code 75: start the same command again.
     """
     from fairbench.core.files import read_sealed
-    from fairbench.plan.cells import read_cell
-    from fairbench.runner.patience import stop_at_eof, with_patience
+    from fairbench.planning.cells import read_cell
+    from fairbench.runner.lease_wait import stop_at_eof, with_patience
     from fairbench.runner.worker import run_cell
 
     if until_eof:

@@ -12,9 +12,9 @@ from fairbench.records.read import Record, scan
 
 if TYPE_CHECKING:
     from fairbench.metrics.rho import Convention
-    from fairbench.plan.cells import Cell
-    from fairbench.reporting.table import ErrorKind
-    from fairbench.reporting.views import Request
+    from fairbench.planning.cells import Cell
+    from fairbench.tables.table import ErrorKind
+    from fairbench.tables.views import TableRequest
 
 FORMATS = ("text", "markdown", "latex", "csv", "html")
 VIEWS = ("main", "fairness", "classes", "comparison")
@@ -87,9 +87,9 @@ def table_command(
         raise ConfigError(
             "--rho printed is for --published.", hint="ours is computed: --rho signed, or --rho trix"
         )
-    from fairbench.reporting.views import Request
+    from fairbench.tables.views import TableRequest
 
-    request = Request(
+    request = TableRequest(
         view=view,
         columns=tuple(split_names(columns, "--columns") or ()),
         baseline=baseline,
@@ -110,8 +110,8 @@ def table_command(
 
 def print_published(asked: str, convention: str | None, format: str) -> None:
     """Print the tables of a paper as they were published."""
-    from fairbench.reporting.formats import render
-    from fairbench.reporting.published import Rule, published_tables
+    from fairbench.tables.formats import render
+    from fairbench.tables.published_tables import Rule, published_tables
 
     tables = published_tables(asked, cast(Rule, convention or "printed"))
     click.echo(render(tables, format), nl=False)
@@ -129,7 +129,7 @@ def split_names(text: str | None, option: str) -> list[str] | None:
 
 def print_tables(
     results: Path,
-    request: "Request",
+    request: "TableRequest",
     *,
     format: str = "text",
     methods: Sequence[str] | None = None,
@@ -143,9 +143,9 @@ def print_tables(
 
     Raises UnknownNameError for a name that no record has.
     """
-    from fairbench.reporting.claims import read_claims, with_claims
-    from fairbench.reporting.formats import render
-    from fairbench.reporting.views import build_tables
+    from fairbench.tables.formats import render
+    from fairbench.tables.published_results import read_claims, with_claims
+    from fairbench.tables.views import build_tables
 
     published = None if claims is None else read_claims(claims)
     chosen, any_record = choose(

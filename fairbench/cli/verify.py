@@ -76,7 +76,7 @@ def verify_command(
 
 def verify_file(path: Path, results: Path, as_json: bool) -> int:
     """Check every table in the file and print what was found; 0 when all is as the records say, else 1."""
-    from fairbench.reporting.verify import is_report, verify_tables
+    from fairbench.tables.verify import is_report, verify_tables
 
     try:
         text = path.read_text(encoding="utf-8-sig")

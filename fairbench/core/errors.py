@@ -82,7 +82,7 @@ class ResultsError(FairbenchError):
     exit_code = 3
 
 
-class ClaimedError(FairbenchError):
+class LeaseHeldError(FairbenchError):
     """A run folder that another live process is working on."""
 
     exit_code = 1

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fairbench.core.errors import ConfigError, DataError
 from fairbench.core.seeds import derive_seed
-from fairbench.data.additions import Addition, Drawn, OnPixels
+from fairbench.data.augment import BatchAugmentation, Drawn, OnPixels
 from fairbench.data.batch import Batch
 from fairbench.data.images import ImageSet, to_unit
 
@@ -25,7 +25,7 @@ AHEAD = 4096  # images whose pixels are prepared at a time
 
 
 @dataclass(frozen=True, kw_only=True)
-class Augmentation:
+class CropFlip:
     """Random crop of the padded image, then a random horizontal flip."""
 
     crop_padding: int = 0  # pixels added at each side before the crop; 0: no crop
@@ -56,10 +56,10 @@ class EpochStream:
         seed: int,
         epoch: int,
         batch_size: int,
-        augmentation: Augmentation,
+        augmentation: CropFlip,
         dtype: torch.dtype = torch.float32,
         keep: Tensor | None = None,
-        addition: Addition | None = None,
+        addition: BatchAugmentation | None = None,
     ) -> None:
         _, height, width = images.image_shape
         if batch_size < 1:
@@ -139,7 +139,7 @@ class EpochStream:
         return state.hexdigest()
 
 
-def draw(count: int, seed: int, epoch: int, augmentation: Augmentation) -> tuple[Tensor, Tensor, Tensor]:
+def draw(count: int, seed: int, epoch: int, augmentation: CropFlip) -> tuple[Tensor, Tensor, Tensor]:
     """(order (N,), offset (N, 2), flip (N,)); row k belongs to the k-th image of the order."""
 
     def rng(purpose: str) -> torch.Generator:
@@ -162,7 +162,7 @@ def checked_keep(keep: Tensor, count: int) -> Tensor:
     return keep.cpu()
 
 
-def crop_and_flip(images: Tensor, offset: Tensor, flip: Tensor, augmentation: Augmentation) -> Tensor:
+def crop_and_flip(images: Tensor, offset: Tensor, flip: Tensor, augmentation: CropFlip) -> Tensor:
     """uint8 (B, channels, H, W), each padded, cropped at its `offset` (B, 2), flipped where `flip` (B,) says.
 
     Equal, pixel by pixel, to padding first: each output pixel is looked up where it comes from.

@@ -15,7 +15,7 @@ from fairbench.attacks.budget import Norm
 from fairbench.attacks.network import Network, Passes
 from fairbench.attacks.search import BATCH_SIZE, Findings, Rows, Search, run_search
 from fairbench.data.images import ImageSet, to_unit
-from fairbench.evaluation.evidence import Evidence
+from fairbench.evaluation.adversarial_examples import AdversarialExamples
 from fairbench.evaluation.journal import Journal
 from fairbench.evaluation.progress import Progress
 from fairbench.evaluation.verdicts import fooled_by, logits_of_set
@@ -171,13 +171,13 @@ class Campaign:
         rows: Rows = {n.removeprefix("row."): v for n, v in tensors.items() if n.startswith("row.")}
         return Findings(found, rows)
 
-    def evidence(self) -> Evidence:
+    def evidence(self) -> AdversarialExamples:
         """Everyone who fell, by ascending position."""
         shape = self.images.image_shape
         index = torch.cat([index for index, _ in self.broken] or [torch.zeros(0, dtype=torch.int64)])
         x_adv = torch.cat([x_adv for _, x_adv in self.broken] or [torch.zeros(0, *shape)])
         order = index.argsort()
-        return Evidence(index[order], x_adv[order])
+        return AdversarialExamples(index[order], x_adv[order])
 
     def _x(self, index: Tensor) -> Tensor:
         return to_unit(self.images.images[index.to(self.images.device)])

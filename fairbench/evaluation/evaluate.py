@@ -19,9 +19,9 @@ from fairbench.attacks.search import BATCH_SIZE
 from fairbench.core.errors import ConfigError
 from fairbench.data.images import ImageSet, check_labels, check_unit_range, to_unit
 from fairbench.evaluation.a3 import run_a3
+from fairbench.evaluation.adversarial_examples import AdversarialExamples
 from fairbench.evaluation.autoattack import run_autoattack
 from fairbench.evaluation.campaign import Campaign, Stage
-from fairbench.evaluation.evidence import Evidence
 from fairbench.evaluation.health import check_model
 from fairbench.evaluation.journal import Journal
 from fairbench.evaluation.progress import Progress
@@ -48,7 +48,7 @@ class Outcomes:
     correct: np.ndarray
     columns: dict[str, np.ndarray] = field(default_factory=dict)
     about: dict[str, Any] = field(default_factory=dict)
-    evidence: Evidence | None = None
+    evidence: AdversarialExamples | None = None
 
 
 def evaluate(

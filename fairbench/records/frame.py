@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fairbench.core.errors import RecordError
 from fairbench.core.identity import digest
-from fairbench.records.copies import distinct
+from fairbench.records.deduplicate import distinct
 from fairbench.records.read import CLEAN, Evaluation, Problem, Record, no_collection, scan
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from fairbench.core.claims import live_owner
 from fairbench.core.errors import RecordError, ResultsError
 from fairbench.core.files import make_folder, write_sealed
 from fairbench.core.identity import digest
+from fairbench.core.lease import live_owner
 from fairbench.records.curves import read_epochs
 from fairbench.records.outcomes import read_outcomes
 from fairbench.records.read import Record, read_record, scan

@@ -24,7 +24,7 @@ CLEAN = "clean"
 UNFINISHED = "unfinished"  # state of a folder that has a cell but no record yet
 
 
-class Attack(NamedTuple):
+class AttackKey(NamedTuple):
     """An evaluation attack: its name and the canonical JSON of its settings, seed excluded."""
 
     name: str
@@ -189,13 +189,13 @@ class Record:
         return tuple(found)
 
     @cached_property
-    def attack_ids(self) -> Mapping[Attack, str]:
+    def attack_ids(self) -> Mapping[AttackKey, str]:
         """The attacks evaluated, each with its evaluation id."""
         found = {}
         for name, id in dict.fromkeys((e.attack, e.id) for e in self.evaluations if e.attack != CLEAN):
             settings = self.attack_settings(name, id)
             kept = {k: v for k, v in settings.items() if k not in ("name", "id", "seed", "at")}
-            found[Attack(name, canonical_json(kept or {"id": id}))] = id
+            found[AttackKey(name, canonical_json(kept or {"id": id}))] = id
         return found
 
     @property

@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from fairbench.registry.fields import Entry, Number, Texts, check_pixel_units, distinct, wrong
+from fairbench.registry.fields import Number, RegistryEntry, Texts, check_pixel_units, distinct, wrong
 
 Norm = Literal["linf", "l2"]
 
@@ -31,7 +31,7 @@ def _check_radius(value: float, info: ValidationInfo) -> float:
 Radius = Annotated[Number, AfterValidator(_check_radius)]
 
 
-class Attack(Entry):
+class BaseAttack(RegistryEntry):
     """What every attack has."""
 
     version: int = Field(default=1, ge=1, description="raised when the same settings give other results")
@@ -40,7 +40,7 @@ class Attack(Entry):
     seed: int = Field(default=0, ge=0, lt=2**31, description="of the noise, which is keyed by image")
 
 
-class PgdAttack(Attack):
+class PgdAttack(BaseAttack):
     """Projected gradient ascent, one row per test image."""
 
     kind: Literal["pgd"]
@@ -82,7 +82,7 @@ class PgdAttack(Attack):
 AUTOATTACK_PARTS = ("apgd-ce", "apgd-t", "fab-t", "square")
 
 
-class AutoAttack(Attack):
+class AutoAttack(BaseAttack):
     """AutoAttack, or some of its parts, over the images that still stand."""
 
     kind: Literal["autoattack"]
@@ -127,7 +127,7 @@ class AutoAttack(Attack):
         return AUTOATTACK_PARTS if self.attacks == "standard" else self.attacks
 
 
-class A3Attack(Attack):
+class A3Attack(BaseAttack):
     """Adaptive Auto Attack: better starts, and effort where images look breakable (arXiv 2203.05154)."""
 
     kind: Literal["a3"]

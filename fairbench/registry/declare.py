@@ -7,14 +7,14 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from fairbench.registry.faults import Fault, KeyPath, explain, show, unknown_key, unknown_name
-from fairbench.registry.fields import NAME, Entry
+from fairbench.registry.fields import NAME, RegistryEntry
 from fairbench.registry.source import Source
 
 KINDS = ("method", "dataset", "model", "attack", "protocol", "suite")
 SCHEMA_VERSION = 1
 RESERVED = {"all": "means every entry", "clean": "means no attack"}
 
-AnyEntry = TypeVar("AnyEntry", bound=Entry)
+AnyEntry = TypeVar("AnyEntry", bound=RegistryEntry)
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ class Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
 
 
-class Entry(Model):
+class RegistryEntry(Model):
     """Anything with a name in the registry."""
 
     name: str = Field(description="the key in registry.yaml; not written again inside the entry")

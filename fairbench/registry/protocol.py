@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_serializer, model_validator
 
 from fairbench.core.errors import ConfigError
-from fairbench.registry.fields import Entry, Milestones, Model, Number, PixelNumber, distinct, wrong
+from fairbench.registry.fields import Milestones, Model, Number, PixelNumber, RegistryEntry, distinct, wrong
 
 
 class Threat(Model):
@@ -15,7 +15,7 @@ class Threat(Model):
     eps: PixelNumber = Field(description="radius, pixel units of [0, 1]")
 
 
-class Budget(Model):
+class BudgetSettings(Model):
     """How the adversary of training searches."""
 
     step_size: PixelNumber = Field(description="pixel units of [0, 1]")
@@ -38,7 +38,7 @@ class Optimizer(Model):
         return nesterov
 
 
-class Augmentation(Model):
+class CropFlipSettings(Model):
     """Of training images only; a flip also needs the data set's `flip`."""
 
     crop_padding: int = Field(
@@ -48,7 +48,7 @@ class Augmentation(Model):
     flip: bool = Field(default=True, description="mirror half of the images")
 
 
-class Selection(Model):
+class CheckpointSelection(Model):
     """Which epochs are evaluated: `last` are those whose mean a table shows."""
 
     last: int = Field(default=5, ge=1, description="the last k epochs")
@@ -72,7 +72,7 @@ Tier = Literal["last", "selected", "every"]
 TIERS: tuple[Tier, ...] = get_args(Tier)
 
 
-class Evaluation(Model):
+class RequestedAttack(Model):
     """An attack and the checkpoints it is for; in YAML `NAME`, or `NAME@last` for the final one only."""
 
     attack: str
@@ -106,22 +106,22 @@ class Subset(Model):
     test_per_class: int = Field(ge=1)
 
 
-class Protocol(Entry):
+class Protocol(RegistryEntry):
     """Threat model, budget, schedule, augmentation, selection rule and evaluation attacks."""
 
     version: int = Field(ge=1, description="raised when the same name trains or evaluates differently")
     source: str | None = Field(default=None, description="where the values were published")
     threat: Threat
-    budget: Budget
+    budget: BudgetSettings
     epochs: int = Field(ge=1)
     batch_size: int = Field(default=128, ge=2)
     optimizer: Optimizer
     milestones: Milestones = Field(
         {}, description="from this epoch on: lr times the factor; factors do not multiply up"
     )
-    augmentation: Augmentation = Augmentation()
-    selection: Selection = Selection()
-    evaluation: Annotated[tuple[Evaluation, ...], Field(strict=False)] = Field(
+    augmentation: CropFlipSettings = CropFlipSettings()
+    selection: CheckpointSelection = CheckpointSelection()
+    evaluation: Annotated[tuple[RequestedAttack, ...], Field(strict=False)] = Field(
         default=(), description="attacks besides `clean`, which is always evaluated"
     )
     subset: Subset | None = None
@@ -143,7 +143,9 @@ class Protocol(Entry):
 
     @field_validator("selection")
     @classmethod
-    def _selected_epochs_exist(cls, selection: Selection, info: ValidationInfo) -> Selection:
+    def _selected_epochs_exist(
+        cls, selection: CheckpointSelection, info: ValidationInfo
+    ) -> CheckpointSelection:
         epochs = info.data.get("epochs")
         if epochs is not None and selection.last > epochs:
             raise wrong(f"the last {selection.last} of {epochs} epochs", "last")
@@ -151,7 +153,7 @@ class Protocol(Entry):
 
     @field_validator("evaluation")
     @classmethod
-    def _each_attack_once(cls, evaluation: tuple[Evaluation, ...]) -> tuple[Evaluation, ...]:
+    def _each_attack_once(cls, evaluation: tuple[RequestedAttack, ...]) -> tuple[RequestedAttack, ...]:
         distinct(tuple(item.attack for item in evaluation))
         return evaluation
 
@@ -189,7 +191,7 @@ class Protocol(Entry):
         return scaled
 
 
-class PerMethodProtocol(Entry):
+class PerMethodProtocol(RegistryEntry):
     """Each method under its own `official.protocol`."""
 
     version: int = Field(ge=1)

@@ -9,11 +9,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from fairbench.registry.components import Augment, Averaging, FineTune, HoldOut, WeightPerturbation
-from fairbench.registry.fields import Entry, Model, Number, Target, Texts, distinct, wrong
+from fairbench.registry.fields import Model, Number, RegistryEntry, Target, Texts, distinct, wrong
 from fairbench.registry.protocol import AnyProtocol as AnyProtocol
-from fairbench.registry.protocol import Evaluation
 from fairbench.registry.protocol import PerMethodProtocol as PerMethodProtocol
 from fairbench.registry.protocol import Protocol as Protocol
+from fairbench.registry.protocol import RequestedAttack
 
 
 class Paper(Model):
@@ -39,7 +39,7 @@ class Official(Model):
     )
 
 
-class MethodEntry(Entry):
+class MethodEntry(RegistryEntry):
     """A registered objective with its published settings."""
 
     target: Target | None = Field(
@@ -63,7 +63,7 @@ class MethodEntry(Entry):
     cost: Number = Field(default=1.0, gt=0, description="training time in units of TRADES")
 
 
-class DatasetEntry(Entry):
+class DatasetEntry(RegistryEntry):
     """Images with labels 0..C-1 and a fixed split."""
 
     reader: Literal[
@@ -134,7 +134,7 @@ class DatasetEntry(Entry):
         return self
 
 
-class ModelEntry(Entry):
+class ModelEntry(RegistryEntry):
     """A function (num_classes, image_shape) -> network for images in [0, 1]."""
 
     target: Annotated[Target, Field(pattern=":")] = Field(description="module:function or file.py:function")
@@ -147,7 +147,7 @@ class ModelEntry(Entry):
     )
 
 
-class SuiteEntry(Entry):
+class SuiteEntry(RegistryEntry):
     """A table by name: methods x datasets x models x seeds under one protocol."""
 
     title: str | None = None
@@ -156,7 +156,7 @@ class SuiteEntry(Entry):
     models: Annotated[Texts, Field(min_length=1)]
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False, min_length=1)]
     protocol: str
-    evaluation: Annotated[tuple[Evaluation, ...], Field(strict=False)] = Field(
+    evaluation: Annotated[tuple[RequestedAttack, ...], Field(strict=False)] = Field(
         default=(), description="attacks instead of the protocol's"
     )
 

@@ -8,9 +8,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from fairbench.core.claims import claim, live_owner
-from fairbench.core.errors import ClaimedError, RecordError, ResultsError
-from fairbench.plan.status import RUNS
+from fairbench.core.errors import LeaseHeldError, RecordError, ResultsError
+from fairbench.core.lease import hold_lease, live_owner
+from fairbench.planning.status import RUNS
 from fairbench.records.read import UNFINISHED, read_record
 
 FRESH_SECONDS = 3600.0  # temporary files younger than this may be at work, on another machine
@@ -64,10 +64,10 @@ def remove(waste: Waste) -> bool:
             shutil.rmtree(waste.path)
             return True
         if waste.path.name == "claim":
-            with suppress(ClaimedError), claim(waste.path):  # taking it over and leaving removes it
+            with suppress(LeaseHeldError), hold_lease(waste.path):  # taking it over and leaving removes it
                 return True
             return False
-        with claim(waste.run / "claim"):
+        with hold_lease(waste.run / "claim"):
             if waste.path == waste.run:
                 gone = waste.path.with_name(f".{waste.path.name}.removed")
                 os.replace(waste.path, gone)
@@ -76,7 +76,7 @@ def remove(waste: Waste) -> bool:
                 shutil.rmtree(waste.path)
             else:
                 waste.path.unlink(missing_ok=True)
-    except ClaimedError:
+    except LeaseHeldError:
         return False
     except FileNotFoundError:
         return True

@@ -17,9 +17,9 @@ from fairbench.core.errors import RecordError
 from fairbench.core.files import make_folder, read_json, write_atomic, write_json
 from fairbench.core.identity import digest, digest_bytes
 from fairbench.data.images import ImageSet, to_unit
+from fairbench.evaluation.adversarial_examples import write_evidence
 from fairbench.evaluation.evaluate import evaluate
-from fairbench.evaluation.evidence import write_evidence
-from fairbench.evaluation.foreign import digest_weights
+from fairbench.evaluation.external_checkpoint import digest_weights
 from fairbench.evaluation.journal import Journal
 from fairbench.evaluation.progress import Progress
 from fairbench.evaluation.verdicts import full_precision, logits_of

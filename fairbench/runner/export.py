@@ -16,10 +16,10 @@ from fairbench.core.errors import ConfigError, RecordError
 from fairbench.core.files import make_folder, write_atomic, write_json
 from fairbench.models.build import build_model
 from fairbench.models.checkpoints import load_weights, read_tensors, write_tensors
-from fairbench.plan.cells import read_cell
-from fairbench.plan.places import with_network
+from fairbench.planning.cells import read_cell
+from fairbench.planning.code_locations import with_network
+from fairbench.records.attack_strength import is_autoattack
 from fairbench.records.read import CLEAN, Record, read_record
-from fairbench.records.standing import is_autoattack
 from fairbench.registry import MethodEntry, Registry
 from fairbench.registry.schema import Paper
 

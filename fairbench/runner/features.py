@@ -17,12 +17,12 @@ from fairbench.data.images import ImageSet, to_unit
 from fairbench.evaluation.evaluate import pgd_images, targets
 from fairbench.evaluation.verdicts import VERDICT_BATCH, full_precision
 from fairbench.metrics.projection import Projection, plane
-from fairbench.plan.cells import read_cell, training_protocol
-from fairbench.plan.places import with_network
+from fairbench.planning.cells import read_cell, training_protocol
+from fairbench.planning.code_locations import with_network
 from fairbench.records.read import Record
 from fairbench.registry import PgdAttack, Registry, read_attack
+from fairbench.runner.builders import load_split, trained_model
 from fairbench.runner.device import choose_device
-from fairbench.runner.parts import load_split, trained_model
 
 PER_CLASS = 200  # images of a class: more are a blot
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from fairbench.core.errors import RecordError, SchemaError
 from fairbench.core.files import make_folder, write_sealed
-from fairbench.plan.cells import Cell, read_cell
-from fairbench.plan.status import RUNS
+from fairbench.planning.cells import Cell, read_cell
+from fairbench.planning.status import RUNS
 from fairbench.registry.protocol import TIERS
 
 logger = logging.getLogger(__name__)

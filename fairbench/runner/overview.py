@@ -8,10 +8,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from fairbench.core.claims import live_owner
 from fairbench.core.errors import RecordError
-from fairbench.plan.cells import read_cell
-from fairbench.plan.status import FINISHED, folder_state
+from fairbench.core.lease import live_owner
+from fairbench.planning.cells import read_cell
+from fairbench.planning.status import FINISHED, folder_state
 from fairbench.records.curves import read_epochs
 from fairbench.records.read import UNFINISHED, Problem, Record, scan
 from fairbench.runner.executors.slurm import queue_of

@@ -14,7 +14,7 @@ import fairbench
 from fairbench.core.errors import RecordError
 from fairbench.core.files import read_json, write_json
 from fairbench.core.identity import digest_bytes
-from fairbench.plan.cells import Cell
+from fairbench.planning.cells import Cell
 
 logger = logging.getLogger(__name__)
 

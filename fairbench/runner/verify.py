@@ -17,16 +17,16 @@ from fairbench.attacks.frozen import frozen
 from fairbench.core.errors import CheckpointError, RecordError
 from fairbench.core.identity import digest_bytes
 from fairbench.data.images import ImageSet, to_unit
+from fairbench.evaluation.adversarial_examples import AdversarialExamples, read_evidence
 from fairbench.evaluation.evaluate import evaluate
-from fairbench.evaluation.evidence import Evidence, read_evidence
 from fairbench.evaluation.verdicts import fooled_by, full_precision, logits_of_set
-from fairbench.plan.cells import read_cell, training_protocol
-from fairbench.plan.places import with_network
+from fairbench.planning.cells import read_cell, training_protocol
+from fairbench.planning.code_locations import with_network
 from fairbench.records.read import CLEAN, Evaluation, Record
 from fairbench.registry import PgdAttack, Registry, read_attack
+from fairbench.runner.builders import load_split, trained_model
 from fairbench.runner.device import choose_device
 from fairbench.runner.evaluating import PROOF
-from fairbench.runner.parts import load_split, trained_model
 
 FIRST = 64  # images that PGD is run on again unless all are asked for
 
@@ -102,7 +102,12 @@ def _check(
 
 
 def _refuted(
-    evidence: Evidence, model: nn.Module, images: ImageSet, rows: np.ndarray, clean: np.ndarray, attack: Any
+    evidence: AdversarialExamples,
+    model: nn.Module,
+    images: ImageSet,
+    rows: np.ndarray,
+    clean: np.ndarray,
+    attack: Any,
 ) -> np.ndarray:
     """Which rows (N,) are not as the network takes the clean images and those in evidence."""
     here = evidence.index.to(images.device)

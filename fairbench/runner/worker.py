@@ -15,32 +15,40 @@ from typing import Protocol as Interface
 
 import torch
 
-from fairbench.core.claims import Claim, claim
 from fairbench.core.errors import (
     CheckpointError,
-    ClaimedError,
     ContractError,
     DivergedError,
     EnvironmentFault,
     FairbenchError,
+    LeaseHeldError,
     RecordError,
     ResultsError,
     SchemaError,
 )
 from fairbench.core.files import make_folder, read_sealed, write_atomic, write_sealed
+from fairbench.core.lease import Lease, hold_lease
 from fairbench.data.images import ImageSet
 from fairbench.data.manifest import Manifest
 from fairbench.evaluation.progress import Progress
 from fairbench.models.checkpoints import load_weights, read_tensors, weights_path
-from fairbench.plan.cells import Cell, epochs_of, read_cell, training_protocol
-from fairbench.plan.places import located
-from fairbench.plan.status import FINISHED, folder_state
+from fairbench.planning.cells import Cell, epochs_of, read_cell, training_protocol
+from fairbench.planning.code_locations import located
+from fairbench.planning.status import FINISHED, folder_state
 from fairbench.records.checks import SCHEMA
 from fairbench.records.curves import read_epochs
 from fairbench.records.outcomes import outcome_name
 from fairbench.records.read import CLEAN
 from fairbench.registry import Registry, read_attack
 from fairbench.registry.components import Augment, Averaging, WeightPerturbation
+from fairbench.runner.builders import (
+    augmentation,
+    block,
+    build_objective,
+    initial_model,
+    kept_images,
+    load_split,
+)
 from fairbench.runner.device import (
     check_precision,
     choose_device,
@@ -51,14 +59,6 @@ from fairbench.runner.device import (
 from fairbench.runner.evaluating import evaluate_into
 from fairbench.runner.folders import prepare_folder
 from fairbench.runner.logs import logged
-from fairbench.runner.parts import (
-    augmentation,
-    block,
-    build_objective,
-    initial_model,
-    kept_images,
-    load_split,
-)
 from fairbench.runner.provenance import now, write_provenance
 from fairbench.training.listener import Listener as TrainingListener
 from fairbench.training.networks import Speedups
@@ -78,11 +78,11 @@ class Listener(TrainingListener, Interface):
 def run_cell(folder: Path, listener: Listener, registry: Registry, device_name: str = "auto") -> str:
     """Work on the cell in `folder` with code of `registry`; the state it ends in (done, diverged or failed).
 
-    A finished cell is left alone. Raises ClaimedError when another process works on it, PluginError when the
+    A finished cell is left alone. Raises LeaseHeldError when another process works on it, PluginError when the
     registry does not have its code; every error of the cell itself ends up in its record.
     """
     cell = located(read_cell(folder), registry)
-    with claim(folder / "claim") as held, logged(folder):
+    with hold_lease(folder / "claim") as held, logged(folder):
         state, _ = folder_state(folder, cell)
         if state in FINISHED:
             if state == "done":  # whoever was killed behind the record did not come to that
@@ -98,7 +98,7 @@ def run_cell(folder: Path, listener: Listener, registry: Registry, device_name: 
         logger.info("begins or continues on %s", device)
         try:
             record = _work(cell, folder, held, listener, registry, device)
-        except (ClaimedError, ResultsError, EnvironmentFault):
+        except (LeaseHeldError, ResultsError, EnvironmentFault):
             raise
         except DivergedError as error:
             record = {"state": "diverged", "reason": error.message, "epoch": error.epoch}
@@ -149,7 +149,7 @@ def finished_record(folder: Path) -> dict[str, Any] | None:
 
 
 def _work(
-    cell: Cell, folder: Path, held: Claim, listener: Listener, registry: Registry, device: torch.device
+    cell: Cell, folder: Path, held: Lease, listener: Listener, registry: Registry, device: torch.device
 ) -> dict[str, Any]:
     make_folder(folder / "checkpoints")
     for left_over in folder.rglob(".*.tmp"):  # of a process that was killed while it wrote
@@ -226,7 +226,7 @@ def _evaluate_epoch(
     items: Sequence[dict[str, Any]],
     epoch: int,
     folder: Path,
-    held: Claim,
+    held: Lease,
     listener: Listener,
     failed: dict[str, str],
 ) -> list[dict[str, Any]]:
@@ -250,7 +250,7 @@ def _evaluate_epoch(
                 check=held.check,
             )
         except Exception as error:  # one attack that fails leaves the others' outcomes alone
-            if clean or isinstance(error, ResultsError | ClaimedError) or is_memory_fault(error):
+            if clean or isinstance(error, ResultsError | LeaseHeldError) or is_memory_fault(error):
                 raise
             logger.debug("%s failed", name, exc_info=True)
             failed[item["id"]] = f"{name}: {describe_fault(error, folder)}"

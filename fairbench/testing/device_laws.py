@@ -15,7 +15,7 @@ from fairbench.testing import toys
 from fairbench.testing.law import BrokenLawError, Subject, accepted, authors_line, require
 from fairbench.testing.option_laws import alternatives, option_of
 from fairbench.testing.training import EPOCHS, UNBALANCED, Training
-from fairbench.training.recording import Watched, overrides
+from fairbench.training.cuda_graphs import Watched, overrides
 from fairbench.training.step import images_of, training_step
 
 WAITING = {  # what makes the host ask the device for a value

@@ -26,7 +26,7 @@ def every_option_acts(subject: Subject) -> str:
     settings = subject.settings()
     if not settings:
         return "no options"
-    search = Search(subject, settings)
+    search = OptionSearch(subject, settings)
     idle = [text for name in settings for text in search.idle(name)]
     if idle:
         raise BrokenLawError(
@@ -44,7 +44,7 @@ def every_option_acts(subject: Subject) -> str:
     return "; ".join(shown)
 
 
-class Search:
+class OptionSearch:
     """Looks for settings under which an option acts."""
 
     def __init__(self, subject: Subject, settings: Mapping[str, Any]) -> None:
@@ -150,7 +150,7 @@ def trace(subject: Subject, awkward: bool, options: Mapping[str, Any]) -> Trace:
 
 
 @functools.cache
-def settled() -> toys.Network:
+def settled() -> toys.ToyNetwork:
     """A network whose predictions vary, so that its class statistics do."""
     return toys.settled()
 

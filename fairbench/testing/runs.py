@@ -13,7 +13,7 @@ from fairbench.testing.training import UNBALANCED, Training
 
 
 @dataclass(frozen=True)
-class Run:
+class ToyRun:
     """A training that is over; nobody changes it."""
 
     training: Training
@@ -27,11 +27,11 @@ class Run:
 
 
 @functools.lru_cache(maxsize=4)
-def trained(subject: Subject, *, awkward: bool = False) -> Run:
+def trained(subject: Subject, *, awkward: bool = False) -> ToyRun:
     """Training with its own class statistics, or with awkward ones."""
     with Operations() as seen:
         training = Training(subject.build(), labels=UNBALANCED, awkward=awkward).run()
-    return Run(training, left_behind(training), frozenset(seen.drawn))
+    return ToyRun(training, left_behind(training), frozenset(seen.drawn))
 
 
 def left_behind(training: Training) -> dict[str, Tensor]:

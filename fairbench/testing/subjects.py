@@ -6,7 +6,7 @@ from typing import Any
 
 from fairbench.core.errors import ConfigError, PluginError
 from fairbench.objectives.load import load_plugin
-from fairbench.plan.resolve import import_target
+from fairbench.planning.resolve import import_target
 from fairbench.registry import Registry, describe, load_registry, locate
 from fairbench.testing.law import Subject
 from fairbench.testing.training import EPOCHS

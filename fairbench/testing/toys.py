@@ -28,7 +28,7 @@ SHAPE = (3, 8, 8)
 BUDGET = Budget(eps=0.1, step_size=0.04, num_steps=3)
 
 
-class Network(nn.Module):
+class ToyNetwork(nn.Module):
     """Two convolutions with BatchNorm. Ends as 4x4 maps, so a batch of one image is enough to train."""
 
     def __init__(self, num_classes: int) -> None:
@@ -43,17 +43,17 @@ class Network(nn.Module):
         return self.fc(torch.relu(self.bn2(self.conv2(x))).mean((2, 3)))
 
 
-def network(num_classes: int = 4, seed: int = 0, spread: float = 4.0) -> Network:
+def network(num_classes: int = 4, seed: int = 0, spread: float = 4.0) -> ToyNetwork:
     """A network in train mode; `spread` makes its untrained predictions differ between images."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = Network(num_classes)
+        model = ToyNetwork(num_classes)
     with torch.no_grad():
         model.fc.weight.mul_(spread)
     return model
 
 
-def settled(num_classes: int = 4) -> Network:
+def settled(num_classes: int = 4) -> ToyNetwork:
     """A network whose predictions in eval mode vary: BatchNorm has seen images, outputs are centred."""
     model, given = network(num_classes), batch(64, num_classes)
     with torch.no_grad():

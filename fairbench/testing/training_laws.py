@@ -256,7 +256,7 @@ def step(
     method: AdversarialObjective,
     when: str,
     labels: Tensor,
-    change: Callable[[toys.Network], None] | None = None,
+    change: Callable[[toys.ToyNetwork], None] | None = None,
 ) -> Tensor:
     """The loss of one step; raises BrokenLawError unless it is finite."""
     model, given = toys.network(), toys.batch(labels=labels)
@@ -272,7 +272,7 @@ def step(
 def certain(method: AdversarialObjective, right: bool) -> None:
     """A step where every prediction is certain, and right or wrong."""
 
-    def change(model: toys.Network) -> None:
+    def change(model: toys.ToyNetwork) -> None:
         with torch.no_grad():
             model.fc.weight.zero_()
             model.fc.bias.copy_(torch.tensor([300.0, 0.0, 0.0, 0.0]))

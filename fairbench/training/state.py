@@ -29,7 +29,7 @@ class Stateful(Interface):
 
 
 @dataclass
-class Underway:
+class EpochProgress:
     """An epoch that is being trained: `step` of its steps are done, in `seconds`.
 
     `sums` are those of its `EpochTotals`; `logged` and `warned` what the method said so far.
@@ -49,7 +49,7 @@ class Saved:
 
     tensors: dict[str, Tensor]
     epoch: int
-    underway: Underway | None
+    underway: EpochProgress | None
     path: Path
 
 
@@ -62,7 +62,7 @@ class SavedStates:
         self.coming = folder / "resume.coming.safetensors"
         self.lost: list[str] = []
 
-    def write(self, tensors: Mapping[str, Tensor], epoch: int, underway: Underway | None) -> None:
+    def write(self, tensors: Mapping[str, Tensor], epoch: int, underway: EpochProgress | None) -> None:
         """Replace the newest state, which becomes the one before it. Raises ResultsError when it cannot.
 
         Of the epoch `underway` the sums are among `tensors`, named "sums.NAME".
@@ -143,5 +143,5 @@ def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _saved(tensors: dict[str, Tensor], about: Mapping[str, Any], path: Path) -> Saved:
     underway = None
     if about.get("underway") is not None:
-        underway = Underway(**about["underway"], sums=under("sums.", tensors))
+        underway = EpochProgress(**about["underway"], sums=under("sums.", tensors))
     return Saved(tensors, int(about["epoch"]), underway, path)

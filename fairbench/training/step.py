@@ -12,7 +12,7 @@ from fairbench.core.errors import ContractError
 from fairbench.data.batch import Batch
 from fairbench.objectives.contract import AdversarialObjective, Adversary, Context, LossTerms
 from fairbench.registry.components import WeightPerturbation
-from fairbench.training.pairs import as_attacked, budget_of, loss_terms
+from fairbench.training.mixed_labels import as_attacked, budget_of, loss_terms
 from fairbench.training.statistics import EpochTotals
 from fairbench.training.weight_perturbation import ascent_direction, perturbed
 

@@ -21,10 +21,10 @@ from fairbench.core import stopping
 from fairbench.core.errors import DivergedError
 from fairbench.core.processes import end_if_copied
 from fairbench.core.seeds import derive_seed
-from fairbench.data.additions import Addition, addition
+from fairbench.data.augment import BatchAugmentation, addition
 from fairbench.data.batch import Batch
 from fairbench.data.images import ImageSet, to_unit
-from fairbench.data.stream import Augmentation, EpochStream
+from fairbench.data.stream import CropFlip, EpochStream
 from fairbench.models.checkpoints import weights_path, write_tensors
 from fairbench.objectives.contract import AdversarialObjective, Context, LossTerms, ValidationStats
 from fairbench.objectives.validation import robust_validation
@@ -32,12 +32,12 @@ from fairbench.records.curves import append_epoch, keep_epochs, read_epochs
 from fairbench.registry.components import Augment, Averaging, WeightPerturbation, refusal
 from fairbench.registry.schema import Protocol
 from fairbench.training.averaging import WeightAverage, without_average
+from fairbench.training.cuda_graphs import CudaGraphs, GraphedSteps, Run, overrides
 from fairbench.training.listener import Listener
 from fairbench.training.networks import Networks, Speedups, is_finite, tf32
-from fairbench.training.recording import CudaGraphs, RecordedSteps, Run, overrides
 from fairbench.training.saving import Saver, snapshot
 from fairbench.training.schedule import learning_rate
-from fairbench.training.state import SavedStates, Stateful, Underway, gathered, restore, under
+from fairbench.training.state import EpochProgress, SavedStates, Stateful, gathered, restore, under
 from fairbench.training.statistics import EpochTotals, numbers
 from fairbench.training.step import check_epoch, training_step
 from fairbench.training.validation import measure
@@ -66,7 +66,7 @@ class Trainer:
     objective: AdversarialObjective
     images: ImageSet
     protocol: Protocol
-    augmentation: Augmentation
+    augmentation: CropFlip
     seed: int
     folder: Path
     listener: Listener
@@ -79,7 +79,7 @@ class Trainer:
     before_write: Callable[[], None] = lambda: None
     mark: Callable[[str], None] = lambda part: None
     process: int = field(default_factory=os.getpid, init=False)
-    underway: Underway | None = field(default=None, init=False)
+    underway: EpochProgress | None = field(default=None, init=False)
     obstacles: list[str] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
@@ -92,7 +92,7 @@ class Trainer:
             self.speedups,
         )
         self.graphs = CudaGraphs(device) if self.speedups.graph else None
-        self.recorded = None if self.graphs is None else RecordedSteps(self.graphs, self.protocol.batch_size)
+        self.recorded = None if self.graphs is None else GraphedSteps(self.graphs, self.protocol.batch_size)
         self.optimizer = torch.optim.SGD(
             self.model.parameters(),
             lr=settings.lr,
@@ -110,7 +110,7 @@ class Trainer:
             num_steps=self.protocol.budget.num_steps,
         )
 
-    def _addition(self) -> Addition | None:
+    def _addition(self) -> BatchAugmentation | None:
         """What `augment` does to images. Raises ConfigError when the method does not go with it."""
         if self.augment is None:
             return None
@@ -172,7 +172,7 @@ class Trainer:
         `save` is called between two steps, when there is something to be kept.
         """
         resumed = self.underway is not None and self.underway.epoch == epoch
-        underway = self.underway if self.underway is not None and resumed else Underway(epoch)
+        underway = self.underway if self.underway is not None and resumed else EpochProgress(epoch)
         self.underway = underway
         began = time.perf_counter() - underway.seconds
         rate = learning_rate(self.protocol, epoch)

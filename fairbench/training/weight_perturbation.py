@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from fairbench.data.batch import Batch
 from fairbench.objectives.contract import AdversarialObjective, Adversary, Context, LossTerms
-from fairbench.training.pairs import loss_terms
+from fairbench.training.mixed_labels import loss_terms
 
 TINY = 1e-20  # keeps a layer without gradient where it is (official program csdongxian/AWP)
 

@@ -57,11 +57,11 @@ def test_only_training_augments_images():
     users = {
         path.parent.name
         for path in (ROOT / "fairbench").rglob("*.py")
-        if {"fairbench.data.stream", "fairbench.data.additions"} & set(imported(path))
+        if {"fairbench.data.stream", "fairbench.data.augment"} & set(imported(path))
     }
     # The runner and the benchmark hand the protocol's crop and flip on.
-    assert users == {"data", "training", "runner", "bench"}
-    for place in ("runner/worker.py", "bench/subject.py"):
+    assert users == {"data", "training", "runner", "speed"}
+    for place in ("runner/worker.py", "speed/subject.py"):
         assert "EpochStream" not in (ROOT / "fairbench" / place).read_text()
 
 

@@ -8,7 +8,7 @@ import toys
 
 from fairbench.core import stopping
 from fairbench.data.holdout import training_mask
-from fairbench.data.stream import Augmentation
+from fairbench.data.stream import CropFlip
 from fairbench.models.checkpoints import read_tensors
 from fairbench.records.curves import read_epochs
 from fairbench.registry import Protocol
@@ -87,7 +87,7 @@ def trainer(folder, name="dafa", seed=0, listener=None, images=None, method=None
         images=images,
         **house,
         protocol=protocol(**changes),
-        augmentation=Augmentation(crop_padding=1, flip=True),
+        augmentation=CropFlip(crop_padding=1, flip=True),
         seed=seed,
         folder=folder,
         listener=listener or Silent(),

@@ -7,13 +7,13 @@ import torch
 
 from fairbench.objectives.contract import AdversarialObjective
 from fairbench.objectives.load import load_plugin
-from fairbench.plan.resolve import import_target
+from fairbench.planning.resolve import import_target
 from fairbench.registry import load_registry
 from fairbench.testing.toys import (  # noqa: F401 (the names that tests know)
     BUDGET,
     CPU,
     SHAPE,
-    Network,
+    ToyNetwork,
     adversary,
     assert_same,
     batch,

@@ -12,9 +12,9 @@ import pytest
 from flow_files import REGISTRY
 from killed import work
 
-from fairbench.plan.cells import Cell
-from fairbench.plan.resolve import resolve
-from fairbench.plan.selection import Selection, parse_attacks, parse_overrides
+from fairbench.planning.cells import Cell
+from fairbench.planning.resolve import resolve
+from fairbench.planning.selection import Selection, parse_attacks, parse_overrides
 from fairbench.registry import load_registry
 from fairbench.runner.folders import prepare_folder
 

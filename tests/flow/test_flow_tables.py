@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fairbench.records.outcomes import class_hits, read_outcomes
-from fairbench.reporting.formats import latex, markdown
+from fairbench.tables.formats import latex, markdown
 
 
 @pytest.fixture

@@ -15,15 +15,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fairbench.cli.main import main
-from fairbench.core.claims import is_live, read_claim
 from fairbench.core.errors import FairbenchError
-from fairbench.evaluation.evidence import read_evidence
-from fairbench.evaluation.foreign import read_checkpoint
+from fairbench.core.lease import is_live, read_lease
+from fairbench.evaluation.adversarial_examples import read_evidence
+from fairbench.evaluation.external_checkpoint import read_checkpoint
 from fairbench.models.checkpoints import read_tensors, write_tensors
-from fairbench.plan.cost import estimate, read_paces
-from fairbench.plan.resolve import resolve
-from fairbench.plan.selection import Selection, parse_attacks, parse_names, parse_overrides, parse_seeds
-from fairbench.plan.status import statuses
+from fairbench.planning.cost import estimate, read_paces
+from fairbench.planning.resolve import resolve
+from fairbench.planning.selection import Selection, parse_attacks, parse_names, parse_overrides, parse_seeds
+from fairbench.planning.status import statuses
 from fairbench.records.curves import read_epochs
 from fairbench.records.outcomes import read_outcomes, write_outcomes
 from fairbench.registry import load_registry
@@ -263,7 +263,7 @@ def test_outcomes_curves_and_claims(tmp_path, seed):
     assert len(read_epochs(tmp_path)) <= 6
     claim = tmp_path / "claim"
     claim.write_bytes(mutated(b'{"token": "a", "host": "b", "pid": 3, "machine": "c", "born": "7"}', seed))
-    owner = read_claim(claim)
+    owner = read_lease(claim)
     assert owner is not None
     is_live(claim, owner)
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from report_files import write_run, write_three_methods
 
+from fairbench.page import collect, page
 from fairbench.records.read import scan
 from fairbench.registry import load_registry
-from fairbench.reporting.report import collect, page
 
 sync_api = pytest.importorskip(
     "playwright.sync_api", reason="playwright is not installed: pip install playwright"

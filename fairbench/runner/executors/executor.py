@@ -15,8 +15,8 @@ from typing import Protocol as Interface
 
 from fairbench.core.errors import ConfigError, PluginError, suggest
 from fairbench.core.imports import load_object
-from fairbench.plan.cells import Cell
-from fairbench.plan.status import CellStatus
+from fairbench.planning.cells import Cell
+from fairbench.planning.status import CellStatus
 from fairbench.registry import Registry
 from fairbench.runner.executors.profile import Profile
 

@@ -2,9 +2,9 @@
 
 import time
 
-from fairbench.core.errors import ClaimedError, EnvironmentFault, FairbenchError, ResultsError
+from fairbench.core.errors import EnvironmentFault, FairbenchError, LeaseHeldError, ResultsError
 from fairbench.core.files import read_sealed
-from fairbench.plan.status import folder_state
+from fairbench.planning.status import folder_state
 from fairbench.runner.executors.executor import Job, Told
 from fairbench.runner.executors.queue import Queue
 from fairbench.runner.folders import prepare_folder
@@ -17,7 +17,7 @@ def execute(job: Job, told: Told) -> dict[str, str]:
 
     Raises ConfigError, before anything runs, when a method refuses its options.
     """
-    from fairbench.runner.parts import check_options
+    from fairbench.runner.builders import check_options
     from fairbench.runner.worker import run_cell
 
     processes = "cells run in this process; take --executor local"
@@ -37,7 +37,7 @@ def execute(job: Job, told: Told) -> dict[str, str]:
             reason = str(read_sealed(folder / "record.json").get("reason") or "")
             if state == "failed" and folder_state(folder, cell)[0] == "done":
                 state = "done"  # what failed was an attack that an earlier run asked for
-        except ClaimedError as error:
+        except LeaseHeldError as error:
             queue.left_to_others(cell, error.message)
             continue
         except (EnvironmentFault, ResultsError):

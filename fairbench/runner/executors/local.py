@@ -21,7 +21,7 @@ PAUSE = 0.1  # seconds between two looks at the processes
 
 
 @dataclass
-class Place:
+class DeviceSlot:
     """A device and how many cells it takes at a time."""
 
     name: str
@@ -51,7 +51,7 @@ def execute(job: Job, told: Told) -> dict[str, str]:
     return queue.states
 
 
-def fill(place: Place, places: list[Place], queue: Queue, job: Job) -> None:
+def fill(place: DeviceSlot, places: list[DeviceSlot], queue: Queue, job: Job) -> None:
     """Start cells until the place is full or there are none."""
     while len(place.working) < place.capacity:
         working = [worker.cell.id for each in places for worker in each.working]
@@ -66,7 +66,7 @@ def fill(place: Place, places: list[Place], queue: Queue, job: Job) -> None:
             queue.ended(cell, "failed", str(error))
 
 
-def settle(worker: Worker, place: Place, queue: Queue, died: Counter[str], retries: int) -> None:
+def settle(worker: Worker, place: DeviceSlot, queue: Queue, died: Counter[str], retries: int) -> None:
     """What follows from the end of an attempt."""
     end, cell = worker.end(), worker.cell
     if end.kind == "claimed":
@@ -83,7 +83,7 @@ def settle(worker: Worker, place: Place, queue: Queue, died: Counter[str], retri
         queue.ended(cell, end.state, end.reason)
 
 
-def places_of(job: Job) -> list[Place]:
+def places_of(job: Job) -> list[DeviceSlot]:
     """The devices that the job asks for. Raises ConfigError or EnvironmentFault when they are not there."""
     gpus = () if job.device == "cpu" else job.gpus if job.gpus is not None else visible_gpus()
     if job.device == "cpu" and job.gpus:
@@ -96,8 +96,8 @@ def places_of(job: Job) -> list[Place]:
     share = max(1, cores() // (job.pack * max(1, len(gpus))))
     threads = {**job.environment(), "OMP_NUM_THREADS": str(share)}
     if not gpus:
-        return [Place("the CPU", job.pack, threads)]
-    return [Place(f"GPU {gpu}", job.pack, {**threads, "CUDA_VISIBLE_DEVICES": gpu}) for gpu in gpus]
+        return [DeviceSlot("the CPU", job.pack, threads)]
+    return [DeviceSlot(f"GPU {gpu}", job.pack, {**threads, "CUDA_VISIBLE_DEVICES": gpu}) for gpu in gpus]
 
 
 def visible_gpus() -> tuple[str, ...]:

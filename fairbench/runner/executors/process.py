@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from fairbench.core.errors import ClaimedError, RecordError
+from fairbench.core.errors import LeaseHeldError, RecordError
 from fairbench.core.files import read_sealed
 from fairbench.core.stopping import REQUEUE
-from fairbench.plan.cells import Cell
-from fairbench.plan.status import folder_state
+from fairbench.planning.cells import Cell
+from fairbench.planning.status import folder_state
 from fairbench.runner.logs import LOG
 
 PATIENCE = 60.0  # seconds for a process that was asked to stop
@@ -96,7 +96,7 @@ class Worker:
         if code == REQUEUE:
             return End("stopped", "failed", "stopped by somebody; the same command continues it")
         lines = self._said()
-        if any(line.startswith(ClaimedError.__name__) for line in lines[-2:]):
+        if any(line.startswith(LeaseHeldError.__name__) for line in lines[-2:]):
             return End("claimed", "running", "another process works on it.")
         if code == -signal.SIGKILL:
             return End("memory", "failed", f"killed, perhaps because memory ran out (see {LOG})")

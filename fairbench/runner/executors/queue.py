@@ -3,9 +3,9 @@
 import time
 from collections.abc import Collection
 
-from fairbench.core.claims import Watch, read_claim
-from fairbench.plan.cells import Cell
-from fairbench.plan.status import FINISHED, RUNS, folder_state
+from fairbench.core.lease import LeaseWatch, read_lease
+from fairbench.planning.cells import Cell
+from fairbench.planning.status import FINISHED, RUNS, folder_state
 from fairbench.runner.executors.executor import Job, Told
 
 LOOK_SECONDS = 1.0  # between two looks at the cells of others
@@ -19,7 +19,7 @@ class Queue:
         self.waiting = [item.cell for item in job.planned]
         self.others: list[Cell] = []
         self.states: dict[str, str] = {}
-        self._watch = Watch()
+        self._watch = LeaseWatch()
         self._looked = 0.0
 
     @property
@@ -65,7 +65,7 @@ class Queue:
             folder = self.job.results / RUNS / cell.folder_name
             if self._watch.remove_dead(folder / "claim"):
                 self.told.note(f"{cell.slot}: who worked on it is gone; taken over")
-            if read_claim(folder / "claim") is None:
+            if read_lease(folder / "claim") is None:
                 self.others.remove(cell)
                 state, reason = folder_state(folder, cell)
                 if state in FINISHED:

@@ -12,9 +12,9 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from fairbench.core.claims import Watch, live_owner, read_claim
 from fairbench.core.errors import EnvironmentFault, FairbenchError
-from fairbench.plan.cells import Cell, cell_from
+from fairbench.core.lease import LeaseWatch, live_owner, read_lease
+from fairbench.planning.cells import Cell, cell_from
 from fairbench.registry.fields import Model
 from fairbench.runner.executors.executor import Job, Told
 from fairbench.runner.executors.process import Worker
@@ -89,7 +89,7 @@ def work(
 
     Whoever held it before may just have gone down with a node: that is waited for.
     """
-    watch, path = Watch(), Path(folder)
+    watch, path = LeaseWatch(), Path(folder)
     while True:
         worker = Worker(cell_from(cell, path.name), path, device, env, time_limit)
         try:
@@ -102,7 +102,7 @@ def work(
         end = worker.end()
         if end.kind != "claimed":
             return end.state, end.reason
-        while read_claim(path / "claim") is not None and not watch.remove_dead(path / "claim"):
+        while read_lease(path / "claim") is not None and not watch.remove_dead(path / "claim"):
             time.sleep(1.0)
 
 

@@ -20,12 +20,12 @@ from typing import Annotated
 
 from pydantic import Field
 
-from fairbench.core.claims import live_owner
 from fairbench.core.errors import EnvironmentFault, RecordError
 from fairbench.core.files import make_folder, read_json, write_atomic, write_json
+from fairbench.core.lease import live_owner
 from fairbench.core.stopping import REQUEUE
-from fairbench.plan.cells import Cell
-from fairbench.plan.status import FINISHED, RUNS, CellStatus, folder_state
+from fairbench.planning.cells import Cell
+from fairbench.planning.status import FINISHED, RUNS, CellStatus, folder_state
 from fairbench.registry.fields import Model
 from fairbench.runner.executors.executor import Job, Told
 from fairbench.runner.folders import prepare_folder

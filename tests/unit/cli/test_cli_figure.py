@@ -7,8 +7,8 @@ import pytest
 
 from fairbench.cli.main import main
 from fairbench.core.files import write_json
+from fairbench.figures.kinds import KINDS
 from fairbench.records.outcomes import write_outcomes
-from fairbench.reporting.figures.kinds import KINDS
 
 
 def write_run(results, method, dataset="digits", seed=0):

@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fairbench.core.errors import (
-    ClaimedError,
     ConfigError,
     DataMissingError,
     DivergedError,
     FairbenchError,
+    LeaseHeldError,
     UnknownNameError,
     suggest,
 )
@@ -103,6 +103,6 @@ def test_an_unknown_name_says_who_asked_and_what_to_type():
 def test_errors_carry_their_hint_and_exit_code():
     assert str(ConfigError("what")) == "what"
     assert str(ConfigError("what", hint="one\n\ntwo")) == "what\n  one\n\n  two"
-    assert [kind.exit_code for kind in (FairbenchError, ClaimedError, DataMissingError)] == [2, 1, 3]
+    assert [kind.exit_code for kind in (FairbenchError, LeaseHeldError, DataMissingError)] == [2, 1, 3]
     assert DivergedError(7).epoch == 7
     assert "epoch 7" in str(DivergedError(7))

@@ -7,9 +7,9 @@ import torch.nn.functional as F
 
 from fairbench.core.errors import ConfigError, DataError
 from fairbench.data.images import ImageSet, to_unit
-from fairbench.data.stream import Augmentation, EpochStream, crop_and_flip
+from fairbench.data.stream import CropFlip, EpochStream, crop_and_flip
 
-FULL = Augmentation(crop_padding=2, padding="zero", flip=True)
+FULL = CropFlip(crop_padding=2, padding="zero", flip=True)
 
 
 def toy_images(count=23, channels=3, height=6, width=7):
@@ -38,8 +38,8 @@ def test_same_seed_and_epoch_give_the_same_digest_and_batches():
 
 def test_digest_depends_on_seed_epoch_and_augmentation_but_not_on_pixels_or_batch_size():
     digests = {stream().digest, stream(seed=2).digest, stream(epoch=2).digest}
-    digests.add(stream(augmentation=Augmentation(crop_padding=2)).digest)
-    digests.add(stream(augmentation=Augmentation()).digest)
+    digests.add(stream(augmentation=CropFlip(crop_padding=2)).digest)
+    digests.add(stream(augmentation=CropFlip()).digest)
     assert len(digests) == 5
     assert stream(toy_images(channels=1)).digest == stream().digest == stream(batch_size=23).digest
 
@@ -57,7 +57,7 @@ def test_last_batch_of_one_image_is_kept():
 
 def test_labels_belong_to_the_images_that_index_names():
     images = toy_images()
-    for batch in stream(images, augmentation=Augmentation()):
+    for batch in stream(images, augmentation=CropFlip()):
         assert torch.equal(batch.y, images.labels[batch.index])
         assert torch.equal(batch.x, to_unit(images.images[batch.index]))
 
@@ -77,7 +77,7 @@ def naive(image, offset, flip, padding, mode):
 @pytest.mark.parametrize("flip", [False, True])
 def test_augmentation_equals_padding_then_cropping_then_flipping(mode, padding, flip):
     images = toy_images(40)
-    augmentation = Augmentation(crop_padding=padding, padding=mode, flip=flip)
+    augmentation = CropFlip(crop_padding=padding, padding=mode, flip=flip)
     epoch = stream(images, batch_size=40, augmentation=augmentation)
     batch = epoch.batch(0)
     for k in range(40):
@@ -86,7 +86,7 @@ def test_augmentation_equals_padding_then_cropping_then_flipping(mode, padding, 
 
 
 def test_draws_cover_all_offsets_and_about_half_the_flips():
-    epoch = stream(toy_images(2000, 1, 5, 5), augmentation=Augmentation(crop_padding=4, flip=True))
+    epoch = stream(toy_images(2000, 1, 5, 5), augmentation=CropFlip(crop_padding=4, flip=True))
     assert epoch.offset.unique().tolist() == list(range(9))
     assert 0.45 < epoch.flip.float().mean() < 0.55
     correlation = np.corrcoef(np.stack([*epoch.offset.T.numpy(), epoch.flip.numpy()]))
@@ -122,7 +122,7 @@ def test_batches_on_an_accelerator_equal_those_on_the_cpu(padding):
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
     images = toy_images()
-    augmentation = Augmentation(crop_padding=2, padding=padding, flip=True)
+    augmentation = CropFlip(crop_padding=2, padding=padding, flip=True)
     here = stream(images, augmentation=augmentation)
     there = stream(images.to("cuda"), augmentation=augmentation)
     for one, two in zip(here, there, strict=True):
@@ -154,16 +154,16 @@ def test_unit_images_are_exactly_the_pixel_over_255(dtype):
 def test_no_augmentation_returns_the_same_pixels():
     images = toy_images().images
     none = torch.zeros(23, 2, dtype=torch.int64), torch.zeros(23, dtype=torch.bool)
-    assert crop_and_flip(images, *none, Augmentation()) is images
+    assert crop_and_flip(images, *none, CropFlip()) is images
 
 
 def test_bad_options_are_refused():
     with pytest.raises(ConfigError, match="crop_padding is -1"):
-        Augmentation(crop_padding=-1)
+        CropFlip(crop_padding=-1)
     with pytest.raises(ConfigError, match="padding is 'edge'"):
-        Augmentation(padding="edge")
+        CropFlip(padding="edge")
     with pytest.raises(ConfigError, match="too much to reflect 6x7"):
-        stream(augmentation=Augmentation(crop_padding=6, padding="reflect"))
+        stream(augmentation=CropFlip(crop_padding=6, padding="reflect"))
     with pytest.raises(ConfigError, match="batch_size is 0"):
         stream(batch_size=0)
     with pytest.raises(DataError, match="expected a bool mask"):

@@ -16,9 +16,9 @@ from fairbench.attacks.margin import other_classes
 from fairbench.attacks.network import Network
 from fairbench.core.errors import ConfigError
 from fairbench.data.images import to_unit
+from fairbench.evaluation.adversarial_examples import AdversarialExamples, read_evidence, write_evidence
 from fairbench.evaluation.campaign import BLOCK, Campaign
 from fairbench.evaluation.evaluate import evaluate
-from fairbench.evaluation.evidence import Evidence, read_evidence, write_evidence
 from fairbench.evaluation.journal import Journal
 from fairbench.evaluation.verdicts import fooled_by
 from fairbench.metrics.masking import masking_gap
@@ -208,7 +208,7 @@ def test_evidence_read_back_still_fools(tmp_path, norm):
 
 def test_evidence_of_nobody_is_a_file_too(tmp_path):
     model, images = model_and_images(4)
-    none = Evidence(torch.zeros(0, dtype=torch.int64), torch.zeros(0, *images.image_shape))
+    none = AdversarialExamples(torch.zeros(0, dtype=torch.int64), torch.zeros(0, *images.image_shape))
     write_evidence(tmp_path / "e.safetensors", model, none.x_adv, images.labels[:0], none, EPS, "linf")
     assert len(read_evidence(tmp_path / "e.safetensors", to_unit(images.images)).index) == 0
 

@@ -13,7 +13,7 @@ from fairbench.data.prepare import prepare
 from fairbench.models.zoo import import_robustbench, zoo_file, zoo_model, zoo_threats
 from fairbench.records.outcomes import read_outcomes
 from fairbench.registry import DatasetEntry
-from fairbench.runner import foreign
+from fairbench.runner import external_checkpoint
 
 RESNET18 = "Addepalli2021Towards_RN18"
 zoo = pytest.mark.skipif(
@@ -78,9 +78,11 @@ def test_a_checkpoint_of_the_zoo_is_evaluated_even_without_its_normalisation(
     file = tmp_path / "zoo" / "cifar10" / "Linf" / f"{name}.pt"
     file.parent.mkdir(parents=True)
     torch.save({"state_dict": weights}, file)
-    checkpoint, architecture = foreign.from_zoo(name, "cifar10", tmp_path / "zoo" if as_folder else file)
+    checkpoint, architecture = external_checkpoint.from_zoo(
+        name, "cifar10", tmp_path / "zoo" if as_folder else file
+    )
     assert checkpoint == file
-    found = foreign.evaluate_checkpoint(
+    found = external_checkpoint.evaluate_checkpoint(
         checkpoint,
         architecture,
         dataset,

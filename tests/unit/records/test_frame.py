@@ -35,7 +35,7 @@ def test_there_is_one_row_per_run_checkpoint_attack_and_class(results):
 
 
 def test_it_has_the_means_of_the_tables(results):
-    from fairbench.reporting.views import build_tables
+    from fairbench.tables.views import build_tables
 
     for seed in (0, 1):
         results.run(

@@ -7,8 +7,8 @@ import pytest
 
 from fairbench.core.errors import ConfigError
 from fairbench.core.identity import digest
-from fairbench.plan.resolve import resolve
-from fairbench.plan.selection import Selection
+from fairbench.planning.resolve import resolve
+from fairbench.planning.selection import Selection
 from fairbench.registry import load_registry
 from fairbench.registry.attacks import PgdAttack, read_attack
 

@@ -14,9 +14,9 @@ import pytest
 from fairbench.core import processes
 from fairbench.core.errors import ConfigError, EnvironmentFault
 from fairbench.core.files import write_sealed
-from fairbench.plan.resolve import resolve
-from fairbench.plan.selection import Selection
-from fairbench.plan.status import statuses
+from fairbench.planning.resolve import resolve
+from fairbench.planning.selection import Selection
+from fairbench.planning.status import statuses
 from fairbench.registry import load_registry
 from fairbench.runner.executors import local, process
 from fairbench.runner.executors.executor import Job
@@ -59,7 +59,7 @@ time.sleep(0.05)
 if what == "done": end()
 if what == "fails": end("failed", 1, reason="no luck")
 if what == "memory": end("failed", 1, reason="out of memory", fault="memory")
-if what == "claimed": print("ClaimedError: process 7 works on it"); leave(1)
+if what == "claimed": print("LeaseHeldError: process 7 works on it"); leave(1)
 if what == "dies": print("segmentation fault"); leave(139)
 if what == "stopped": leave(75)
 if what == "killed": (here / f"{{method}}.at-work").unlink(); os.kill(os.getpid(), signal.SIGKILL)

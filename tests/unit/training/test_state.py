@@ -10,7 +10,7 @@ from toy_training import HOUSES, Asks, Silent, listening, rows, trainer, weights
 from fairbench.core import stopping
 from fairbench.models.checkpoints import read_tensors
 from fairbench.training import trainer as module
-from fairbench.training.state import SavedStates, Underway
+from fairbench.training.state import EpochProgress, SavedStates
 
 CPU = torch.device("cpu")
 STATE, BEFORE = "resume.safetensors", "resume.before.safetensors"
@@ -142,7 +142,7 @@ def test_whatever_is_written_is_read_and_the_one_before_it_stays(tmp_path):
     assert states.read(CPU, lambda epoch: True) is None
     one, two = ({"model.w": torch.full((2,), value)} for value in (1.0, 2.0))
     states.write(one, 1, None)
-    states.write({**two, "sums.loss": torch.tensor(3.0)}, 1, Underway(2, step=5, logged={"a": [1]}))
+    states.write({**two, "sums.loss": torch.tensor(3.0)}, 1, EpochProgress(2, step=5, logged={"a": [1]}))
     found = states.read(CPU, lambda epoch: True)
     assert (found.epoch, found.underway.step, found.underway.logged) == (1, 5, {"a": [1]})
     assert found.underway.sums["loss"] == 3

@@ -1,0 +1,248 @@
+"""One worker per run folder, without locks.
+
+A claim is a file made by exclusive creation. Its owner touches it every few seconds. A claim whose owner is
+dead may be taken over: its process is gone from this machine, or nobody has touched the claim for
+`EXPIRY_SECONDS`. Clocks of machines differ and jump, so the second is only believed after watching the claim
+for some beats. This needs no lock service, so it holds on network file systems too.
+"""
+
+import errno
+import json
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fairbench.core import processes
+from fairbench.core.errors import LeaseHeldError, ResultsError
+
+HEARTBEAT_SECONDS = 5.0
+EXPIRY_SECONDS = 120.0  # more than a network file system keeps what it knows of a file (usually 60)
+BEATS_WATCHED = 3
+
+Owner = dict[str, Any]
+"""The content of a claim: token, host, pid, machine, born, since; empty when it is damaged."""
+
+
+class Lease:
+    """A claim that is held. `check` raises LeaseHeldError once somebody else took it over."""
+
+    def __init__(self, path: Path, token: str) -> None:
+        self.path = path
+        self.token = token
+        self.pid = os.getpid()
+
+    def holds(self) -> bool:
+        """Whether this process holds it; a fork of it does not."""
+        return os.getpid() == self.pid and (read_lease(self.path) or {}).get("token") == self.token
+
+    def check(self) -> None:
+        if self.holds():
+            return
+        if os.getpid() != self.pid:
+            raise LeaseHeldError(
+                f"a copy of the process that works on {self.path.parent.name} was made and went on with it.",
+                hint="the method calls os.fork: a child process must not return to fairbench",
+            )
+        raise LeaseHeldError(
+            f"the claim on {self.path.parent.name} was taken over by another worker.",
+            hint=f"this process was silent for over {EXPIRY_SECONDS:.0f} s; the other one goes on",
+        )
+
+
+@contextmanager
+def hold_lease(path: Path) -> Iterator[Lease]:
+    """Hold the claim file `path` for the duration of the block.
+
+    Raises LeaseHeldError when a live owner holds it, ResultsError when the folder cannot be written.
+    """
+    token = secrets.token_hex(8)
+    me = os.getpid()
+    content = json.dumps(
+        {
+            "token": token,
+            "host": socket.gethostname(),
+            "pid": me,
+            "machine": processes.machine(),
+            "born": processes.birth(me),
+            "since": time.time(),
+        }
+    )
+    while not _create(path, content):
+        owner = read_lease(path)
+        if owner is None:
+            continue
+        if is_live(path, owner) or _beats(path, owner):
+            raise LeaseHeldError(
+                f"{path.parent.name}: process {owner.get('pid')} on {owner.get('host')} is working on it.",
+                hint="it will be done there; `fairbench status` shows its progress",
+            )
+        _remove_stale(path, owner)
+    held = Lease(path, token)
+    stop = threading.Event()
+    beat = threading.Thread(target=_heartbeat, args=(held, stop), daemon=True)
+    beat.start()
+    try:
+        yield held
+    finally:
+        stop.set()
+        if held.pid == os.getpid():  # threads are not forked
+            beat.join()
+        if held.holds():
+            path.unlink(missing_ok=True)
+
+
+class LeaseSnapshot(NamedTuple):
+    """A claim at one moment: its content, and when its owner touched it last by the file system's clock."""
+
+    owner: Owner
+    touched: float
+
+
+def read_lease(path: Path) -> Owner | None:
+    """The claim's content, None when there is none; an empty one for a claim that is damaged."""
+    look = _look(path)
+    return None if look is None else look.owner
+
+
+def is_live(path: Path, owner: Owner) -> bool:
+    """Whether the owner of the claim at `path` still works, as far as one look can tell."""
+    if _is_here(owner) and not _process_lives(owner):
+        return False
+    look = _look(path)
+    return look is not None and time.time() - look.touched < EXPIRY_SECONDS
+
+
+def live_owner(path: Path) -> Owner | None:
+    """Who works under the claim at `path`, as far as one look can tell; None when nobody does."""
+    owner = read_lease(path)
+    return owner if owner is not None and is_live(path, owner) else None
+
+
+class LeaseWatch:
+    """Tells dead claims by this process's own clock, which never jumps: those that nobody touches."""
+
+    def __init__(self) -> None:
+        self._seen: dict[Path, tuple[LeaseSnapshot, float]] = {}
+
+    def remove_dead(self, path: Path) -> bool:
+        """Whether the claim at `path` was dead, and is gone now. To be asked again and again."""
+        look = _look(path)
+        if look is None:
+            self._seen.pop(path, None)
+            return False
+        dead = _is_here(look.owner) and not _process_lives(look.owner)
+        if not dead:
+            before, since = self._seen.get(path, (None, 0.0))
+            if look != before:
+                self._seen[path] = look, time.monotonic()
+                return False
+            dead = time.monotonic() - since > EXPIRY_SECONDS
+        if dead:
+            _remove_stale(path, look.owner)
+        return dead
+
+
+def _look(path: Path) -> LeaseSnapshot | None:
+    """Opened, not only asked for its times: that makes a network file system look for itself."""
+    try:
+        with path.open("rb") as file:
+            touched, content = os.fstat(file.fileno()).st_mtime, file.read()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ResultsError(f"cannot read the claim {path}: {error.strerror or error}.") from error
+    try:
+        owner = json.loads(content)
+    except ValueError:
+        owner = {}
+    return LeaseSnapshot(
+        owner if isinstance(owner, dict) and isinstance(owner.get("pid"), int) else {}, touched
+    )
+
+
+def _is_here(owner: Owner) -> bool:
+    """Whether the owner's process can be seen from here."""
+    if "machine" in owner:
+        return bool(owner["machine"] == processes.machine())
+    return bool(owner) and owner.get("host") == socket.gethostname()
+
+
+def _process_lives(owner: Owner) -> bool:
+    return processes.exists(int(owner["pid"]), owner.get("born"))
+
+
+def _beats(path: Path, owner: Owner) -> bool:
+    """Whether a claim that looks dead is touched after all: clocks that disagree make live ones look so."""
+    if _is_here(owner) and not _process_lives(owner):
+        return False
+    first = _look(path)
+    end = time.monotonic() + BEATS_WATCHED * HEARTBEAT_SECONDS
+    while time.monotonic() < end:
+        time.sleep(HEARTBEAT_SECONDS / 4)
+        look = _look(path)
+        if look is None or look.owner.get("token") != owner.get("token"):
+            return look is not None
+        if first is not None and look.touched != first.touched:
+            return True
+    return False
+
+
+def _create(path: Path, content: str) -> bool:
+    """Exclusive creation with content: written aside, then linked, so no reader sees half of it."""
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        aside.write_text(content)
+        try:
+            os.link(aside, path)
+        except FileExistsError:
+            # A network file system may answer so when its first answer was lost: then the file is ours.
+            return aside.stat().st_nlink == 2
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
+                raise
+            return _create_in_place(path, content)  # a file system without links
+        return True
+    except OSError as error:
+        raise ResultsError(
+            f"cannot claim {path.parent}: {error.strerror or error}.",
+            hint="check the folder's permissions and free space, or choose another with --results DIR",
+        ) from error
+    finally:
+        with suppress(OSError):
+            aside.unlink()
+
+
+def _create_in_place(path: Path, content: str) -> bool:
+    try:
+        with path.open("x") as file:
+            file.write(content)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _remove_stale(path: Path, owner: dict[str, object]) -> None:
+    """Take a dead claim away. Two workers may try: only the one that moves the dead one wins."""
+    moved = path.with_name(f".{path.name}.stale.{secrets.token_hex(4)}")
+    try:
+        os.rename(path, moved)
+    except FileNotFoundError:
+        return
+    if (read_lease(moved) or {}).get("token") != owner.get("token"):
+        # Somebody took over in between: give the live claim back.
+        with suppress(FileExistsError):
+            os.link(moved, path)
+    moved.unlink(missing_ok=True)
+
+
+def _heartbeat(held: Lease, stop: threading.Event) -> None:
+    while not stop.wait(HEARTBEAT_SECONDS):
+        with suppress(OSError):  # a file system that hesitates; the next beat may do
+            if held.holds():
+                os.utime(held.path)

@@ -1,0 +1,196 @@
+"""What can be added to crop and flip: AutoAugment, Cutout, Mixup, CutMix.
+
+Each draws for every image of an epoch, on the CPU and from generators with names, and is applied to whole
+batches: AutoAugment to pixels in 0..255, the others to images in [0, 1] on the device, before the attack.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fairbench.core.errors import ConfigError
+from fairbench.data.batch import Batch
+
+Seed = Callable[[str], int]
+"""The seed of a purpose in this epoch."""
+Drawn = tuple[Tensor, ...]
+"""Draws by position in the epoch: (N, ...) each."""
+
+
+class BatchAugmentation(Protocol):
+    """An augmentation on top of crop and flip."""
+
+    def draw(self, count: int, image_shape: tuple[int, int, int], seed: Seed) -> Drawn:
+        """The draws of an epoch of `count` images. Raises ConfigError for images that it cannot take."""
+
+    def pixels(self, images: Tensor, drawn: Drawn) -> Tensor:
+        """uint8 images (B, channels, H, W) with the draws of their positions, both on the CPU."""
+
+    def batch(self, batch: Batch, drawn: Drawn) -> Batch:
+        """The batch with the draws of its positions, both on the device."""
+
+
+class OnPixels:
+    """An addition to pixels only."""
+
+    def batch(self, batch: Batch, drawn: Drawn) -> Batch:
+        return batch
+
+
+class OnBatches:
+    """An addition to batches only."""
+
+    def pixels(self, images: Tensor, drawn: Drawn) -> Tensor:
+        return images
+
+
+@dataclass(frozen=True)
+class AutoAugment(OnPixels):
+    """One of 25 pairs of operations for each image (arXiv 1805.09501), as torchvision has them."""
+
+    policy: str = "cifar10"  # or "svhn", "imagenet"
+
+    def draw(self, count: int, image_shape: tuple[int, int, int], seed: Seed) -> Drawn:
+        """Which pair (N,), two chances (N, 2) and two signs (N, 2): what torchvision draws."""
+        if image_shape[0] not in (1, 3):
+            raise ConfigError(
+                f"autoaugment takes images of 1 or 3 channels, these have {image_shape[0]}.",
+                hint="choose another: augment=cutout",
+            )
+        rng = torch.Generator().manual_seed(seed("autoaugment"))
+        which = torch.randint(len(policies(self.policy).policies), (count,), generator=rng)
+        return which, torch.rand(count, 2, generator=rng), torch.randint(2, (count, 2), generator=rng)
+
+    def pixels(self, images: Tensor, drawn: Drawn) -> Tensor:
+        """Images that drew the same operations go through them together; each as if it were alone."""
+        which, chance, sign = drawn
+        transform = policies(self.policy)
+        least = torch.tensor([[step[1] for step in pair] for pair in transform.policies])  # (25, 2)
+        happens = chance <= least[which]  # (B, 2)
+        code = torch.cat([which[:, None], happens, sign * happens], 1) @ torch.tensor([16, 8, 4, 2, 1])
+        out = images.clone()
+        for alike in sorted(set(code[happens.any(1)].tolist())):
+            rows = (code == alike).nonzero().flatten()
+            given = int(which[rows[0]]), chance[rows[0]], sign[rows[0]]
+            transform.get_params = lambda count, given=given: given  # its own are from the global generator
+            out[rows] = transform(images[rows])
+        return out
+
+
+@dataclass(frozen=True)
+class Cutout(OnBatches):
+    """A square of zeros, its centre uniform over the image, what is outside cut off (arXiv 1708.04552)."""
+
+    side: int  # pixels
+
+    def draw(self, count: int, image_shape: tuple[int, int, int], seed: Seed) -> Drawn:
+        """Row and column of the centre: (N,) each."""
+        return centres(count, image_shape, seed("cutout"))
+
+    def batch(self, batch: Batch, drawn: Drawn) -> Batch:
+        return replace(batch, x=batch.x.masked_fill(squares(drawn, self.side, batch.x), 0))
+
+
+@dataclass(frozen=True)
+class Mixup(OnBatches):
+    """lam x + (1 - lam) x' of two images of the batch, lam ~ Beta(alpha, alpha) (arXiv 1710.09412).
+
+    One lam for each batch. It is taken as max(lam, 1 - lam): with the roles of both images swapped that is
+    the same mixture, so an image keeps its own label as the dominant one.
+    """
+
+    alpha: float
+
+    def draw(self, count: int, image_shape: tuple[int, int, int], seed: Seed) -> Drawn:
+        """lam (N,), of which a batch takes its first, and a rank (N,), which orders the partners."""
+        share, rank = partners(count, self.alpha, seed)
+        return torch.maximum(share, 1 - share), rank
+
+    def batch(self, batch: Batch, drawn: Drawn) -> Batch:
+        share, rank = drawn
+        lam, other = share[:1].to(batch.x.dtype).expand(len(batch)), rank.argsort()
+        x = torch.lerp(batch.x[other], batch.x, lam.view(-1, 1, 1, 1))
+        return replace(batch, x=x, y2=batch.y[other], lam=lam)
+
+
+@dataclass(frozen=True)
+class CutMix(OnBatches):
+    """A rectangle of one image in another, one for each batch (arXiv 1905.04899).
+
+    lam is the share of pixels that an image keeps. Where the rectangle covers more than half, the image
+    keeps the inside instead: the same pairs with their roles swapped.
+    """
+
+    alpha: float
+
+    def draw(self, count: int, image_shape: tuple[int, int, int], seed: Seed) -> Drawn:
+        """As of Mixup, and row and column of the centre (N,); a batch takes its first of each."""
+        return (*partners(count, self.alpha, seed), *centres(count, image_shape, seed("cutmix")))
+
+    def batch(self, batch: Batch, drawn: Drawn) -> Batch:
+        share, rank, *centre = drawn
+        height, width = batch.x.shape[2:]
+        root = (1 - share[:1]).sqrt()
+        sides = [(root * size / 2).floor().long() for size in (height, width)]
+        inside = rectangle([place[:1] for place in centre], sides, sides, batch.x)  # (1, 1, H, W)
+        covered = inside.to(batch.x.dtype).mean()
+        swapped = covered > 0.5
+        other = rank.argsort()
+        x = torch.where(inside ^ swapped, batch.x[other], batch.x)
+        lam = torch.maximum(covered, 1 - covered).expand(len(batch))
+        return replace(batch, x=x, y2=batch.y[other], lam=lam)
+
+
+def partners(count: int, alpha: float, seed: Seed) -> tuple[Tensor, Tensor]:
+    """Shares (N,) ~ Beta(alpha, alpha), float64, and ranks (N,): their order within a batch permutes it."""
+    share = np.random.default_rng(seed("mix-share")).beta(alpha, alpha, count)
+    rng = torch.Generator().manual_seed(seed("mix-partner"))
+    return torch.from_numpy(share), torch.randperm(count, generator=rng)
+
+
+def policies(policy: str) -> Any:
+    """torchvision's transform, whose `policies` are the pairs (name, chance, magnitude) of operations."""
+    from torchvision import transforms  # type: ignore[import-untyped]
+
+    return transforms.AutoAugment(transforms.AutoAugmentPolicy(policy))
+
+
+def addition(
+    kind: str, *, policy: str | None, side: int | None, alpha: float | None
+) -> BatchAugmentation | None:
+    """The addition of a kind with the options that it takes; None where they switch it off."""
+    if kind == "autoaugment":
+        return AutoAugment(policy or "cifar10")
+    if kind == "cutout":
+        return Cutout(side) if side else None
+    if not alpha:
+        return None
+    return Mixup(alpha) if kind == "mixup" else CutMix(alpha)
+
+
+def centres(count: int, image_shape: tuple[int, int, int], seed: int) -> tuple[Tensor, Tensor]:
+    """Rows and columns (N,), uniform over the image."""
+    rng = torch.Generator().manual_seed(seed)
+    _, height, width = image_shape
+    return torch.randint(height, (count,), generator=rng), torch.randint(width, (count,), generator=rng)
+
+
+def squares(centre: Drawn, side: int, images: Tensor) -> Tensor:
+    """Where each square of `side` pixels is, cut off at the image's edge: (B, 1, H, W) bool."""
+    before = torch.full_like(centre[0], side // 2)
+    return rectangle(centre, (before, before), (side - before,) * 2, images)
+
+
+def rectangle(
+    centre: Sequence[Tensor], before: Sequence[Tensor], after: Sequence[Tensor], images: Tensor
+) -> Tensor:
+    """Pixels centre - before .. centre + after - 1, of rows and columns (B,) each: (B, 1, H, W) bool."""
+    parts = []
+    for place, low, high, size in zip(centre, before, after, images.shape[2:], strict=True):
+        position = torch.arange(size, device=images.device)
+        parts.append((position >= (place - low)[:, None]) & (position < (place + high)[:, None]))
+    return (parts[0][:, :, None] & parts[1][:, None, :])[:, None]

@@ -1,0 +1,108 @@
+"""The selection grammar of the command line: names, seeds and `--set` overrides."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fairbench.core.errors import ConfigError
+from fairbench.records.checks import MAX_SEED
+from fairbench.registry import Registry, read_scalar
+from fairbench.registry.protocol import TIERS, RequestedAttack
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What to run, by name. An empty tuple takes the suite's choice."""
+
+    suite: str = "quickstart"
+    methods: tuple[str, ...] = ()
+    datasets: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    attacks: tuple[RequestedAttack, ...] = ()
+    seeds: tuple[int, ...] = ()
+    protocol: str | None = None
+    overrides: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By section: `protocol`, `methods.<name>`, and `house` for all methods; each option name to value."""
+
+
+def parse_names(kind: str, text: str | None, registry: Registry, *, option: str) -> tuple[str, ...]:
+    """The names in "trix,dafa" or "all", checked against the registry and without repeats."""
+    if text is None:
+        return ()
+    if text.strip() == "all":
+        return tuple(registry.names(kind))
+    names = [part.strip() for part in text.split(",") if part.strip()]
+    if not names:
+        raise ConfigError(f"{option} is empty.", hint=f"give names or 'all'; see: fairbench list {kind}s")
+    for name in names:
+        registry.get(kind, name, asked_by=f"{option} {text}")
+    return tuple(dict.fromkeys(names))
+
+
+def parse_attacks(text: str | None, registry: Registry, *, option: str) -> tuple[RequestedAttack, ...]:
+    """The attacks in "pgd-20,autoattack@last" or "all", each with the checkpoints it is for."""
+    tiers = {}
+    for part in (text or "").split(","):
+        name, at, tier = part.strip().partition("@")
+        if at and tier not in TIERS:
+            raise ConfigError(
+                f"{option}: no checkpoints called {tier!r}.", hint=f"write {name}@{' or @'.join(TIERS)}"
+            )
+        tiers[name] = tier or "selected"
+    names = parse_names("attack", text and ",".join(tiers), registry, option=option)
+    return tuple(
+        RequestedAttack.model_validate({"attack": name, "at": tiers.get(name, tiers.get("all", "selected"))})
+        for name in names
+    )
+
+
+def parse_seeds(text: str | None) -> tuple[int, ...]:
+    """The seeds in "0..4", "3" or "0,1,7": a range includes both ends."""
+    if text is None:
+        return ()
+    seeds: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d{1,10})\s*(?:\.\.\s*(\d{1,10})\s*)?", part)
+        if match is None:
+            raise ConfigError(
+                f"--seeds {text!r}: {part!r} is not a seed or a range.", hint="write 0..4, or 0,1,2"
+            )
+        first = int(match[1])
+        last = int(match[2]) if match[2] is not None else first
+        if last < first or last > MAX_SEED or last - first >= 1000:
+            raise ConfigError(
+                f"--seeds {text!r}: {part!r} is not a range of at most 1000 seeds in 0..{MAX_SEED}.",
+                hint="write the smaller end first, for instance 0..4",
+            )
+        seeds += range(first, last + 1)
+    return tuple(dict.fromkeys(seeds))
+
+
+def parse_overrides(items: Sequence[str], registry: Registry) -> dict[str, dict[str, Any]]:
+    """`methods.trix.strength=1.5` and `protocol.epochs=3` as {"methods.trix": {"strength": 1.5}, ...}."""
+    overrides: dict[str, dict[str, Any]] = {}
+    for item in items:
+        path, equals, text = item.partition("=")
+        parts = path.strip().split(".")
+        if not equals or len(parts) < 2 or not all(parts):
+            raise ConfigError(
+                f"--set {item!r} is not an override.",
+                hint="write methods.trix.strength=1.5 or protocol.epochs=30",
+            )
+        value = read_scalar(text.strip())
+        if parts[0] == "methods" and len(parts) >= 3:
+            registry.get("method", parts[1], asked_by=f"--set {item}")
+            option = ".".join(parts[2:])
+            value = registry.check_override(parts[1], option, value)
+            overrides.setdefault(f"methods.{parts[1]}", {})[option] = value
+        elif parts[0] == "protocol" and parts[1] in ("name", "version", "source"):
+            raise ConfigError(f"--set {item!r}: a protocol's {parts[1]} says what it is and cannot be set.")
+        elif parts[0] == "protocol":
+            overrides.setdefault("protocol", {})[".".join(parts[1:])] = value
+        else:
+            raise ConfigError(
+                f"--set {item!r}: only methods.NAME.OPTION and protocol.OPTION can be set.",
+                hint="for instance methods.trix.strength=1.5 or protocol.batch_size=64",
+            )
+    return overrides

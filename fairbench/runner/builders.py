@@ -1,0 +1,138 @@
+"""What a cell is made of: its network, its images, its method, what the house adds."""
+
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+from fairbench.core.errors import ContractError, PluginError
+from fairbench.core.seeds import derive_seed
+from fairbench.data.holdout import training_mask
+from fairbench.data.images import ImageSet, load_images
+from fairbench.data.manifest import Manifest, data_root, read_manifest
+from fairbench.data.stream import CropFlip
+from fairbench.models.build import build_model
+from fairbench.models.checkpoints import load_weights, read_tensors, weights_path
+from fairbench.objectives.contract import AdversarialObjective, DataInfo, build_config
+from fairbench.objectives.load import load_plugin
+from fairbench.planning.cells import Cell
+from fairbench.registry import Protocol, describe
+from fairbench.registry.components import Augment, HoldOut, refusal
+from fairbench.registry.fields import Model
+
+Block = TypeVar("Block", bound=Model)
+
+
+def initial_model(cell: Cell, images: ImageSet, device: torch.device) -> torch.nn.Module:
+    """The cell's network with the initial weights of its seed."""
+    return build_model(
+        cell.locations["model"], images.num_classes, images.image_shape, derive_seed(cell.seed, "init")
+    ).to(device)
+
+
+def trained_model(
+    cell: Cell, folder: Path, epoch: int, images: ImageSet, device: torch.device
+) -> torch.nn.Module:
+    """The network of the cell in `folder` as it was evaluated at `epoch`. Raises CheckpointError."""
+    model = initial_model(cell, images, device)
+    path = weights_path(folder, epoch)
+    weights, _ = read_tensors(path, device)
+    load_weights(model, weights, str(path))
+    return model
+
+
+def load_split(
+    cell: Cell, protocol: Protocol, split: str, device: torch.device
+) -> tuple[ImageSet, Manifest | None]:
+    """One split of the cell's data set; refuses data other than the cell was planned with."""
+    facts, root = cell.identity["dataset"], Path(cell.locations["data_root"])
+    if not root.exists():  # the folder came here from another machine
+        root = data_root(None)
+    manifest = None if facts["reader"] == "digits" else read_manifest(root, facts["name"])
+    subset = protocol.subset
+    per_class = None
+    if subset is not None:
+        per_class = subset.train_per_class if split == "train" else subset.test_per_class
+    images = load_images(
+        facts["name"],
+        split,
+        root=root,
+        device=device,
+        reader=facts["reader"],
+        subset_per_class=per_class,
+        expected_digest=facts["digest"],
+    )
+    return images, manifest
+
+
+def kept_images(cell: Cell, train: ImageSet, objective: AdversarialObjective) -> torch.Tensor | None:
+    """Which images (N,) are trained on; None when the cell holds none out.
+
+    Raises ContractError when the method needs held-out images and its source does not say so.
+    """
+    block = cell.identity.get("hold_out")
+    if block is None:
+        if objective.resolved_needs().validation is not None:
+            raise ContractError(
+                f"method {cell.method!r} needs held-out images, but the plan could not read that.",
+                hint='write Needs(validation="start") (or "end") in its class',
+            )
+        return None
+    chosen = HoldOut.model_validate(block)
+    return training_mask(
+        train.labels,
+        train.num_classes,
+        share=chosen.share,
+        min_per_class=chosen.min_per_class,
+        pick=chosen.pick,
+        seed=cell.seed,
+    )
+
+
+def build_objective(cell: Cell, train: ImageSet, device: torch.device) -> AdversarialObjective:
+    """The cell's method, configured. Raises PluginError or ContractError when it cannot be had."""
+    check_fingerprint(cell)
+    cls = load_plugin(cell.locations["target"], cell.method)
+    counts = torch.bincount(train.labels.cpu(), minlength=train.num_classes).tolist()
+    info = DataInfo(num_classes=train.num_classes, class_count=tuple(counts), image_shape=train.image_shape)
+    return cls(build_config(cls, cell.identity["method"]["config"]), info, device)
+
+
+def check_options(cell: Cell) -> None:
+    """Raise ConfigError when the method refuses its options or mixed images.
+
+    A plugin that cannot be loaded is let pass. So a mistake on the command line stops it before anything
+    runs; the record of the cell says the rest.
+    """
+    with suppress(PluginError, ContractError):
+        cls = load_plugin(cell.locations["target"], cell.method)
+        needs = cls.needs_of(build_config(cls, cell.identity["method"]["config"]))
+        augment = block(cell, "augment", Augment)
+        if augment is not None and augment.mixes and needs.one_label:
+            raise refusal(cell.method, augment.kind)
+
+
+def check_fingerprint(cell: Cell) -> None:
+    """Raise PluginError when the method's code is not what the cell was planned with."""
+    path, class_name = Path(cell.locations["plugin"]), cell.locations["target"].rpartition(":")[2]
+    if describe(path, class_name).fingerprint != cell.identity["method"]["fingerprint"]:
+        raise PluginError(
+            f"the code of method {cell.method!r} changed since this cell was planned ({path}).",
+            hint="plan it anew with fairbench run, which makes a new folder, or undo the change",
+        )
+
+
+def block(cell: Cell, name: str, model: type[Block]) -> Block | None:
+    """A block of the house as the cell has it; None when it has none."""
+    found = cell.identity.get(name)
+    return None if found is None else model.model_validate(found)
+
+
+def augmentation(cell: Cell, protocol: Protocol) -> CropFlip:
+    chosen = protocol.augmentation
+    return CropFlip(
+        crop_padding=chosen.crop_padding,
+        padding=chosen.padding,
+        flip=chosen.flip and cell.identity["dataset"]["flip"],
+    )

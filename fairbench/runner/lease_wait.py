@@ -1,0 +1,45 @@
+"""How a process that works on a cell gets along with others: it waits for them, and ends with its parent."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from fairbench.core.errors import LeaseHeldError
+from fairbench.core.lease import LeaseWatch
+from fairbench.core.stopping import REQUEUE
+
+PAUSE = 1.0  # seconds between two looks at a claim
+GRACE = 60.0  # seconds to save the state once the parent is gone
+STANDARD_INPUT = 0
+
+
+def with_patience(folder: Path, wait: bool, work: Callable[[], str]) -> str:
+    """What `work` gives; with `wait` tried again while others hold `folder`, or what it starts from.
+
+    Raises LeaseHeldError at once without `wait`.
+    """
+    watch = LeaseWatch()
+    while True:
+        try:
+            return work()
+        except LeaseHeldError:
+            if not wait:
+                raise
+            watch.remove_dead(folder / "claim")
+            time.sleep(PAUSE)
+
+
+def stop_at_eof() -> None:
+    """Stop this process, as SIGTERM does, once its standard input ends."""
+
+    def watch() -> None:
+        while os.read(STANDARD_INPUT, 4096):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(GRACE)
+        os._exit(REQUEUE)
+
+    threading.Thread(target=watch, name="until-eof", daemon=True).start()

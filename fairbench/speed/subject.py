@@ -1,0 +1,216 @@
+"""A training to be measured: the house's own trainer on images made up for it."""
+
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from fairbench.attacks.frozen import frozen
+from fairbench.data.batch import Batch
+from fairbench.data.images import ImageSet
+from fairbench.data.stream import CropFlip
+from fairbench.models.build import build_model
+from fairbench.objectives.contract import AdversarialObjective, Context, DataInfo, build_config
+from fairbench.objectives.load import load_plugin
+from fairbench.planning.resolve import import_target
+from fairbench.registry import Protocol, Registry
+from fairbench.registry.protocol import Precision
+from fairbench.speed.limits import synchronise
+from fairbench.training.cuda_graphs import Run
+from fairbench.training.networks import Speedups
+from fairbench.training.statistics import EpochTotals
+from fairbench.training.trainer import Trainer
+
+HELD_OUT_PER_CLASS = 2
+STARTING = 4  # steps of an epoch that are not like the others: checked, watched, recorded
+MAX_STEPS = 400
+
+
+@dataclass(frozen=True)
+class TimedSetting:
+    """What is trained on: a data set's shape and size, a network, a protocol's settings."""
+
+    registry: Registry
+    dataset: str
+    model: str
+    protocol: Protocol
+    device: torch.device
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, height, width)."""
+        channels, height, width = self.registry.get("dataset", self.dataset).image_shape
+        return channels, height, width
+
+    @property
+    def num_classes(self) -> int:
+        return int(self.registry.get("dataset", self.dataset).num_classes or 10)
+
+    @property
+    def train_size(self) -> int:
+        return int(self.registry.get("dataset", self.dataset).train_size or 50_000)
+
+    @property
+    def augmentation(self) -> CropFlip:
+        """That of the protocol for this data set."""
+        settings, entry = self.protocol.augmentation, self.registry.get("dataset", self.dataset)
+        return CropFlip(
+            crop_padding=settings.crop_padding, padding=settings.padding, flip=settings.flip and entry.flip
+        )
+
+    def network(self) -> nn.Module:
+        """A new network on the device."""
+        target = self.registry.get("model", self.model).target
+        return build_model(target, self.num_classes, self.shape, seed=0).to(self.device)
+
+    def images(self, count: int) -> ImageSet:
+        """Random pixels with balanced labels: speed does not depend on what is on an image."""
+        rng = torch.Generator().manual_seed(0)
+        pixels = torch.randint(256, (count, *self.shape), dtype=torch.uint8, generator=rng)
+        labels = torch.arange(count) % self.num_classes
+        names = tuple(map(str, range(self.num_classes)))
+        return ImageSet(pixels, labels, self.num_classes, names).to(self.device)
+
+    def objective(self, method: str) -> AdversarialObjective:
+        """A registered method with its settings for this data set."""
+        entry = self.registry.get("method", method)
+        cls = load_plugin(import_target(entry, self.registry.readable_plugin(method)), method)
+        info = DataInfo(
+            self.num_classes, (self.train_size // self.num_classes,) * self.num_classes, self.shape
+        )
+        return cls(build_config(cls, self.registry.method_config(method, self.dataset)), info, self.device)
+
+
+class Clock:
+    """Listens to a trainer and notes when step `after` of an epoch and its last one were done.
+
+    The device is waited for at these two only.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.after = device, 1
+        self.began = self.ended = 0.0
+
+    def step(self, epoch: int, num_epochs: int, step: int, num_steps: int, loss: float | None) -> None:
+        if step in (self.after, num_steps):
+            synchronise(self.device)
+            self.ended = time.perf_counter()
+            self.began = self.ended if step == self.after else self.began
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        pass
+
+
+class TimedTraining:
+    """A method in training at a place."""
+
+    def __init__(
+        self,
+        place: TimedSetting,
+        method: str,
+        precision: Precision,
+        speedups: Speedups,
+        *,
+        kind: type[Trainer] = Trainer,
+        mark: Callable[[str], None] = lambda part: None,
+    ) -> None:
+        self.place, self.batch_size = place, place.protocol.batch_size
+        objective = place.objective(method)
+        self.validates = objective.resolved_needs().validation is not None
+        self.clock, model = Clock(place.device), place.network()
+        self.folder = tempfile.TemporaryDirectory(prefix="fairbench-bench.")
+        self.trainer = kind(
+            model=model,
+            objective=objective,
+            images=place.images(self.batch_size),
+            protocol=place.protocol.model_copy(update={"precision": precision}),
+            augmentation=place.augmentation,
+            seed=0,
+            folder=Path(self.folder.name),
+            listener=self.clock,
+            speedups=speedups,
+            mark=mark,
+        )
+        self.number = 0  # epochs trained
+        self.first_seconds = 0.0  # of the first epoch, compilation included
+        self.fixed_seconds = 0.0  # of an epoch besides its steps
+        self.num_steps = 2  # of a block
+
+    @property
+    def starting(self) -> int:
+        """Steps of an epoch that are not measured."""
+        return STARTING if self.trainer.speedups.graph else 1
+
+    def start(self, seconds: float) -> None:
+        """Warm up, compile, and find how many steps take about `seconds`."""
+        began = time.perf_counter()
+        self.epoch(self.starting + 1)
+        self.first_seconds = time.perf_counter() - began
+        few = self.starting + (2 * STARTING if self.trainer.speedups.graph else 2)
+        self.num_steps = max(few, min(MAX_STEPS, round(seconds / self.epoch(few + self.starting))))
+
+    def block(self) -> float:
+        """Seconds per step, over the steps of one more epoch that are like each other."""
+        return self.epoch(self.num_steps + self.starting)
+
+    def epoch(self, steps: int) -> float:
+        """Train an epoch of that many full batches; seconds of one of the later steps."""
+        self._prepare(steps)
+        self.number += 1
+        device = self.place.device
+        synchronise(device)
+        began = time.perf_counter()
+        with self.trainer.computing():
+            self.trainer.epoch(self.number)
+        synchronise(device)
+        whole = time.perf_counter() - began
+        step = (self.clock.ended - self.clock.began) / (steps - self.starting)
+        self.fixed_seconds = max(0.0, whole - step * steps)
+        return step
+
+    def _prepare(self, steps: int) -> None:
+        count = steps * self.batch_size
+        held = HELD_OUT_PER_CLASS * self.place.num_classes if self.validates else 0
+        if len(self.trainer.images) != count + held:
+            self.trainer.images = self.place.images(count + held)
+        self.trainer.keep = (torch.arange(count + held) < count) if held else None
+        self.clock.after = self.starting
+
+    def __enter__(self) -> "TimedTraining":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free what the device holds."""
+        self.folder.cleanup()
+        del self.trainer
+
+
+class BareTrainer(Trainer):
+    """Attack, loss and update, and nothing that the house does besides: no checks, no statistics."""
+
+    def _steps(self, epoch: int, totals: EpochTotals, num_steps: int) -> Run:
+        totals.sums["steps"] += 1  # else the mean of no losses ends the epoch
+
+        def run(batch: Batch, ctx: Context, check: bool) -> None:
+            with self.networks.trained():
+                attacked = self.networks.attacked()
+                with frozen(attacked):
+                    adversary = self.objective.perturb(attacked, batch, ctx)
+                self.model.train()
+                loss = self.objective.loss(self.model, batch, adversary, ctx).total()
+                self.optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                self.optimizer.step()
+
+        if self.recorded is None:
+            return run
+        self.recorded.begin(run, num_steps)
+        return self.recorded.step

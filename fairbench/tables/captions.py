@@ -1,0 +1,197 @@
+"""What a table says about itself: its title and the sentences without which the numbers mean nothing."""
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from fairbench.records.attack_strength import describe_standing
+from fairbench.records.read import Record
+from fairbench.tables.entries import TAIL_FRACTION, Entry, Seed, tail_fraction
+from fairbench.tables.groups import AttackKey, assignments, is_per_method, setting_overrides
+
+if TYPE_CHECKING:
+    from fairbench.tables.views import TableRequest
+
+PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
+_HIDDEN_SETTINGS = ("kind", "version", "id", "at")
+_PRECISIONS = {
+    "tf32": "Networks were trained with TF32 products and convolutions, and evaluated in float32.",
+    "bf16": "Networks were trained in bfloat16, weights and losses in float32, and evaluated in float32.",
+}
+_SETTINGS_FIRST = ("eps", "step_size", "num_steps", "start")
+
+
+def title(record: Record, attack: AttackKey | None, variant: str, sides: Sequence[str] = ()) -> str:
+    """The table's place in a few words: data set, network, protocol, attack, and the one side in it."""
+    parts = [record.dataset, record.model, _protocol(record)]
+    parts += [attack.name] if attack else [] if sides else ["no attack"]
+    return ", ".join([*parts, *sides]) + (f" ({variant})" if variant else "")
+
+
+def caption(
+    record: Record,
+    entries: Sequence[Entry],
+    attack: AttackKey | None,
+    base: Entry | None,
+    request: "TableRequest",
+    sides: Sequence[str],
+) -> str:
+    """What was measured, over what it was averaged, what the errors are, and how each column is defined."""
+    if not entries:
+        return "No run of this table is done yet."
+    done = [seed for entry in entries for seed in entry.seeds.values()]
+    sentences = [_where(record, attack, sides)]
+    if record.precision in _PRECISIONS:
+        sentences.append(_PRECISIONS[record.precision])
+    if attack is not None and "robust" in sides:
+        sentences.append(describe_standing(json.loads(attack.settings)))
+    if request.view != "comparison":
+        sentences.append(f"Each number is the mean over {_seed_count(entries)} of {_selection(done)}.")
+    if request.view == "comparison":
+        sentences += _comparison(entries, base, _selection(done))
+    elif request.view == "classes":
+        sentences.append(_plus_minus(entries, request.error, "average"))
+        if any(len(entry.seeds) == 1 for entry in entries):
+            sentences.append(
+                "In brackets, for one seed: 95 % Wilson interval of the class over the test images."
+            )
+    else:
+        sentences += _columns(entries, base, request, done[0].record.num_classes)
+    sentences.append(_test_images(entries))
+    return " ".join(sentences)
+
+
+def _columns(
+    entries: Sequence[Entry], base: Entry | None, request: "TableRequest", num_classes: int
+) -> list[str]:
+    """A sentence for ± and one for each column that does not explain itself."""
+    names = request.names
+    found = [_plus_minus(entries, request.error, *names)]
+    lowest = "lowest class accuracy of a checkpoint"
+    if tail_fraction(num_classes) is not None:
+        lowest = f"mean over the lowest {100 * TAIL_FRACTION:.0f} % of classes of a checkpoint"
+    if {"worst", "limits", "floor"} & set(names):
+        found.append(f"Worst is the {lowest}, averaged afterwards.")
+    if "limits" in names:
+        seeds = max(len(entry.seeds) for entry in entries)
+        over = "new test images and new seeds" if seeds > 1 else "new test images, for this run alone"
+        found.append(f"Its 95 % limits hold for all classes together, over {over}: they are conservative.")
+    if "floor" in names:
+        found.append(
+            "Floor is the worst that would be observed on average if all classes were as good as the "
+            "average: what lies near it is noise, what lies far below is unfairness."
+        )
+    if "split-half" in names:
+        found.append(
+            "Split-half chooses the worst class on one half of the images and scores it on the other, "
+            "which has no bias downwards."
+        )
+    if any(name.startswith("worst-") for name in names):
+        found.append("Worst K % is the mean over the lowest K % of classes, at least one class.")
+    if "gap" in names:
+        found.append("Gap is the best class minus the worst; sampling noise widens it.")
+    if "deviation" in names:
+        found.append("Deviation is the standard deviation over classes divided by their mean.")
+    if "rho" in names and base is not None:
+        found.append(_rho(base.label, request.convention))
+    return found
+
+
+def _where(record: Record, attack: AttackKey | None, sides: Sequence[str]) -> str:
+    overrides = setting_overrides(record)
+    protocol = f"protocol {_protocol(record)}" + (f" with {assignments(overrides)}" if overrides else "")
+    what = "images without attack" if attack is None and len(sides) == 1 else describe_attack(attack)
+    return f"{record.dataset}, {record.model}, {protocol}, {what}."
+
+
+def _protocol(record: Record) -> str:
+    version = record.identity("protocol").get("version")
+    return record.protocol if version is None or is_per_method(record) else f"{record.protocol} v{version}"
+
+
+def describe_attack(attack: AttackKey | None) -> str:
+    """The attack with its version and every setting that matters."""
+    if attack is None:
+        return "no attack evaluated"
+    settings: dict[str, Any] = json.loads(attack.settings)
+    version = f" v{settings['version']}" if "version" in settings else ""
+    shown = {k: v for k, v in settings.items() if k not in _HIDDEN_SETTINGS and v is not None}
+    ordered = [key for key in _SETTINGS_FIRST if key in shown] + sorted(set(shown) - set(_SETTINGS_FIRST))
+    text = ", ".join(assignments({key: shown[key]}) for key in ordered)
+    return f"attack {attack.name}{version}" + (f" ({text})" if text else "")
+
+
+def _seed_count(entries: Sequence[Entry]) -> str:
+    counts = {len(entry.seeds) for entry in entries}
+    if len(counts) == 1:
+        count = counts.pop()
+        return "1 seed per method" if count == 1 else f"{count} seeds per method"
+    return "seeds (" + ", ".join(f"{entry.label} {len(entry.seeds)}" for entry in entries) + ")"
+
+
+def _selection(seeds: Sequence[Seed]) -> str:
+    epochs, *others = {seed.epochs for seed in seeds}
+    if others:
+        sizes = {len(selected) for selected in (epochs, *others)}
+        count = f"{sizes.pop()} " if len(sizes) == 1 else ""
+        return f"the mean over the last {count}checkpoints of each run, which end at different epochs"
+    if len(epochs) == 1:
+        only = all(seed.epochs == seed.record.epochs_evaluated for seed in seeds)
+        return f"the {'one checkpoint evaluated' if only else 'last checkpoint alone'} (epoch {epochs[0]})"
+    last = epochs == tuple(range(epochs[-1] - len(epochs) + 1, epochs[-1] + 1))
+    if last:
+        return f"the mean over the last {len(epochs)} checkpoints (epochs {epochs[0]}-{epochs[-1]})"
+    return f"the mean over the checkpoints of epochs {', '.join(map(str, epochs))}"
+
+
+def _plus_minus(entries: Sequence[Entry], error: str, *names: str) -> str:
+    counts = [len(entry.seeds) for entry in entries]
+    if max(counts) == 1:
+        return f"There is no {PLUS_MINUS}: one seed does not show the spread."
+    kind = "half-width of the 95 % t interval" if error == "t95" else "standard deviation (n - 1)"
+    rho = ", for rho by linear propagation over common seeds" if "rho" in names else ""
+    single = "; there is none for one seed" if min(counts) == 1 else ""
+    return (
+        f"{PLUS_MINUS} is the {kind} over seeds{rho}{single}; "
+        "the sampling error of the test images is not in it."
+    )
+
+
+def _rho(base: str, convention: str) -> str:
+    if convention == "signed":
+        return f"rho (signed) is the relative change of the worst plus that of the average, against {base}."
+    return (
+        f"rho follows the rule of the TRIX paper's printed numbers, against {base}; "
+        "do not set it beside signed values."
+    )
+
+
+def _comparison(entries: Sequence[Entry], base: Entry | None, selection: str) -> list[str]:
+    """What the differences, their intervals and the p values are, as far as they occur."""
+    if base is None:
+        return ["There is no baseline to compare with."]
+    shared = [len(set(entry.seeds) & set(base.seeds)) for entry in entries if entry is not base]
+    found = [f"Differences are method minus {base.label} on the same test images."]
+    if max(shared, default=0) > 1:
+        found.append(
+            f"They are of {selection}, averaged over common seeds; {PLUS_MINUS} is the half-width of the "
+            "95 % interval of paired t, p its two-sided value; flip p is the exact sign-flip test of the "
+            "worst, free of normality."
+        )
+    if 1 in shared:
+        found.append(
+            "Where one seed is common they are of its last checkpoint alone, brackets are 95 % limits over "
+            "test images and p is McNemar's exact test: they speak of these checkpoints, not of the methods."
+        )
+    found.append("Every p but that of the sign flips is adjusted by Holm over the methods of its column.")
+    found.append(
+        "Classes up and down: how many classes McNemar's exact test on the last checkpoint finds better "
+        "or worse (Benjamini-Hochberg, 5 %), mean over common seeds."
+    )
+    return found
+
+
+def _test_images(entries: Sequence[Entry]) -> str:
+    counts = {int(n) for entry in entries for seed in entry.seeds.values() for n in seed.clean.count}
+    low, high = min(counts), max(counts)
+    return f"{low} test images per class." if low == high else f"{low} to {high} test images per class."

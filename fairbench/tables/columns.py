@@ -1,0 +1,162 @@
+"""What a column of a table measures, for one entry on one side (clean or robust)."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fairbench.core.errors import ConfigError, UnknownNameError
+from fairbench.metrics.classwise import class_gap, normalised_deviation
+from fairbench.metrics.rho import Convention
+from fairbench.stats.intervals import rho_values, t_interval
+from fairbench.stats.worst import noise_floor, split_half_worst, worst_class_interval
+from fairbench.tables.entries import Entry, Side, tail_fraction
+from fairbench.tables.table import Better, Column, TableCell, Unit
+
+SIDES = ("clean", "robust")
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What a cell may compare with: the baseline's entry, if there is one, and the rule of rho."""
+
+    base: Entry | None
+    convention: Convention
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A kind of column. `cell` takes an entry, a side's name and the comparison."""
+
+    cell: Callable[[Entry, str, Baseline], TableCell]
+    header: str
+    unit: Unit = "percent"
+    better: Better | None = "high"
+    digits: int = 2
+
+
+def measure(name: str) -> Measure:
+    """The measure called `name`; "worst-K" is the mean over the lowest K % of classes.
+
+    Raises UnknownNameError, or ConfigError for a share outside 1..100.
+    """
+    tail = re.fullmatch(r"worst-(\d{1,3})", name)
+    if tail is not None:
+        share = int(tail[1])
+        if not 1 <= share <= 100:
+            raise ConfigError(
+                f"column {name!r}: the lowest {share} % of classes do not exist.",
+                hint="write worst-1 to worst-100",
+            )
+        return Measure(per_seed(lambda side: side.lowest(share / 100)), f"worst {share} %")
+    if name not in MEASURES:
+        raise UnknownNameError("column", name, [*MEASURES, "worst-20"], asked_by="--columns")
+    return MEASURES[name]
+
+
+def columns(names: Sequence[str], sides: Sequence[str]) -> tuple[Column, ...]:
+    """The columns `names` of each side, in order."""
+    return tuple(
+        Column(f"{side}_{name.replace('-', '_')}", found.header, side, found.unit, found.better, found.digits)
+        for side in sides
+        for name in names
+        for found in [measure(name)]
+    )
+
+
+def per_seed(number: Callable[[Side], float]) -> Callable[[Entry, str, Baseline], TableCell]:
+    """A number of each seed, averaged over seeds with a t interval."""
+
+    def cell(entry: Entry, side: str, _: Baseline) -> TableCell:
+        return seed_cell({seed: number(found) for seed, found in entry.sides(side).items()})
+
+    return cell
+
+
+def seed_cell(values: dict[int, float]) -> TableCell:
+    """The mean of one value per seed with its t interval and every value; empty without a value."""
+    if not values:
+        return TableCell()
+    if not np.isfinite(list(values.values())).all():
+        return TableCell(float("nan"))
+    interval = t_interval(list(values.values()))
+    return TableCell(interval.mean, interval.half_width, interval.sd, values=tuple(values.items()))
+
+
+def floor_cell(entry: Entry, side: str, _: Baseline) -> TableCell:
+    """The worst that would be observed on average if all classes were as good as the average."""
+    sides = list(entry.sides(side).values())
+    if not sides:
+        return TableCell()
+    average = float(np.mean([found.balanced for found in sides]))
+    return TableCell(noise_floor(average, sides[0].count, tail_fraction(len(sides[0].count))))
+
+
+def limits_cell(entry: Entry, side: str, _: Baseline) -> TableCell:
+    """95 % limits of the worst over classes, test images and seeds together."""
+    sides = list(entry.sides(side).values())
+    if not sides:
+        return TableCell()
+    fraction = tail_fraction(len(sides[0].count))
+    most = max(len(found.hits) for found in sides)
+    accuracy = np.stack(  # (S, K, C); seeds with fewer checkpoints repeat their mean
+        [
+            found.class_accuracy
+            if len(found.hits) == most
+            else np.repeat(found.class_accuracy.mean(0, keepdims=True), most, 0)
+            for found in sides
+        ]
+    )
+    limits = worst_class_interval(accuracy, sides[0].count, fraction=fraction)
+    return TableCell(float(np.mean([found.worst for found in sides])), low=limits.low, high=limits.high)
+
+
+def rho_cell(entry: Entry, side: str, comparison: Baseline) -> TableCell:
+    """rho against the baseline: paired over common seeds; without any, of the means and without error."""
+    base, own = comparison.base, entry.sides(side)
+    if base is None or not own:
+        return TableCell()
+    other = base.sides(side)
+    common = tuple(seed for seed in own if seed in other)
+    if common:
+        pairs = [[sides[seed] for seed in common] for sides in (own, other)]
+    else:
+        pairs = [list(sides.values()) for sides in (own, other)]
+    numbers = [[[side.average for side in sides], [side.worst for side in sides]] for sides in pairs]
+    columns = [column for pair in numbers for column in pair]
+    if not common:
+        columns = [[float(np.mean(column))] for column in columns]
+    values = rho_values(*columns, convention=comparison.convention)
+    if entry is base and np.isfinite(values).all():  # 0 in every seed, so there is no error to show
+        return TableCell(0.0, values=tuple((seed, 0.0) for seed in common))
+    if not common:
+        return TableCell(float(values.mean()))
+    return seed_cell(dict(zip(common, values.tolist(), strict=True)))
+
+
+MEASURES = {
+    "average": Measure(per_seed(lambda side: side.average), "average"),
+    "worst": Measure(per_seed(lambda side: side.worst), "worst"),
+    "floor": Measure(floor_cell, "floor", better=None, digits=1),
+    "limits": Measure(limits_cell, "95 % limits", "limits", better=None, digits=1),
+    "split-half": Measure(
+        per_seed(
+            lambda side: split_half_worst(side.hits, side.count) if side.count.min() > 1 else float("nan")
+        ),
+        "split-half",
+    ),
+    "gap": Measure(
+        per_seed(lambda side: float(np.mean([class_gap(row) for row in side.class_accuracy]))),
+        "gap",
+        better="low",
+    ),
+    "deviation": Measure(
+        per_seed(lambda side: float(np.mean([normalised_deviation(row) for row in side.class_accuracy]))),
+        "deviation",
+        "fraction",
+        better="low",
+        digits=3,
+    ),
+    "rho": Measure(rho_cell, "rho", "rho"),
+}

@@ -1,0 +1,23 @@
+"""One table in every format: text for a terminal, Markdown, LaTeX, CSV and HTML."""
+
+from collections.abc import Sequence
+
+from fairbench.core.errors import UnknownNameError
+from fairbench.tables.formats import csv, html, latex, markdown, text
+from fairbench.tables.table import Table
+
+FORMATS = {
+    module.__name__.rpartition(".")[2]: module.document for module in (text, markdown, latex, csv, html)
+}
+
+
+def render(tables: Sequence[Table], format: str = "text") -> str:
+    """The tables as one text that ends with a line end; "" for no tables.
+
+    format: "text" (aligned), "markdown", "latex" (needs booktabs only, to be \\input), "csv" (one row per
+    table row, numbers unrounded) or "html" (a fragment). All but text say which records they were made from,
+    for `fairbench verify`. Raises UnknownNameError for another one.
+    """
+    if format not in FORMATS:
+        raise UnknownNameError("format", format, FORMATS, asked_by=f"--format {format}")
+    return FORMATS[format](tables) if tables else ""

@@ -1,0 +1,73 @@
+"""Tables for a page: a plain <table> with its caption and notes."""
+
+import re
+from collections.abc import Sequence
+
+from fairbench.tables.escapes import html
+from fairbench.tables.formats.numbers import NEAR, Shown, legend, shown
+from fairbench.tables.provenance import stamp
+from fairbench.tables.table import Row, Table
+
+
+def document(tables: Sequence[Table]) -> str:
+    """The tables below each other, each followed by its stamp as a comment."""
+    return "\n".join(_table(table) for table in tables)
+
+
+def _table(table: Table) -> str:
+    words = html(f"{table.caption} {legend(table, 'In bold', NEAR)}".strip())
+    lines = ['<table class="fairbench">', f"<caption><strong>{html(table.title)}</strong> {words}</caption>"]
+    if table.rows:
+        groups = "".join(
+            f'<th colspan="{n}" scope="colgroup">{html(group)}</th>' for group, n in table.groups
+        )
+        heads = "".join(f'<th scope="col">{html(column.header)}</th>' for column in table.columns)
+        lines += [
+            "<thead>",
+            f"<tr><td></td>{groups}</tr>",
+            f'<tr><th scope="col">{table.head}</th>{heads}</tr>',
+            "</thead>",
+            "<tbody>",
+            *rows(table),
+            "</tbody>",
+        ]
+    lines.append("</table>")
+    if table.notes:
+        lines += ["<ul>", *(f"<li>{html(note)}</li>" for note in table.notes), "</ul>"]
+    if table.evidence:
+        lines += ["<!--", *stamp(table), "-->"]
+    return "\n".join([*lines, ""])
+
+
+def rows(table: Table) -> list[str]:
+    """The lines with numbers."""
+    return [_row(row, table) for row in table.rows]
+
+
+def printed_tables(text: str) -> list[list[str]]:
+    """Of each table in a page everything but its caption: a line for each row, heads too."""
+    shown = re.sub(r"(?s)<!--.*?(-->|\Z)", "", text)
+    found = []
+    for inner in re.findall(r"(?is)<table\b[^>]*>(.*?)(?:</table|\Z)", shown):
+        body = re.sub(r"(?is)<caption\b[^>]*>((?!<t).)*?</caption>|</?(thead|tbody)>|\s*\n\s*", "", inner)
+        found.append([line for line in map(str.strip, re.split(r"(?i)(?=<tr\b)", body)) if line])
+    return found
+
+
+def printed_lines(text: str) -> list[str]:
+    """The lines of all tables in a page."""
+    return [line for lines in printed_tables(text) for line in lines]
+
+
+def _row(row: Row, table: Table) -> str:
+    cells = zip(row.cells, table.columns, strict=True)
+    numbers = "".join(f"<td>{_number(shown(cell, column, table))}</td>" for cell, column in cells)
+    kind = ' class="published"' if row.source else ""
+    return f'<tr{kind}><th scope="row">{html(row.title or row.label)}</th>{numbers}</tr>'
+
+
+def _number(number: Shown) -> str:
+    value, *rest = html(number.plain()).split(" ", 1)
+    text = f"<strong>{value}</strong>" if number.best else value
+    small = f" <small>{rest[0]}</small>" if rest else ""
+    return text + small + (NEAR if number.near else "")

@@ -1,0 +1,78 @@
+"""Numbers as readers see them, the same in every format."""
+
+from dataclasses import dataclass
+
+from fairbench.tables.captions import PLUS_MINUS
+from fairbench.tables.table import Column, Table, TableCell
+
+NEAR = "\N{DAGGER}"
+VERDICTS = {"inside": "in", "below": "low", "above": "high"}
+MARKS = {
+    "best": "the best mean of each column",
+    "near": "what cannot be told from it (95 %, paired over seeds, Bonferroni)",
+    "verdict": "Published values have rows of their own, with their deviation as printed: in is inside our "
+    "interval, low below, high above.",
+}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A cell in print: its value, its error or limits, and how it is marked. "-" when it does not exist."""
+
+    value: str
+    error: str = ""  # without the sign
+    limits: str = ""  # "[28.10, 33.00]"
+    best: bool = False
+    near: bool = False
+    verdict: str = ""
+
+    def plain(self) -> str:
+        """ "82.68 ± 0.23" without marks."""
+        parts = [self.value, f"{PLUS_MINUS} {self.error}" if self.error else "", self.limits, self.verdict]
+        return " ".join(part for part in parts if part)
+
+
+def shown(cell: TableCell, column: Column, table: Table) -> Shown:
+    """The cell in percent (or points, rho with its sign, p values), with the error that the table shows."""
+    if not cell.exists:
+        return Shown("-")
+    assert cell.value is not None
+    published = cell.half_width is None  # then there is the deviation as printed, or none
+    error = cell.sd if published or table.error == "sd" else cell.half_width
+    scale, digits = (100.0 if column.unit in _PERCENT else 1.0), column.digits
+    limits = spread = ""
+    if cell.low is not None and cell.high is not None:
+        limits = f"[{scale * cell.low:.{digits}f}, {scale * cell.high:.{digits}f}]"
+    elif error is not None:
+        fewer = scale * error >= 10 and digits > 1  # the second decimal of +- 17 says nothing
+        spread = f"{scale * error:.{digits - fewer}f}"
+    value = _value(scale * cell.value, column)
+    if column.unit == "limits":
+        value, limits = limits, ""
+    return Shown(value, spread, limits, cell.best, cell.near, VERDICTS.get(cell.verdict, ""))
+
+
+_PERCENT = ("percent", "limits", "points")
+
+
+def _value(value: float, column: Column) -> str:
+    if column.unit == "p":
+        return "<0.001" if value < 0.001 else f"{value:.3f}"
+    if column.unit in ("rho", "points"):
+        text = f"{value:+.{column.digits}f}"
+        return f"{0:.{column.digits}f}" if float(text) == 0 else text
+    return f"{value:.{column.digits}f}"
+
+
+def legend(table: Table, best: str, near: str) -> str:
+    """The sentences about the marks that occur in the table; `best` and `near` say how they look."""
+    cells = [cell for row in table.rows for cell in row.cells]
+    parts = []
+    if any(cell.best for cell in cells):
+        parts.append(f"{best} {MARKS['best']}")
+    if any(cell.near for cell in cells):
+        parts.append(f"{near} {MARKS['near']}")
+    words = [f"{', '.join(parts)}."] if parts else []
+    if any(cell.verdict for cell in cells):
+        words.append(MARKS["verdict"])
+    return " ".join(words)

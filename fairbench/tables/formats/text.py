@@ -1,0 +1,61 @@
+"""Tables for a terminal."""
+
+import textwrap
+from collections.abc import Sequence
+
+from fairbench.tables.escapes import plain
+from fairbench.tables.formats.numbers import NEAR, legend, shown
+from fairbench.tables.provenance import made_from
+from fairbench.tables.table import Row, Table
+
+TEXT_WIDTH = 100
+
+
+def document(tables: Sequence[Table]) -> str:
+    """The tables below each other."""
+    return "\n\n".join(_table(table) for table in tables) + "\n"
+
+
+def _table(table: Table) -> str:
+    # Every number keeps a place for its mark, so that the digits stay below each other.
+    body = [[plain(row.label), *_numbers(row, table)] for row in table.rows]
+    head = [table.head, *(f"{plain(column.header)} " for column in table.columns)]
+    widths = [max(len(line[k]) for line in [head, *body]) for k in range(len(head))]
+    lines = [plain(table.title), ""]
+    if body:
+        lines += [_groups(table, widths)] if len(table.groups) > 1 else []  # else the title says it
+        lines += [_aligned(line, widths) for line in (head, ["-" * width for width in widths], *body)]
+        lines.append("")
+    lines += _wrapped(f"{table.caption} {legend(table, '* marks', f'{NEAR} marks')}")
+    for note in table.notes:
+        lines += _wrapped(f"note: {note}", indent="      ")
+    if table.evidence:
+        lines += _wrapped(_made_from(table))
+    return "\n".join(lines)
+
+
+def _made_from(table: Table) -> str:
+    count = len(table.evidence)
+    return f"Made from {count} record{'s' if count > 1 else ''}, digest {made_from(table.evidence)}."
+
+
+def _numbers(row: Row, table: Table) -> list[str]:
+    found = [shown(cell, column, table) for cell, column in zip(row.cells, table.columns, strict=True)]
+    return [each.plain() + ("*" if each.best else NEAR if each.near else " ") for each in found]
+
+
+def _groups(table: Table, widths: Sequence[int]) -> str:
+    line, k = " " * widths[0], 1
+    for group, count in table.groups:
+        line += "  " + f"{group} ".rjust(sum(widths[k : k + count]) + 2 * (count - 1))
+        k += count
+    return line.rstrip()
+
+
+def _wrapped(text: str, indent: str = "") -> list[str]:
+    return textwrap.wrap(plain(text), TEXT_WIDTH, subsequent_indent=indent, break_on_hyphens=False)
+
+
+def _aligned(line: Sequence[str], widths: Sequence[int]) -> str:
+    numbers = (text.rjust(width) for text, width in zip(line[1:], widths[1:], strict=True))
+    return "  ".join([line[0].ljust(widths[0]), *numbers]).rstrip()

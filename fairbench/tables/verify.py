@@ -1,0 +1,217 @@
+"""Hold a printed table against the records that it says it was made from.
+
+Nothing printed is believed: every outcomes file is read again and its digest and counts compared, the
+table is rebuilt from them, and its lines, heads too, must be those in the file in their order. Captions
+may be edited.
+"""
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fairbench.core.errors import ConfigError, FairbenchError, RecordError
+from fairbench.records.outcomes import class_hits
+from fairbench.records.read import Record
+from fairbench.tables.formats import csv as csv_format
+from fairbench.tables.formats import html, latex, markdown
+from fairbench.tables.groups import AttackKey, attacks_of
+from fairbench.tables.provenance import Stamp, made_from, read_evidence, read_stamps
+from fairbench.tables.published_results import read_claims, with_claims
+from fairbench.tables.table import RunDigest, Table
+from fairbench.tables.views import (
+    TableRequest,
+    evidence_digest,
+    rebuild_table,
+    settings_digest,
+    used_evaluations,
+)
+
+_FORMATS = {".tex": latex, ".md": markdown, ".html": html, ".htm": html}
+_PAGE = '<script type="application/json" id="data">'  # in every report
+
+
+@dataclass(frozen=True)
+class TableCheck:
+    """One table: `lines` of it are right, `outcomes` files were read, `faults` are one line each."""
+
+    title: str
+    lines: int
+    records: int
+    outcomes: int
+    faults: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Printed:
+    """What a file says of one table: its stamp, its lines, and what is wrong with it without any record."""
+
+    stamp: Stamp
+    lines: list[str]
+    faults: tuple[str, ...] = ()
+
+
+def verify_tables(text: str, suffix: str, records: Sequence[Record]) -> list[TableCheck]:
+    """A check for each table in the text of a file that ends in `suffix`.
+
+    Lines of tables without a stamp count as the next table's, or as the last one's. Raises ConfigError for
+    another kind of file and for one without a stamp, RecordError for a damaged stamp.
+    """
+    if suffix == ".csv":
+        found = list(_csv_tables(text))
+    elif is_report(text, suffix):  # of a page the rest is not meant to be compared
+        found = [Printed(s.stamp, (html.printed_tables(s.before) or [[]])[-1]) for s in read_stamps(text)]
+    elif suffix in _FORMATS:
+        printed_lines = _FORMATS[suffix].printed_lines
+        found = [Printed(s.stamp, printed_lines(s.before + s.after)) for s in read_stamps(text)]
+    else:
+        raise ConfigError(
+            f"tables in {suffix or 'such'} files cannot be verified.",
+            hint="print one that names its records: fairbench table --format latex, markdown, html or csv",
+        )
+    if not found:
+        raise ConfigError(
+            "the file does not say which records it was made from.",
+            hint="keep the comment lines that begin with fairbench-table and fairbench-record",
+        )
+    return [_check(printed, suffix, records) for printed in found]
+
+
+def is_report(text: str, suffix: str) -> bool:
+    """Whether it is a page of `fairbench report`, of which only the tables with a stamp are checked."""
+    return suffix in (".html", ".htm") and _PAGE in text
+
+
+def _csv_tables(text: str) -> Iterator[Printed]:
+    """The tables of a CSV file by title and options. Rows without options count as the first's."""
+    reader = csv.DictReader(io.StringIO(text))
+    try:
+        everything = list(reader)
+    except csv.Error as error:
+        raise RecordError(f"this is no CSV file that fairbench wrote: {error}.") from error
+    heads = list(reader.fieldnames or ())
+    twice = tuple(f"the column {name!r} is there twice" for name in heads if heads.count(name) > 1)
+    tables: dict[tuple[str, str], list[dict[str, str]]] = {}
+    loose: list[dict[str, str]] = []
+    for row in everything:
+        if row.get("made_with"):
+            tables.setdefault((row.get("table") or "", row["made_with"]), []).append(row)
+        elif row.get("view") != "published":
+            loose.append(row)
+    for (_, made_with), rows in tables.items():
+        try:
+            request = dict(json.loads(made_with))
+            items = [item for row in rows for item in json.loads(row["records"])]
+            evidence = tuple(dict.fromkeys(map(read_evidence, items)))
+        except (ValueError, KeyError, TypeError) as error:
+            raise RecordError(
+                f"made_with or records is not what fairbench wrote: {made_with[:60]}"
+            ) from error
+        faults = twice
+        if request.pop("made_from", None) != made_from(evidence):
+            faults += ("its rows do not name the records that it was made from: are some missing?",)
+        yield Printed(Stamp(request, evidence), [_canonical(row) for row in (*rows, *loose)], faults)
+        loose = []
+
+
+def _canonical(row: dict[str, str]) -> str:
+    """A line of a CSV table without its stamp, its title, and the columns that other tables brought along."""
+    named = [(str(key), value) for key, value in row.items() if key not in ("table", "records", "made_with")]
+    return ", ".join(f"{key}={value}" for key, value in sorted(named, key=str) if value)
+
+
+def _check(printed: Printed, suffix: str, records: Sequence[Record]) -> TableCheck:
+    faults = list(printed.faults)
+    settings = printed.stamp.request.get("settings")
+    found: dict[str, Record] = {}
+    for item in printed.stamp.evidence:
+        record = _record(item, settings, records)
+        if record is None:
+            faults.append(f"{item.folder} is not in the results folder")
+        else:
+            found[item.id] = record
+    try:
+        table = _rebuilt(printed.stamp, list(found.values()))
+    except (FairbenchError, csv.Error) as error:
+        why = str(error).splitlines()[0]
+        return TableCheck("a table", 0, len(found), 0, (*faults, f"it cannot be made again: {why}"))
+    now = {item.id: item.digest for item in table.evidence}
+    for item in printed.stamp.evidence:
+        if item.id in found and now.get(item.id) != item.digest:
+            faults.append(f"{item.folder} has other outcomes than when the table was made")
+    outcomes = 0
+    for record in found.values():
+        read, wrong = _recount(record, _attack(record, settings))
+        outcomes += read
+        faults += wrong
+    expected = _lines(table, suffix)
+    right = Counter(printed.lines) & Counter(expected)
+    faults += [f"not as the records say: {line}" for line in (Counter(printed.lines) - right).elements()]
+    faults += [f"missing, as the records say: {line}" for line in (Counter(expected) - right).elements()]
+    if Counter(printed.lines) == Counter(expected) and printed.lines != expected:
+        faults.append("its lines are in another order than the records say")
+    return TableCheck(table.title, right.total(), len(found), outcomes, tuple(faults))
+
+
+def _record(item: RunDigest, settings: object, records: Sequence[Record]) -> Record | None:
+    """The finished record with that id: of copies one with these outcomes, or else in that folder."""
+
+    def fits(record: Record) -> tuple[bool, bool]:
+        attack, epochs = _attack(record, settings), record.epochs_evaluated
+        digests = [evidence_digest(record, attack, chosen) for chosen in (epochs, epochs[-1:])]
+        return item.digest in digests, record.folder.name == item.folder
+
+    copies = [record for record in records if record.id == item.id and record.state == "done"]
+    return max(copies, key=fits, default=None)
+
+
+def _attack(record: Record, settings: object) -> AttackKey | None:
+    """The attack of the record whose settings have that digest."""
+    return next((attack for attack in attacks_of(record) if settings_digest(attack) == settings), None)
+
+
+def _rebuilt(stamp: Stamp, records: Sequence[Record]) -> Table:
+    asked = dict(stamp.request)
+    attack, settings, sides, claims = (
+        asked.pop(name, None) for name in ("attack", "settings", "sides", "claims")
+    )
+    request = TableRequest.from_json(asked)
+    known = isinstance(settings, str) and isinstance(sides, list) and isinstance(claims, str | None)
+    if not known:
+        raise RecordError("its attack, sides or claims are not what fairbench wrote.")
+    table = rebuild_table(records, request, settings, sides)
+    if table.attack != attack:
+        raise RecordError(f"its attack is {table.attack or 'none'}, not {attack!r}.")
+    return table if claims is None else with_claims(table, read_claims(claims), claims)
+
+
+def _lines(table: Table, suffix: str) -> list[str]:
+    """The lines that the table has in a file, found in it as they are in anybody's."""
+    if suffix == ".csv":
+        return [_canonical(row) for row in csv.DictReader(io.StringIO(csv_format.document([table])))]
+    lines: list[str] = _FORMATS[suffix].printed_lines(_FORMATS[suffix].document([table]))
+    return lines
+
+
+def _recount(record: Record, attack: AttackKey | None) -> tuple[int, list[str]]:
+    """How many outcomes files were read, and what is wrong with them."""
+    faults: list[str] = []
+    used = used_evaluations(record, attack, record.epochs_evaluated)
+    for evaluation in used:
+        where = f"{record.folder.name}: {evaluation.attack} at epoch {evaluation.epoch}"
+        try:
+            rows: Any = record.outcomes(evaluation.attack, evaluation.epoch, evaluation.id)
+        except RecordError as error:
+            faults.append(f"{where}: {error.message}")
+            continue
+        if evaluation.hits and not np.array_equal(class_hits(rows, record.num_classes), evaluation.hits):
+            faults.append(f"{where}: the record counts other hits than its outcomes have")
+        count = np.bincount(rows["label"], minlength=record.num_classes)
+        if record.class_count and not np.array_equal(count, record.class_count):
+            faults.append(f"{where}: the record counts other images of the classes than its outcomes have")
+    return len(used), faults

@@ -1,0 +1,54 @@
+"""The precision of training: part of a cell where it is not float32, and refused where it cannot be had."""
+
+import pytest
+import torch
+
+from fairbench.core.errors import ConfigError, EnvironmentFault
+from fairbench.planning.cells import training_protocol
+from fairbench.planning.resolve import resolve
+from fairbench.planning.selection import Selection
+from fairbench.registry import load_registry
+from fairbench.runner import device as device_module
+from fairbench.runner.device import check_precision
+
+REGISTRY = load_registry()
+
+
+def cells(tmp_path, precision=None):
+    overrides = {} if precision is None else {"protocol": {"precision": precision}}
+    selection = Selection(suite="quickstart", methods=("trades",), seeds=(0,), overrides=overrides)
+    return resolve(selection, REGISTRY, tmp_path)[0]
+
+
+def test_float32_is_not_written_into_a_cell_so_that_older_ones_keep_their_names(tmp_path):
+    (plain,), (asked,) = cells(tmp_path), cells(tmp_path, "fp32")
+    assert plain.id == asked.id
+    assert "precision" not in plain.identity["protocol"]
+    assert training_protocol(plain).precision == "fp32"
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+def test_another_precision_is_another_cell(tmp_path, precision):
+    (plain,), (other,) = cells(tmp_path), cells(tmp_path, precision)
+    assert plain.id != other.id
+    assert plain.entry != other.entry  # so that its price is measured apart
+    assert training_protocol(other).precision == precision
+
+
+def test_an_unknown_precision_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"protocol\.precision"):
+        cells(tmp_path, "fp16")
+
+
+def test_tf32_is_refused_on_a_cpu():
+    with pytest.raises(EnvironmentFault, match="tf32 is for NVIDIA GPUs"):
+        check_precision("tf32", torch.device("cpu"))
+
+
+@pytest.mark.parametrize(("has", "lines"), [(True, 0), (False, 1)])
+def test_bf16_on_a_cpu_says_when_it_is_slow(monkeypatch, caplog, has, lines):
+    monkeypatch.setattr(device_module, "has_bf16_units", lambda: has)
+    check_precision("bf16", torch.device("cpu"))
+    assert len(caplog.messages) == lines
+    check_precision("fp32", torch.device("cpu"))
+    assert len(caplog.messages) == lines

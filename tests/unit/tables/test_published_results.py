@@ -1,0 +1,233 @@
+"""Published values: the file, the tables rebuilt from it, and the verdicts beside ours."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from fairbench.core.errors import ConfigError, UnknownNameError
+from fairbench.metrics.rho import rho
+from fairbench.records.attack_strength import published_as
+from fairbench.records.read import scan
+from fairbench.tables.formats import render
+from fairbench.tables.published_results import read_claims, verdict, with_claims
+from fairbench.tables.published_tables import published_tables
+from fairbench.tables.table import TableCell
+from fairbench.tables.views import build_tables
+
+PAPER = Path(__file__).parents[2] / "data" / "trix_tables.csv"
+AUTOATTACK = {
+    "name": "autoattack",
+    "id": "aa",
+    "kind": "autoattack",
+    "version": 2,
+    "eps": 8 / 255,
+    "norm": "linf",
+    "attacks": "standard",
+    "num_steps": 100,
+    "num_targets": 9,
+    "num_queries": 5000,
+    "precision": "float32",
+    "engine": "fairbench",
+}
+
+
+def printed():
+    """The paper's tables as a file of their own: (table, method) -> row."""
+    with PAPER.open(newline="") as file:
+        return {(row["table"], row["method"]): row for row in csv.DictReader(file)}
+
+
+def test_our_tables_of_the_paper_have_its_numbers_to_the_last_digit():
+    found = {}
+    for table in published_tables("trix"):
+        name = table.title.rpartition(" ")[2]
+        for row in table.rows:
+            found[(name, row.label)] = [
+                None if cell.value is None else f"{100 * cell.value if k % 3 < 2 else cell.value:.2f}"
+                for k, cell in enumerate(row.cells)
+            ]
+    expected = {
+        key: [
+            f"{float(row[name]):.2f}" if row[name] else None
+            for name in (
+                *("avg_clean", "worst_clean", "rho_clean"),
+                *("avg_robust", "worst_robust", "rho_robust"),
+            )
+        ]
+        for key, row in printed().items()
+    }
+    assert found == expected
+    assert len(found) == 80
+
+
+def test_the_latex_of_table_1_prints_the_papers_numbers():
+    text = render(published_tables("trix:1a"), "latex")
+    for row in (row for (table, _), row in printed().items() if table == "1a"):
+        line = next(line for line in text.splitlines() if line.startswith(f"{row['method']} &"))
+        for name in ("avg_clean", "worst_clean", "avg_robust", "worst_robust"):
+            assert row[name] in line
+            assert rf"$\pm${row[f'{name}_std']}" in line
+    assert r"\textbf{32.65}" in text
+    assert r"\textbf{+0.39}" in text
+
+
+def test_rho_recomputed_by_the_papers_rule_is_the_printed_one_but_for_three_cells():
+    wrong = 0
+    for computed, told in zip(published_tables("trix", "trix"), published_tables("trix"), strict=True):
+        for row, other in zip(computed.rows, told.rows, strict=True):
+            for key in ("clean_rho", "robust_rho"):
+                ours, theirs = computed.cell(row, key).value, told.cell(other, key).value
+                if ours is not None and theirs is not None:
+                    wrong += abs(ours - theirs) > 0.0105
+    assert wrong == 3
+
+
+def test_the_signed_rule_is_dafas():
+    for computed, told in zip(published_tables("dafa", "signed"), published_tables("dafa"), strict=True):
+        for row, other in zip(computed.rows, told.rows, strict=True):
+            for key in ("clean_rho", "robust_rho"):
+                assert computed.cell(row, key).value == pytest.approx(told.cell(other, key).value, abs=0.0051)
+
+
+def test_a_verdict_says_where_the_published_value_lies_to_our_interval():
+    ours = TableCell(0.5, half_width=0.02)
+    assert [verdict(value, ours) for value in (0.47, 0.48, 0.5, 0.52, 0.53)] == [
+        *("below", "inside", "inside", "inside", "above"),
+    ]
+    assert verdict(0.5, TableCell(0.5)) == ""
+    assert verdict(0.5, TableCell()) == ""
+
+
+@pytest.fixture
+def table(results):
+    for seed, shift in enumerate((0, 1, -1)):
+        options = {"dataset": "cifar10", "size": 100, "attack": AUTOATTACK}
+        results.run("trades", seed, clean=((90, 89, 67 + shift),), robust=((70, 56, 23 + shift),), **options)
+        results.run("trix", seed, clean=((90, 89, 60),), robust=((70, 56, 33 + shift),), **options)
+        results.run("trix", seed, overrides={"strength": 2}, **options)
+    # the builder's network is cnn-small; published values are of ResNet-18
+    for folder in (results.path / "runs").iterdir():
+        cell = folder / "cell.json"
+        cell.write_text(cell.read_text().replace('"model": "cnn-small"', '"model": "resnet18"', 1))
+    (table,) = build_tables(scan(results.path)[0])
+    return table
+
+
+def test_published_values_are_rows_of_their_own_and_change_no_number_of_ours(table):
+    beside = with_claims(table, read_claims("trix"), "trix")
+    ours = [row for row in beside.rows if not row.source]
+    assert tuple(ours) == table.rows
+    theirs = [row for row in beside.rows if row.source]
+    assert [row.label.strip() for row in theirs][:2] == ["published (trix 1a)", "published (trix 6)"]
+    worst = beside.cell(theirs[0], "robust_worst")
+    assert (worst.value, worst.sd, worst.verdict) == (0.2311, 0.008, "inside")
+    assert not worst.best
+    assert beside.rows[-1].label == "trix (strength=2)"  # overrides were not published
+    assert "published (trix 1a): arXiv 2507.07768, Table 1a" in beside.notes
+    for format in ("text", "markdown", "latex", "html", "csv"):
+        render([beside], format)
+    assert "Published values have rows of their own" in " ".join(render([beside]).split())
+
+
+def test_rho_by_another_rule_is_never_set_beside_ours(table):
+    (row,) = [
+        r for r in with_claims(table, read_claims("trix"), "trix").rows if r.label.endswith("(trix 1a)")
+    ][1:]
+    assert not table.cell(row, "robust_rho").exists
+    same = with_claims(table, read_claims("dafa"), "dafa")
+    (row,) = [r for r in same.rows if r.source and r.method == "trades"]
+    assert same.cell(row, "robust_rho").value == 0
+
+
+def test_values_under_another_attack_are_not_shown_and_the_note_says_so(results):
+    results.run("trades", 0, dataset="cifar10")
+    cell = next((results.path / "runs").iterdir()) / "cell.json"
+    cell.write_text(cell.read_text().replace('"model": "cnn-small"', '"model": "resnet18"', 1))
+    (table,) = build_tables(scan(results.path)[0])
+    beside = with_claims(table, read_claims("dafa"), "dafa")
+    assert beside.rows == table.rows
+    assert any("are under autoattack: none is shown here" in note for note in beside.notes)
+
+
+@pytest.mark.parametrize(
+    ("change", "called"),
+    [
+        ({}, "autoattack"),
+        ({"engine": "reference", "name": "autoattack:reference"}, "autoattack"),
+        ({"eps": 0.5}, ""),
+        ({"num_steps": 1}, ""),
+        ({"norm": "l2"}, ""),
+        ({"kind": "pgd", "eps": 0.031, "step_size": 0.003, "num_steps": 20}, "pgd-20"),
+        ({"kind": "pgd", "eps": 0.031, "step_size": 0.003, "num_steps": 20, "target": "random"}, ""),
+        ({"kind": "pgd", "eps": 0.031, "step_size": 0.003, "num_steps": 20, "loss": "margin"}, ""),
+        ({"kind": "pgd", "eps": 8 / 255, "step_size": 0.003, "num_steps": 20}, ""),
+    ],
+)
+def test_an_attack_is_the_papers_by_its_settings_and_not_by_its_name(change, called):
+    assert published_as({**AUTOATTACK, **change}) == called
+
+
+def test_claims_of_ones_own_are_read_from_a_file(tmp_path, table):
+    path = tmp_path / "mine.csv"
+    head = Path(read_claims.__globals__["OURS"]).read_text().splitlines()[0]
+    row = "mine,7,a note,cifar10,resnet18,autoattack,trix,Trix,80,,70,,,50,1,30.5,,,"
+    path.write_text(f"{head}\n{row}\n")
+    (claim,) = read_claims(str(path))
+    assert claim.values["robust_average"] == (0.5, 0.01)
+    assert "clean_rho" not in claim.values
+    assert any(row.label.endswith("(mine 7)") for row in with_claims(table, [claim], str(path)).rows)
+
+
+def test_sources_and_files_that_do_not_exist_are_refused(tmp_path):
+    with pytest.raises(UnknownNameError, match="did you mean: trix"):
+        read_claims("trixx")
+    with pytest.raises(ConfigError, match="its columns"):
+        read_claims(str(tmp_path / "none.csv"))
+    (tmp_path / "bad.csv").write_text("source,table\na,b\n")
+    with pytest.raises(ConfigError, match="not a file of published values"):
+        read_claims(str(tmp_path / "bad.csv"))
+    with pytest.raises(UnknownNameError, match="known: 1a"):
+        published_tables("trix:9")
+    with pytest.raises(ConfigError, match="printed, signed, trix"):
+        published_tables("trix", "sgined")
+
+
+def test_every_published_method_data_set_and_network_is_registered():
+    from fairbench.registry import load_registry
+
+    registry = load_registry()
+    for claim in read_claims("trix,dafa"):
+        registry.get("method", claim.method)
+        registry.get("dataset", claim.dataset)
+        registry.get("attack", claim.attack)
+        assert not claim.model or registry.get("model", claim.model)
+    foreign = {claim.method for claim in read_claims("trix-2026")} - set(registry.names("method"))
+    assert foreign == {"absld", "codat", "ham", "trix-ema", "frl-trix", "bat-trix"}
+
+
+def test_the_deviation_of_a_published_value_is_the_printed_one_and_no_interval_of_ours(table):
+    beside = with_claims(table, read_claims("trix"), "trix")
+    theirs = next(row for row in beside.rows if row.source)
+    cell = beside.cell(theirs, "robust_worst")
+    assert (cell.sd, cell.half_width) == (0.008, None)
+    assert "23.11 ± 0.80" in render([beside])
+    assert "with their deviation as printed" in " ".join(render([beside]).split())
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_a_published_value_that_is_no_number_is_refused(tmp_path, value):
+    head = Path(read_claims.__globals__["OURS"]).read_text().splitlines()[0]
+    (tmp_path / "mine.csv").write_text(
+        f"{head}\nmine,7,a,cifar10,resnet18,autoattack,trix,T,{value},,,,,,,,,,\n"
+    )
+    with pytest.raises(ConfigError, match="is no accuracy"):
+        read_claims(str(tmp_path / "mine.csv"))
+
+
+def test_rho_needs_all_four_means():
+    assert rho(50, 20, 50, 20) == 0
+    for table in published_tables("trix-2026", "signed"):
+        for row in table.rows:
+            if table.title.endswith("2"):
+                assert not table.cell(row, "clean_rho").exists
