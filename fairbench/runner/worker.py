@@ -78,8 +78,8 @@ class Listener(TrainingListener, Interface):
 def run_cell(folder: Path, listener: Listener, registry: Registry, device_name: str = "auto") -> str:
     """Work on the cell in `folder` with code of `registry`; the state it ends in (done, diverged or failed).
 
-    A finished cell is left alone. Raises LeaseHeldError when another process works on it, PluginError when the
-    registry does not have its code; every error of the cell itself ends up in its record.
+    A finished cell is left alone. Raises LeaseHeldError when another process works on it, PluginError when
+    the registry does not have its code; every error of the cell itself ends up in its record.
     """
     cell = located(read_cell(folder), registry)
     with hold_lease(folder / "claim") as held, logged(folder):
