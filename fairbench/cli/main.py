@@ -12,27 +12,27 @@ import click
 from fairbench.core import stopping
 from fairbench.core.errors import FairbenchError, indent, suggest
 
-COMMANDS = {  # name: where it is, and its line in the help
-    "list": ("catalogue:list_command", "Show what can be run."),
-    "prepare": ("prepare:prepare_command", "Fetch and check data sets."),
-    "plan": ("running:plan_command", "Show the cells that a run would do."),
-    "run": ("running:run_command", "Train, attack and tabulate."),
-    "status": ("status:status_command", "Show what a results folder holds."),
-    "table": ("tables:table_command", "Print the tables."),
-    "report": ("report:report_command", "Write a page to browse, send and archive."),
-    "figure": ("figures:figure_command", "Draw the figures."),
-    "verify": ("verify:verify_command", "Check a run's numbers against its weights."),
-    "evaluate": ("evaluating:evaluate_command", "Attack a checkpoint from anywhere."),
-    "export": ("export:export_command", "Write a run's model for others."),
-    "merge": ("keeping:merge_command", "Join the results folders of several people."),
-    "logs": ("keeping:logs_command", "Show what happened to a run."),
-    "retry": ("keeping:retry_command", "Work once more on runs that failed."),
-    "clean": ("keeping:clean_command", "Say what nobody needs any more, and delete it."),
-    "cell": ("running:cell_command", "Work on one run folder (what a scheduler starts)."),
-    "new": ("new:new_command", "Write a method to start from."),
-    "check": ("checking:check_command", "Hold a method against the contract."),
-    "bench": ("benching:bench_command", "Measure how fast training is here."),
-    "doctor": ("doctor:doctor_command", "Check this installation."),
+COMMANDS = {  # the name, which is also its module's, and the line in the help
+    "list": "Show what can be run.",
+    "prepare": "Fetch and check data sets.",
+    "plan": "Show the cells that a run would do.",
+    "run": "Train, attack and tabulate.",
+    "status": "Show what a results folder holds.",
+    "table": "Print the tables.",
+    "report": "Write a page to browse, send and archive.",
+    "figure": "Draw the figures.",
+    "verify": "Check a run's numbers against its weights.",
+    "evaluate": "Attack a checkpoint from anywhere.",
+    "export": "Write a run's model for others.",
+    "merge": "Join the results folders of several people.",
+    "logs": "Show what happened to a run.",
+    "retry": "Work once more on runs that failed.",
+    "clean": "Say what nobody needs any more, and delete it.",
+    "cell": "Work on one run folder (what a scheduler starts).",
+    "new": "Write a method to start from.",
+    "check": "Hold a method against the contract.",
+    "bench": "Measure how fast training is here.",
+    "doctor": "Check this installation.",
 }
 
 
@@ -45,13 +45,13 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        module, _, attribute = COMMANDS[name][0].partition(":")
-        command: click.Command = getattr(importlib.import_module(f"fairbench.cli.{module}"), attribute)
+        module = importlib.import_module(f"fairbench.cli.{name}")
+        command: click.Command = getattr(module, f"{name}_command")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+            formatter.write_dl(list(COMMANDS.items()))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fairbench.cli.progress import duration
+from fairbench.data.manifest import read_manifest
 from fairbench.planning.cells import Cell
 from fairbench.planning.cost import Estimate, device_name, estimate, makespan, read_paces, within
 from fairbench.planning.status import FINISHED, CellStatus
@@ -143,3 +144,17 @@ def as_size(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.1f} TB"
+
+
+def unfinished(planned: list[CellStatus]) -> list[CellStatus]:
+    """The cells that a run would work on."""
+    return [item for item in planned if item.state not in FINISHED]
+
+
+def missing_data(planned: list[CellStatus], registry: Registry, root: Path) -> list[str]:
+    """The data sets that unfinished cells need and that are not prepared."""
+    return [
+        name
+        for name in dict.fromkeys(item.cell.dataset for item in unfinished(planned))
+        if registry.get("dataset", name).reader != "digits" and read_manifest(root, name) is None
+    ]

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from fairbench.cli.options import open_registry, registry_option, results_option
-from fairbench.cli.tables import BASELINE, choose, split_names
+from fairbench.cli.table import BASELINE, choose, split_names
 from fairbench.core.errors import ConfigError, FairbenchError
 from fairbench.core.files import write_atomic
 from fairbench.records.read import scan

@@ -93,6 +93,8 @@ def test_every_command_can_be_imported_and_has_help():
         assert command is not None
         assert command.name == name
         assert command.help
+        module = importlib.import_module(f"fairbench.cli.{name}")
+        assert getattr(module, f"{name}_command") is command
 
 
 def test_no_module_is_longer_than_one_sitting():

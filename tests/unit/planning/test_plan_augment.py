@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from fairbench_methods import trades
 
-from fairbench.cli.catalogue import describe
+from fairbench.cli.list import describe
 from fairbench.core.errors import ConfigError
 from fairbench.core.identity import digest
 from fairbench.planning.resolve import resolve

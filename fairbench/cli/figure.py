@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from fairbench.cli.options import device_option, open_registry, registry_option, results_option
-from fairbench.cli.tables import BASELINE, choose, split_names
+from fairbench.cli.table import BASELINE, choose, split_names
 from fairbench.core.errors import ConfigError, FairbenchError
 from fairbench.figures.kinds import FEATURES, KINDS
 

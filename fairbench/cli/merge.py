@@ -1,0 +1,35 @@
+"""`fairbench merge`: join results folders."""
+
+import sys
+from collections import Counter
+from pathlib import Path
+
+import click
+
+from fairbench.cli.options import json_option, print_json, results_option
+
+
+@click.command("merge")
+@click.argument("sources", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DIR...")
+@results_option
+@json_option
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+def merge_command(sources: tuple[Path, ...], results: Path, as_json: bool, dry_run: bool) -> None:
+    """Join results folders: copy the runs of each DIR into --results.
+
+    A run that both have stays, and attacks that only the other has evaluated are added. Two runs of one
+    cell with different outcomes are a conflict: the one in --results stays. Exit code 1 if there is any.
+    """
+    from fairbench.records.merge import merge
+
+    found = [each for source in sources for each in merge(source, results, dry_run=dry_run)]
+    if as_json:
+        print_json([{"folder": str(m.folder), "action": m.action, "why": m.why} for m in found])
+    else:
+        for each in found:
+            if each.action not in ("added", "same"):
+                click.echo(f"{each.action}: {each.folder.name}: {each.why}")
+        counts = Counter(each.action for each in found)
+        said = ", ".join(f"{count} {action}" for action, count in sorted(counts.items())) or "no runs"
+        click.echo(f"{said} in {results}" + (" (nothing was done)" if dry_run else ""))
+    sys.exit(1 if any(each.action == "conflict" for each in found) else 0)
