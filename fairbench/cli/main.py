@@ -81,7 +81,7 @@ def cli(debug: bool) -> None:
 def main(arguments: Sequence[str] | None = None) -> Any:
     """Entry point. A user's mistake is a message and an exit code, never a traceback."""
     debug = "--debug" in (sys.argv[1:] if arguments is None else arguments)
-    stopping.listen()
+    stopping.install_handlers()
     try:
         code = cli.main(
             args=None if arguments is None else list(arguments), prog_name="fairbench", standalone_mode=False

@@ -1,1 +1,1 @@
-"""What every room may use: errors, identities, seeds, atomic files and claims. No torch."""
+"""The lowest layer: errors, identities, seeds, atomic files, leases, signals. No torch."""

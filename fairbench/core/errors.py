@@ -1,8 +1,8 @@
-"""The one hierarchy of errors a user may meet.
+"""All errors that are shown to the user.
 
-Each is a small letter: what happened and where (`message`), what was expected and what to
-type next (`hint`). The command line prints both without a traceback and exits with `exit_code`:
-1 some cells failed, 2 usage or configuration, 3 environment.
+Each error has a `message` (what happened, and where) and a `hint` (what was expected, and what to type
+next). The command line prints both without a traceback and exits with `exit_code`: 1 some cells failed,
+2 usage or configuration, 3 environment.
 """
 
 from collections.abc import Iterable
@@ -37,11 +37,11 @@ class UnknownNameError(FairbenchError):
 
 
 class ConfigError(FairbenchError):
-    """A registry file, an override or an option that does not validate."""
+    """An invalid registry file, override or option."""
 
 
 class ContractError(FairbenchError):
-    """A method plugin that broke the contract of `AdversarialObjective`."""
+    """A method plugin violated the contract of `AdversarialObjective`."""
 
     exit_code = 1
 
@@ -51,7 +51,7 @@ class PluginError(FairbenchError):
 
 
 class DataError(FairbenchError):
-    """Images or labels that are not what the data set promises."""
+    """Images or labels that do not match the description of the data set."""
 
 
 class DataMissingError(DataError):
@@ -61,7 +61,7 @@ class DataMissingError(DataError):
 
 
 class EmptyClassError(DataError):
-    """A class without a single example: its accuracy does not exist."""
+    """A class without any example: its accuracy is undefined."""
 
 
 class CheckpointError(FairbenchError):
@@ -69,11 +69,11 @@ class CheckpointError(FairbenchError):
 
 
 class RecordError(FairbenchError):
-    """A record on disk that is damaged or of another schema."""
+    """A record on disk that is damaged or has another schema."""
 
 
 class SchemaError(RecordError):
-    """A record that another version of fairbench wrote and this one cannot read: it is never overwritten."""
+    """A record that was written by another version of fairbench and cannot be read; never overwritten."""
 
 
 class ResultsError(FairbenchError):
@@ -89,7 +89,7 @@ class LeaseHeldError(FairbenchError):
 
 
 class DivergedError(FairbenchError):
-    """Training met a loss that is not finite."""
+    """Training produced a loss that is not finite."""
 
     exit_code = 1
 
@@ -99,7 +99,7 @@ class DivergedError(FairbenchError):
 
 
 class EnvironmentFault(FairbenchError):
-    """Something the machine lacks: a device, an optional package."""
+    """The machine lacks something: a device, an optional package."""
 
     exit_code = 3
 
@@ -111,5 +111,5 @@ def suggest(name: str, known: Iterable[str]) -> str:
 
 
 def indent(text: str) -> str:
-    """Each line of `text` moved in by two spaces."""
+    """`text` with each line indented by two spaces."""
     return "\n".join(f"  {line}" if line else line for line in text.splitlines())

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent."""
+"""Atomic writes: after a crash, a file is complete or absent."""
 
 import json
 import os
@@ -11,17 +11,17 @@ from fairbench.core.errors import RecordError, ResultsError
 from fairbench.core.identity import digest_bytes
 
 _UNSEALED = "0" * 64
-_END = f'"digest": "{_UNSEALED}"\n}}\n'  # of a sealed file before its digest is known
+_END = f'"digest": "{_UNSEALED}"\n}}\n'  # last line of a sealed file, with the digest still unset
 
 
 def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Let `write` fill a temporary file beside `path`, flush it to disk and rename it into place.
 
-    Raises ResultsError when the folder cannot be written. A crash leaves the old file or the
-    new one, never half of either.
+    Raises ResultsError when the folder cannot be written. After a crash, `path` holds the old content or
+    the new content, never a mixture.
     """
     try:
-        # Not tempfile: its files stay private, and colleagues read results.
+        # The module tempfile makes files that only their owner can read; results are shared.
         name = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
         try:
             with name.open("xb") as file:
@@ -41,7 +41,7 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the renames in `folder` survive a power cut, where the system can."""
+    """Flush the entries of `folder` to disk, so that renames survive a power cut (POSIX only)."""
     if os.name == "posix":
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -51,20 +51,21 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` atomically as indented JSON. NaN is refused: write None."""
+    """Write `value` atomically as indented JSON. Raises ValueError for NaN and infinity: write None."""
     text = json.dumps(value, indent=1, allow_nan=False) + "\n"
     write_atomic(path, lambda file: file.write(text.encode()))
 
 
 def read_json(path: Path) -> Any:
     """The value in the JSON file `path`. Raises RecordError when it is missing or damaged."""
-    return _parsed(path)[1]
+    return _read_and_parse(path)[1]
 
 
-def _parsed(path: Path) -> tuple[bytes, Any]:
+def _read_and_parse(path: Path) -> tuple[bytes, Any]:
+    """The bytes of a JSON file and its value."""
     try:
         content = path.read_bytes()
-        return content, json.loads(content, parse_constant=_refuse)
+        return content, json.loads(content, parse_constant=_reject_constant)
     except OSError as error:
         raise RecordError(f"cannot read {path}: {error.strerror or error}.") from error
     except ValueError as error:
@@ -81,24 +82,24 @@ def write_sealed(path: Path, value: dict[str, Any]) -> None:
 
 
 def read_sealed(path: Path) -> Any:
-    """The value in the JSON file `path` without its "digest". A file that never had one is believed.
+    """The value in the JSON file `path` without its field "digest". A file without that field is not checked.
 
-    Raises RecordError when it is missing or damaged, or its content is not what was written.
+    Raises RecordError when the file is missing or damaged, or when the digest does not match the content.
     """
-    content, value = _parsed(path)
+    content, value = _read_and_parse(path)
     if not isinstance(value, dict) or "digest" not in value:
         return value
-    said = value.pop("digest")
-    end = _END.replace(_UNSEALED, str(said)).encode()
-    if not content.endswith(end) or digest_bytes(content[: -len(end)] + _END.encode()) != said:
+    stored_digest = value.pop("digest")
+    end = _END.replace(_UNSEALED, str(stored_digest)).encode()
+    if not content.endswith(end) or digest_bytes(content[: -len(end)] + _END.encode()) != stored_digest:
         raise RecordError(
-            f"{path} is not what was written: a bit flipped, or somebody changed it.",
-            hint="run the same command again: what is missing is made anew from what lies beside it",
+            f"{path} was damaged or edited after it was written: its content does not match its digest.",
+            hint="run the same command again: it rewrites this file from the other files of the run folder",
         )
     return value
 
 
-def _refuse(constant: str) -> None:
+def _reject_constant(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
 
 

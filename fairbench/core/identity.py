@@ -1,17 +1,17 @@
-"""Identities: a hash of what can change a result, and of nothing else."""
+"""Identities: hashes of exactly those settings that can change a result."""
 
 import hashlib
 import json
 from collections.abc import Callable
 from typing import Any
 
-_MARK = 98989898989898989898  # stands for a number in a text; nothing else looks like it
+_PLACEHOLDER = 98989898989898989898  # replaced by the number; long enough to occur nowhere else
 
 
 def canonical_json(value: Any) -> str:
-    """The one JSON text of plain data: sorted keys, no spaces, floats in shortest form.
+    """The unique JSON text of plain data: sorted keys, no spaces, floats in shortest form.
 
-    Raises ValueError for NaN and infinity, TypeError for what JSON cannot hold.
+    Raises ValueError for NaN and infinity, TypeError for types that JSON does not have.
     """
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
 
@@ -22,11 +22,11 @@ def digest(value: Any, length: int = 12) -> str:
 
 
 def digest_by_number(value: Callable[[int], Any], length: int = 12) -> Callable[[int], str]:
-    """`number -> digest(value(number), length)`, where the number stands in one place of `value`.
+    """A function `number -> digest(value(number), length)`, for a `value` that contains the number once.
 
-    The text is made once: ten thousand seeds take no longer than their hashes.
+    The JSON text is built once, so that each number (a seed) costs one hash only.
     """
-    before, after = canonical_json(value(_MARK)).split(str(_MARK))
+    before, after = canonical_json(value(_PLACEHOLDER)).split(str(_PLACEHOLDER))
     return lambda number: digest_bytes(f"{before}{number}{after}".encode(), length)
 
 

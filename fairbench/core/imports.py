@@ -1,4 +1,4 @@
-"""Import what a target of the registry names: `package.module:Name` or `path/to/file.py:Name`."""
+"""Import the object of a registry target: `package.module:Name` or `path/to/file.py:Name`."""
 
 import importlib
 import importlib.util
@@ -10,23 +10,26 @@ from fairbench.core.identity import digest_bytes
 
 
 def load_object(target: str) -> Any:
-    """The object that `target` names. Raises whatever its module raises, or ImportError."""
-    place, _, name = target.rpartition(":")
-    module = _load_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
+    """The object that `target` names. Raises ImportError, or any error that running its module raises."""
+    module_or_file, _, name = target.rpartition(":")
+    if module_or_file.endswith(".py"):
+        module = _load_file(Path(module_or_file))
+    else:
+        module = importlib.import_module(module_or_file)
     try:
         return getattr(module, name)
     except AttributeError:
-        raise ImportError(f"{place} has no {name!r}") from None
+        raise ImportError(f"{module_or_file} has no {name!r}") from None
 
 
 def _load_file(path: Path) -> Any:
-    """The module in a plain file, run anew under a name that no other file has."""
+    """The module in the file `path`, executed again, under a name that is unique to this path."""
     name = f"fairbench_file_{path.stem}_{digest_bytes(str(path.resolve()).encode(), 8)}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None or not path.is_file():
         raise ImportError(f"there is no file {path}")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up while the file runs
+    sys.modules[name] = module  # dataclasses look up their module here while the file runs
     try:
         spec.loader.exec_module(module)
     except BaseException:

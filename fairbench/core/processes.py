@@ -1,4 +1,4 @@
-"""Which machine this is, and whether a process on it still lives."""
+"""Identify this machine, and check whether a process on it is running."""
 
 import os
 import socket
@@ -8,9 +8,9 @@ from pathlib import Path
 
 @lru_cache(maxsize=1)
 def machine() -> str:
-    """What processes that can see each other have in common: the boot of a host and its space of process ids.
+    """An id of this host's boot and process-id namespace; two processes with the same id can see each other.
 
-    Two containers may have the name of one host, and one host its process ids anew after a reboot.
+    The host name is not enough: containers may share it, and process ids are reused after a reboot.
     """
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -20,7 +20,7 @@ def machine() -> str:
 
 
 def birth(pid: int) -> str | None:
-    """When the process began, in its system's own count; None where that cannot be known."""
+    """Start time of process `pid` in clock ticks since boot; None where the system does not provide it."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except (OSError, IndexError):
@@ -28,7 +28,7 @@ def birth(pid: int) -> str | None:
 
 
 def exists(pid: int, born: str | None = None) -> bool:
-    """Whether process `pid` of this machine lives, and is the one that was `born` then."""
+    """Whether process `pid` is running on this machine and, with `born`, has that start time."""
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
@@ -39,10 +39,10 @@ def exists(pid: int, born: str | None = None) -> bool:
 
 
 def end_if_copied(original: int) -> None:
-    """End this process at once if it is a fork of `original` that went on with its work.
+    """Exit immediately if this process is a fork of process `original`.
 
-    It shares files and claims with the other, and its threads are gone: nothing good could come of it.
+    A fork shares the parent's open files and its lease but not its threads, so it must not continue the work.
     """
     if os.getpid() != original:
-        os.write(2, b"a method called os.fork, and the child went on as if it were the worker: ended\n")
+        os.write(2, b"a method called os.fork and the child process returned to fairbench: child stopped\n")
         os._exit(70)

@@ -1,8 +1,8 @@
-"""Seeds: every random draw has a name, and its seed depends on the name alone.
+"""Seeds: every random draw has a name, and its seed depends on this name only.
 
 There is no global generator. A draw for one purpose, epoch and step gives the same numbers
-whatever was drawn before it, so methods under one seed see the same noise and a resumed run
-needs no saved generator.
+regardless of earlier draws. So all methods under one seed get the same noise, and a resumed run
+needs no saved generator state.
 """
 
 import hashlib

@@ -1,7 +1,7 @@
-"""Stop in good order when somebody asks: Ctrl-C, SIGTERM, or SIGUSR1, a scheduler's early warning.
+"""Stop cleanly on Ctrl-C, SIGTERM, or SIGUSR1 (the early warning of a scheduler).
 
-Outside of `held` the process stops at once; inside, the work notes the wish, brings its state to disk and
-then raises it. A second signal always stops at once.
+Outside of `defer_signals` the first signal stops the process at once. Inside, it only sets a flag; training
+saves its state and then calls `raise_if_requested`. A second signal always stops the process at once.
 """
 
 import os
@@ -12,63 +12,63 @@ from types import FrameType
 from typing import NoReturn
 
 REQUEUE = 75
-"""Exit code of a process that was asked to stop: start it again and it continues (EX_TEMPFAIL)."""
+"""Exit code of a process stopped by SIGTERM or SIGUSR1: it continues when started again (EX_TEMPFAIL)."""
 
-_SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1")  # the last is not on every system
+_SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1")  # SIGUSR1 does not exist on Windows
 
 
 class Stopped(KeyboardInterrupt):
-    """Somebody asked the process to stop. No error: a plugin that catches all errors lets it pass."""
+    """A signal stopped the process. Not an Exception: `except Exception` in a plugin does not catch it."""
 
     def __init__(self, number: int) -> None:
         super().__init__(f"stopped by {signal.Signals(number).name}")
         self.exit_code = 130 if number == signal.SIGINT else REQUEUE
 
 
-_holders = 0
-_asked: int | None = None
+_num_deferring = 0  # `defer_signals` blocks that are active
+_requested: int | None = None  # number of the signal that was deferred
 
 
-def listen() -> None:
-    """From now on, signals of this process stop it in good order. Only the main thread may ask for this."""
+def install_handlers() -> None:
+    """Install the signal handlers of this module. Main thread only (a rule of Python)."""
     for name in _SIGNALS:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), _handle)
 
 
 @contextmanager
-def held() -> Iterator[None]:
-    """Inside, a first signal is only noted; `raise_if_asked` raises it."""
-    global _holders
-    _holders += 1
+def defer_signals() -> Iterator[None]:
+    """Inside the block a first signal only sets a flag; the end of the block raises Stopped if it is set."""
+    global _num_deferring
+    _num_deferring += 1
     try:
         yield
     finally:
-        _holders -= 1
-    raise_if_asked()
+        _num_deferring -= 1
+    raise_if_requested()
 
 
-def asked() -> bool:
-    """Whether the process was asked to stop and has not done so yet."""
-    return _asked is not None
+def stop_requested() -> bool:
+    """Whether a deferred signal waits to be raised."""
+    return _requested is not None
 
 
-def raise_if_asked() -> None:
-    """Raise Stopped when the process was asked to stop."""
-    if _asked is not None:
-        _raise(_asked)
+def raise_if_requested() -> None:
+    """Raise Stopped when a deferred signal waits."""
+    if _requested is not None:
+        _raise(_requested)
 
 
 def _handle(number: int, frame: FrameType | None) -> None:
-    global _asked
-    if _holders and _asked is None:
-        _asked = number
-        os.write(2, b"\nstopping: the step at work and its state come first; once more stops at once\n")
+    global _requested
+    if _num_deferring and _requested is None:
+        _requested = number
+        os.write(2, b"\nstopping after this step and after saving the state; a second signal stops at once\n")
     else:
         _raise(number)
 
 
 def _raise(number: int) -> NoReturn:
-    global _asked
-    _asked = None
+    global _requested
+    _requested = None
     raise Stopped(number)

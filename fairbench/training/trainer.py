@@ -128,13 +128,13 @@ class Trainer:
         """
         done = self._resume(begin)
         self.model.train()
-        with stopping.held(), Saver() as saver, self.computing():
+        with stopping.defer_signals(), Saver() as saver, self.computing():
             for epoch in range(done + 1, self.protocol.epochs + 1):
                 row = self.epoch(epoch, partial(self._save, epoch - 1, None, saver))
                 self._save(epoch, row, saver)
                 self.listener.epoch(row)
                 logger.info("epoch %d of %d: loss %.4f", epoch, self.protocol.epochs, row["loss"])
-                stopping.raise_if_asked()
+                stopping.raise_if_requested()
 
     def about(self) -> dict[str, Any]:
         """How the steps were computed, for the record."""
@@ -215,10 +215,10 @@ class Trainer:
                 loss, read = totals.mean_loss(), now
             self.listener.step(epoch, self.protocol.epochs, step + 1, len(stream), loss)
             underway.step, underway.seconds = step + 1, now - began
-            if step + 1 < len(stream) and (stopping.asked() or now - saved > SAVE_SECONDS):
+            if step + 1 < len(stream) and (stopping.stop_requested() or now - saved > SAVE_SECONDS):
                 save()
                 saved = now
-                stopping.raise_if_asked()
+                stopping.raise_if_requested()
         self._explain(epoch)
         mean_loss = totals.mean_loss()
         if not (math.isfinite(mean_loss) and is_finite(self.model)):

@@ -44,7 +44,7 @@ def listening():
     """Signals as the command line takes them, and as they were afterwards."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
     before = {number: signal.getsignal(number) for number in numbers}
-    stopping.listen()
+    stopping.install_handlers()
     try:
         yield
     finally:

@@ -25,7 +25,7 @@ def signals():
 def stopped(folder, *arguments, at, number=signal.SIGTERM, **options):
     with pytest.raises(stopping.Stopped) as caught:
         trainer(folder, *arguments, listener=Asks(*at, number), **options).run()
-    assert not stopping.asked()
+    assert not stopping.stop_requested()
     return caught.value
 
 
