@@ -146,7 +146,13 @@ def evaluate_command(
                     f"--eps {eps}: {message}.", hint="write for instance --eps 8/255"
                 ) from error
 
-    from fairbench.metrics.classwise import class_accuracy
+    from fairbench.metrics.classwise import (
+        average_accuracy,
+        class_accuracy,
+        class_count,
+        class_hits,
+        require_images,
+    )
     from fairbench.records.outcomes import read_outcomes
     from fairbench.runner import external_checkpoint
 
@@ -190,10 +196,10 @@ def evaluate_command(
         about = found["about"][name]
         work[name] = total_work(about.get("stages", ()))
         findings += [f"{name}: {finding['text']}" for finding in about.get("health", ())]
-        accuracy[name] = (
-            float(rows["correct"].mean()),
-            class_accuracy(rows["correct"], rows["label"], len(classes), classes),
-        )
+        images = class_count(rows["label"], len(classes))
+        require_images(images, classes)
+        hits = class_hits(rows["correct"], rows["label"], len(classes))
+        accuracy[name] = float(average_accuracy(hits, images)), class_accuracy(hits, images)
     if as_json:
         print_json(
             {

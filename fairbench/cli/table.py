@@ -35,7 +35,7 @@ BASELINE = "trades"
 @click.option(
     "--columns",
     metavar="A,B",
-    help="Columns of main or fairness, for instance average,worst,worst-20,gap,rho.",
+    help="Columns of main or fairness, for instance average,balanced,worst,worst-20,gap,rho.",
 )
 @click.option("--methods", metavar="A,B", help="Only these methods.")
 @click.option("--datasets", metavar="A,B", help="Only these data sets.")

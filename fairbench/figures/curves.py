@@ -10,7 +10,7 @@ from fairbench.figures.lines import band, grid_of, lowest_only, whole_numbers
 from fairbench.figures.numbers import entry_columns, place_columns
 from fairbench.figures.panels import Panel
 from fairbench.figures.style import Width, legend, looks
-from fairbench.metrics.classwise import worst_class_accuracy, worst_fraction_accuracy
+from fairbench.metrics.classwise import balanced_accuracy, worst_class_accuracy
 from fairbench.records.curves import read_epochs
 from fairbench.records.read import Record
 from fairbench.tables.captions import title
@@ -96,15 +96,14 @@ def _quantities(row: Mapping[str, Any], record: Record) -> list[tuple[tuple[str,
         values = row.get(f"train_{side}_accuracy")
         if isinstance(values, list) and len(values) == record.num_classes and None not in values:
             vector = np.array(values, dtype=np.float64)
-            found.append(((side, "average"), float(vector.mean())))
-            found.append(((side, "worst"), lowest(vector)))
+            found += [((side, name), value) for name, value in _average_and_worst(vector)]
     return found
 
 
-def lowest(vector: np.ndarray) -> float:
-    """The lowest class, or with very many classes the mean of the tail, as in the tables."""
-    fraction = tail_fraction(len(vector))
-    return worst_class_accuracy(vector) if fraction is None else worst_fraction_accuracy(vector, fraction)
+def _average_and_worst(accuracy: np.ndarray) -> list[tuple[str, float]]:
+    """Mean of the class accuracies (C,), and the worst as tables define it for so many classes."""
+    worst = worst_class_accuracy(accuracy, tail_fraction(len(accuracy)))
+    return [("average", float(balanced_accuracy(accuracy))), ("worst", float(worst))]
 
 
 def _tested(entry: Entry, side: str) -> list[tuple[tuple[str, int], float]]:
@@ -115,7 +114,7 @@ def _tested(entry: Entry, side: str) -> list[tuple[tuple[str, int], float]]:
         if len(epochs) < 2:
             continue
         for epoch, by_class in zip(epochs, numbers.class_accuracy, strict=True):
-            found += [(("average", epoch), float(by_class.mean())), (("worst", epoch), lowest(by_class))]
+            found += [((name, epoch), value) for name, value in _average_and_worst(by_class)]
     return found
 
 

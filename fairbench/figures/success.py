@@ -26,6 +26,7 @@ from fairbench.figures.style import (
     new_drawing,
     shown,
 )
+from fairbench.metrics.classwise import class_accuracy, class_hits
 from fairbench.records.read import CLEAN, Record
 from fairbench.tables.by_class import across_seeds, with_wilson
 from fairbench.tables.captions import describe_attack
@@ -112,8 +113,7 @@ def success_data(pair: TargetedPair) -> "pd.DataFrame":
         for k, kind in enumerate(_LOOKS):
             hits = {seed: found[k] for seed, found in shares.items()}
             count = {seed: found[-1] for seed, found in shares.items()}
-            with np.errstate(invalid="ignore"):
-                cells = across_seeds({seed: hits[seed] / count[seed] for seed in hits})
+            cells = across_seeds({seed: class_accuracy(hits[seed], count[seed]) for seed in hits})
             if len(hits) == 1:
                 (seed,) = hits
                 cells = [with_wilson(cell, hits[seed][c], count[seed][c]) for c, cell in enumerate(cells)]
@@ -162,7 +162,7 @@ def _counts(record: Record, epoch: int, pair: TargetedPair) -> list[np.ndarray]:
     events = [right & ~rows["correct"] for rows in attacked]
     reached = attacked[1]["reached_target"]
     events += [right & reached, right]
-    return [np.bincount(clean["label"][event], minlength=record.num_classes) for event in events]
+    return [class_hits(event, clean["label"], record.num_classes) for event in events]
 
 
 def draw(data: "pd.DataFrame", width: Width) -> "Drawing":

@@ -1,4 +1,9 @@
-"""Accuracy per class, and what a table says about the lowest of them."""
+"""Class metrics: the one definition of every number that is computed from class accuracies.
+
+The last axis of every array is the class, (..., C). A reduction removes that axis and keeps the leading
+axes, such as seeds or checkpoints: (S, K, C) gives (S, K). Accuracies are in [0, 1]. Reductions raise
+DataError for an array without a class axis or without a class.
+"""
 
 import math
 from collections.abc import Sequence
@@ -8,27 +13,32 @@ from numpy.typing import ArrayLike, NDArray
 
 from fairbench.core.errors import DataError, EmptyClassError
 
-ClassVector = NDArray[np.float64]
+Array = NDArray[np.float64]
 
 
-def class_accuracy(
-    correct: ArrayLike, label: ArrayLike, num_classes: int, class_names: Sequence[str] = ()
-) -> ClassVector:
-    """Accuracy of each class, (C,) in [0, 1].
+def class_count(label: ArrayLike, num_classes: int) -> NDArray[np.int64]:
+    """Number of examples of each class, (C,).
 
-    correct (N,) bool, label (N,) int in 0..C-1. Divides by each class's own count, so unbalanced
-    sets are right. Raises DataError for a label outside the classes and EmptyClassError, naming
-    the class, when one has no example.
+    label (N,) int. Raises DataError for a label outside 0..C-1.
     """
-    correct, label = _correct_and_label(correct, label)
-    count = class_count(label, num_classes)
-    require_images(count, class_names)
-    hits = np.bincount(label, weights=correct, minlength=num_classes)
-    return np.asarray(hits / count, dtype=np.float64)
+    return np.bincount(_labels(label, num_classes), minlength=num_classes).astype(np.int64)
 
 
-def require_images(count: NDArray[np.int64], class_names: Sequence[str] = ()) -> None:
-    """Raise EmptyClassError, naming the class, when one of `count` (C,) has no example."""
+def class_hits(correct: ArrayLike, label: ArrayLike, num_classes: int) -> NDArray[np.int64]:
+    """Number of correct examples of each class, (C,).
+
+    correct (N,) bool, label (N,) int. Raises DataError for vectors of unequal length and for a label outside
+    0..C-1.
+    """
+    correct, label = np.asarray(correct, dtype=bool), _labels(label, num_classes)
+    if correct.shape != label.shape:
+        raise DataError(f"correct {correct.shape} and label {label.shape} are not two vectors of one length.")
+    return np.bincount(label[correct], minlength=num_classes).astype(np.int64)
+
+
+def require_images(count: ArrayLike, class_names: Sequence[str] = ()) -> None:
+    """Raise EmptyClassError, which names the class, when one of `count` (C,) is 0."""
+    count = np.asarray(count)
     empty = np.flatnonzero(count == 0)
     if empty.size:
         raise EmptyClassError(
@@ -37,11 +47,87 @@ def require_images(count: NDArray[np.int64], class_names: Sequence[str] = ()) ->
         )
 
 
-def class_count(label: ArrayLike, num_classes: int) -> NDArray[np.int64]:
-    """Number of examples of each class, (C,).
+def class_accuracy(hits: ArrayLike, count: ArrayLike) -> Array:
+    """Accuracy of each class, (..., C) in [0, 1]; NaN for a class without an example.
 
-    label (N,) int. Raises DataError for a label outside 0..C-1.
+    hits (..., C) correct examples, count (C,) or (..., C) all examples. Each class is divided by its own
+    count, so data sets with classes of unequal size are handled correctly.
     """
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.true_divide(hits, count), dtype=np.float64)
+
+
+def average_accuracy(hits: ArrayLike, count: ArrayLike) -> Array:
+    """Share of all examples that are correct, (...) in [0, 1]; every example has the same weight.
+
+    hits and count as in `class_accuracy`. Equals `balanced_accuracy` when all classes have the same count.
+    """
+    hits, count = _per_class(hits), _per_class(count)
+    return np.asarray(hits.sum(axis=-1) / count.sum(axis=-1))
+
+
+def balanced_accuracy(accuracy: ArrayLike) -> Array:
+    """Mean of the class accuracies (..., C), (...) in [0, 1]; every class has the same weight."""
+    return np.asarray(_per_class(accuracy).mean(axis=-1))
+
+
+def worst_class(accuracy: ArrayLike) -> NDArray[np.intp]:
+    """Index of the class with the lowest accuracy, (...) in 0..C-1; the first one in a tie."""
+    return np.asarray(_per_class(accuracy).argmin(axis=-1))
+
+
+def worst_class_accuracy(accuracy: ArrayLike, fraction: float | None = None) -> Array:
+    """Lowest class accuracy, or the mean of the lowest `fraction` of the classes, (...) in [0, 1].
+
+    accuracy (..., C). A fraction of 0.2 of the 200 classes of Tiny-ImageNet is the mean of the lowest 40;
+    a fraction of 1 is the balanced accuracy. Sampling noise of the test images makes the value too low on
+    average, and more so the closer the classes are to each other: see `stats.worst`. Raises DataError as
+    `num_lowest_of` does.
+    """
+    accuracy = _per_class(accuracy)
+    return mean_of_lowest(accuracy, num_lowest_of(accuracy.shape[-1], fraction))
+
+
+def mean_of_lowest(accuracy: ArrayLike, num_lowest: int) -> Array:
+    """Mean of the `num_lowest` lowest class accuracies of (..., C), (...)."""
+    accuracy = _per_class(accuracy)
+    if num_lowest == 1:
+        return np.asarray(accuracy.min(axis=-1))
+    return np.asarray(np.sort(accuracy, axis=-1)[..., :num_lowest].mean(axis=-1))
+
+
+def num_lowest_of(num_classes: int, fraction: float | None) -> int:
+    """Number of classes in the lowest `fraction` of them, rounded up; 1 when it is None.
+
+    Raises DataError for a fraction outside (0, 1].
+    """
+    if fraction is None:
+        return 1
+    if not 0 < fraction <= 1:
+        raise DataError(f"the fraction of worst classes is in (0, 1], not {fraction}.")
+    rounding = 1e-9  # 0.29 * 100 is 28.999..., and means 29
+    return max(1, math.ceil(fraction * num_classes - rounding))
+
+
+def class_gap(accuracy: ArrayLike) -> Array:
+    """Highest minus lowest class accuracy of (..., C), (...) in [0, 1].
+
+    Sampling noise makes it too large on average, and more so the closer the classes are to each other.
+    """
+    return np.asarray(np.ptp(_per_class(accuracy), axis=-1))
+
+
+def normalised_deviation(accuracy: ArrayLike) -> Array:
+    """Standard deviation over the classes (denominator C) divided by their mean, (...), at least 0.
+
+    accuracy (..., C). NaN when every class has accuracy 0. Sampling noise makes it too large on average.
+    """
+    accuracy = _per_class(accuracy)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(accuracy.std(axis=-1) / accuracy.mean(axis=-1))
+
+
+def _labels(label: ArrayLike, num_classes: int) -> NDArray[np.int64]:
     if num_classes < 1:
         raise DataError(f"there must be at least one class, not {num_classes}.")
     label = np.asarray(label)
@@ -54,105 +140,14 @@ def class_count(label: ArrayLike, num_classes: int) -> NDArray[np.int64]:
             f"({int(outside.sum())} of {label.size} labels are).",
             hint="labels count from 0; check num_classes of the data set",
         )
-    return np.bincount(label.astype(np.int64), minlength=num_classes).astype(np.int64)
+    return label.astype(np.int64)
 
 
-def average_accuracy(correct: ArrayLike) -> float:
-    """Share of all examples that are correct, in [0, 1]; each example counts once.
-
-    correct (N,) bool. Equals `balanced_accuracy` when the classes have equally many examples.
-    Raises DataError when there is no example.
-    """
-    correct = np.asarray(correct, dtype=bool)
-    if correct.size == 0:
-        raise DataError("an average accuracy needs at least one example.")
-    return float(correct.mean())
-
-
-def balanced_accuracy(class_accuracy: ArrayLike) -> float:
-    """Mean of the class accuracies, in [0, 1]; each class counts once."""
-    return float(_class_vector(class_accuracy).mean())
-
-
-def worst_class_accuracy(class_accuracy: ArrayLike) -> float:
-    """Smallest class accuracy, in [0, 1].
-
-    Biased low by the sampling noise of the test images, more so the more equal the classes are.
-    """
-    return float(_class_vector(class_accuracy).min())
-
-
-def worst_class(class_accuracy: ArrayLike) -> int:
-    """Index of the class with the smallest accuracy; the first of them in a tie."""
-    return int(_class_vector(class_accuracy).argmin())
-
-
-def worst_fraction_accuracy(class_accuracy: ArrayLike, fraction: float) -> float:
-    """Mean accuracy of the lowest `fraction` of the classes, in [0, 1].
-
-    0.2 on the 200 classes of Tiny-ImageNet is the mean of the lowest 40. A fraction that is no
-    whole number of classes takes one class more, so that there is always at least one; 1 gives
-    the balanced accuracy. Raises DataError for a fraction outside (0, 1].
-    """
-    vector = _class_vector(class_accuracy)
-    return float(np.sort(vector)[: num_worst(fraction, vector.size)].mean())
-
-
-def num_worst(fraction: float, num_classes: int) -> int:
-    """How many classes the lowest `fraction` of them is, as in `worst_fraction_accuracy`."""
-    if not 0 < fraction <= 1:
-        raise DataError(f"the fraction of worst classes is in (0, 1], not {fraction}.")
-    rounding = 1e-9  # 0.29 * 100 is 28.999..., and means 29
-    return max(1, math.ceil(fraction * num_classes - rounding))
-
-
-def class_gap(class_accuracy: ArrayLike) -> float:
-    """Best minus worst class accuracy, in [0, 1].
-
-    Sampling noise makes it larger than it is, more so the more equal the classes are.
-    """
-    return float(np.ptp(_class_vector(class_accuracy)))
-
-
-def normalised_deviation(class_accuracy: ArrayLike) -> float:
-    """Standard deviation over the classes (C in its denominator) divided by their mean, at least 0.
-
-    Inflated by sampling noise. NaN when every class is at 0.
-    """
-    vector = _class_vector(class_accuracy)
-    mean = float(vector.mean())
-    return float(vector.std()) / mean if mean else math.nan
-
-
-def corrected_deviation(class_accuracy: ArrayLike, class_count: ArrayLike) -> float:
-    """Standard deviation over the classes with the sampling noise of the test images taken out, in [0, 0.5].
-
-    Its square is the variance over the classes (C in its denominator) minus an unbiased estimate of what
-    noise adds to it; 0 where noise alone explains what is seen. class_count (C,) images of each class.
-    Raises DataError when the two do not fit or a class has no image. Source: method of moments, as for
-    random effects in DerSimonian and Laird (1986), Controlled Clinical Trials 7.
-    """
-    vector = _class_vector(class_accuracy)
-    count = np.asarray(class_count, dtype=np.float64)
-    if count.shape != vector.shape or not (count >= 1).all():
-        raise DataError(f"{vector.size} class accuracies need as many counts of at least 1, not {count}.")
-    # n - 1 makes p (1 - p) unbiased; one image alone has p (1 - p) = 0.
-    noise = (vector * (1 - vector) / np.maximum(count - 1, 1)).mean()
-    return math.sqrt(max(0.0, float(vector.var() - (1 - 1 / vector.size) * noise)))
-
-
-def _correct_and_label(correct: ArrayLike, label: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    correct, label = np.asarray(correct), np.asarray(label)
-    if correct.shape != label.shape or correct.ndim != 1:
-        raise DataError(f"correct {correct.shape} and label {label.shape} are not two vectors of one length.")
-    return correct.astype(bool), label
-
-
-def _class_vector(values: ArrayLike) -> ClassVector:
-    vector = np.asarray(values, dtype=np.float64)
-    if vector.ndim != 1 or vector.size == 0:
-        raise DataError(f"class accuracies are one number per class, not an array of shape {vector.shape}.")
-    return vector
+def _per_class(values: ArrayLike) -> Array:
+    array = np.asarray(values)
+    if array.ndim == 0 or array.shape[-1] == 0:
+        raise DataError(f"class metrics need one number per class, not an array of shape {array.shape}.")
+    return array
 
 
 def _listed(classes: NDArray[np.intp], names: Sequence[str], limit: int = 5) -> str:

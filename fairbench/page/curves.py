@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fairbench.metrics.classwise import balanced_accuracy, worst_class_accuracy
 from fairbench.page.markup import Markup, joined, tag
 
 VANISHING = 1e-12  # a loss that never rises above it is not drawn
@@ -42,11 +43,11 @@ def curve_of(rows: Sequence[Mapping[str, Any]]) -> Curve:
     robust = [_numbers(row.get("train_robust_accuracy")) for row in rows]
     return Curve(
         tuple(int(row["epoch"]) for row in rows),
-        _line(loss, np.mean),
-        _line(clean, np.mean),
-        _line(clean, np.min),
-        _line(robust, np.mean),
-        _line(robust, np.min),
+        _line(loss, balanced_accuracy),
+        _line(clean, balanced_accuracy),
+        _line(clean, worst_class_accuracy),
+        _line(robust, balanced_accuracy),
+        _line(robust, worst_class_accuracy),
     )
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from fairbench.core.errors import RecordError
 from fairbench.core.identity import digest
+from fairbench.metrics.classwise import class_accuracy
 from fairbench.records.deduplicate import distinct
 from fairbench.records.read import CLEAN, Evaluation, Problem, Record, no_collection, scan
 
@@ -101,8 +102,7 @@ def frame_of(records: Iterable[Record], problems: Iterable[Problem] = ()) -> "pd
     columns: dict[str, Any] = {}
     for name in COLUMNS:
         if name == "accuracy":
-            with np.errstate(invalid="ignore"):  # a class without an image has no accuracy
-                columns[name] = columns["num_correct"] / columns["num_images"]
+            columns[name] = class_accuracy(columns["num_correct"], columns["num_images"])
         elif name in classes:
             columns[name] = np.concatenate([*classes[name], np.zeros(0, np.int64)]).astype(np.int32)
         elif name in runs:

@@ -85,11 +85,6 @@ def read_outcomes(path: Path, expected_digest: str | None = None) -> NDArray[Any
     return np.frombuffer(content, dtype=dtype, offset=len(header))
 
 
-def class_hits(rows: NDArray[Any], num_classes: int) -> NDArray[np.int64]:
-    """How many examples of each class are correct: (C,), from the rows of an outcomes file."""
-    return np.bincount(rows["label"][rows["correct"]], minlength=num_classes).astype(np.int64)
-
-
 @lru_cache(maxsize=64)
 def _layout(header: bytes) -> tuple[tuple[int, ...], np.dtype[Any]]:
     """Shape and row of a .npy header. The files of a results folder share few headers, parsed once each."""

@@ -239,11 +239,11 @@ class Record:
             import numpy as np
 
             return np.array(found.hits), np.array(self.class_count)
-        from fairbench.metrics.classwise import class_count
-        from fairbench.records.outcomes import class_hits
+        from fairbench.metrics.classwise import class_count, class_hits
 
         rows = self.outcomes(attack, epoch, id)
-        return class_hits(rows, self.num_classes), class_count(rows["label"], self.num_classes)
+        label = rows["label"]
+        return class_hits(rows["correct"], label, self.num_classes), class_count(label, self.num_classes)
 
     def evaluation(self, attack: str, epoch: int, id: str | None = None) -> Evaluation:
         """The evaluation of `attack` at `epoch`. Raises RecordError unless there is exactly one."""

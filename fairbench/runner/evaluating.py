@@ -23,7 +23,8 @@ from fairbench.evaluation.external_checkpoint import digest_weights
 from fairbench.evaluation.journal import Journal
 from fairbench.evaluation.progress import Progress
 from fairbench.evaluation.verdicts import full_precision, logits_of
-from fairbench.records.outcomes import class_hits, encoded, read_outcomes
+from fairbench.metrics.classwise import class_hits
+from fairbench.records.outcomes import encoded, read_outcomes
 from fairbench.registry import AttackEntry
 from fairbench.runner.device import describe_device
 from fairbench.runner.provenance import versions
@@ -87,7 +88,8 @@ def evaluate_into(
     journal.clear()
     told = {part: about[part] for part in ("stages", "health", "adversarial") if part in about}
     digest_found = digest_bytes(path.read_bytes())
-    hits = class_hits(read_outcomes(path, digest_found), images.num_classes)
+    rows = read_outcomes(path, digest_found)
+    hits = class_hits(rows["correct"], rows["label"], images.num_classes)
     return {"digest": digest_found, "hits": hits.tolist(), "about": told}
 
 

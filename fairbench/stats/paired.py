@@ -12,9 +12,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fairbench.core.errors import DataError
-from fairbench.metrics.classwise import class_accuracy, class_count
+from fairbench.metrics.classwise import (
+    class_accuracy,
+    class_count,
+    class_hits,
+    mean_of_lowest,
+    num_lowest_of,
+    require_images,
+)
 from fairbench.stats.intervals import Shares, Vector, checked_level, t_interval
-from fairbench.stats.worst import Limits, image_lower_limit, image_upper_limit, lowest, num_lowest_of
+from fairbench.stats.worst import Limits, image_lower_limit, image_upper_limit
 
 ENUMERATED = 15  # seeds up to which all 2^S signs are tried
 DRAWS = 9999  # of signs beyond
@@ -112,8 +119,7 @@ def mcnemar_by_class(
     `holm` or `benjamini_hochberg`. Raises DataError for arrays that do not fit.
     """
     first, second, labels = _same_images(correct_a, correct_b, label)
-    class_count(labels, num_classes)  # refuses labels outside
-    b, c = (np.bincount(labels[only], minlength=num_classes) for only in (first & ~second, second & ~first))
+    b, c = (class_hits(only, labels, num_classes) for only in (first & ~second, second & ~first))
     return ClassTests(b, c, _mcnemar(b, c))
 
 
@@ -162,17 +168,20 @@ def min_difference_interval(
     100 classes give a `fraction`. Each side adds one minimum's distance to its upper limit and the other's
     to its lower limit, as squares because each speaks of noise, less what the two share where the same
     class is lowest in both; what ties may hide of a minimum is added as it is. `fraction` as in
-    `worst_class_interval`. Speaks of these two checkpoints. Raises DataError as `class_accuracy` does.
+    `worst_class_interval`. Speaks of these two checkpoints. Raises DataError for
+    arrays that do not fit and for a class without images.
     Source: the method of variance estimates recovery, Zou and Donner (2008), Statistics in Medicine 27,
     with the limits of `worst`.
     """
     first, second, labels = _same_images(correct_a, correct_b, label)
-    count = class_count(labels, num_classes).astype(np.float64)
-    accuracy = np.array([class_accuracy(x, labels, num_classes) for x in (first, second)])
-    both = class_accuracy(first & second, labels, num_classes)
+    images = class_count(labels, num_classes)
+    require_images(images)
+    hits = np.array([class_hits(x, labels, num_classes) for x in (first, second, first & second)])
+    accuracy, both = class_accuracy(hits, images)[:2], class_accuracy(hits[2], images)
+    count = images.astype(np.float64)
     num_lowest = num_lowest_of(num_classes, fraction)
     tail = (1 - checked_level(level)) / 2
-    values = lowest(accuracy, num_lowest)
+    values = mean_of_lowest(accuracy, num_lowest)
     low = image_lower_limit(accuracy, count, num_lowest, tail)
     centre = np.maximum(values, image_upper_limit(accuracy, count, num_lowest, 0.5))
     up = np.maximum(image_upper_limit(accuracy, count, num_lowest, tail), centre) - centre

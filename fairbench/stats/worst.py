@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fairbench.core.errors import DataError
-from fairbench.metrics.classwise import num_worst
+from fairbench.metrics.classwise import mean_of_lowest, num_lowest_of
 from fairbench.stats.intervals import Vector, lower_limit, t_interval
 
 SPARE = 0.1  # part of the error of an upper limit spent on the classes' own lower limits (Berger and Boos)
@@ -61,7 +61,8 @@ def worst_class_interval(
             f"not an array of shape {accuracy.shape}."
         )
     num_lowest = num_lowest_of(count.size, fraction)
-    seeds = t_interval(lowest(accuracy, num_lowest).reshape(len(accuracy), -1).mean(axis=1), level)
+    worst = mean_of_lowest(accuracy, num_lowest)  # (S,) or (S, K)
+    seeds = t_interval(worst.reshape(len(accuracy), -1).mean(axis=1), level)
     rows = accuracy.reshape(-1, count.size)
     tail = (1 - level) / 2
     # The images' errors of several runs on the same images average to at most the error of one.
@@ -90,7 +91,7 @@ def image_lower_limit(accuracy: Vector, count: Vector, num_lowest: int, tail: fl
         return np.asarray(lower_limit(accuracy * count, count, tail).min(axis=-1))
     # As many images as give a mean of equal classes its error, were the smallest classes the lowest.
     pooled = num_lowest**2 / (1 / np.sort(count)[:num_lowest]).sum()
-    return lower_limit(lowest(accuracy, num_lowest) * pooled, pooled, tail)
+    return lower_limit(mean_of_lowest(accuracy, num_lowest) * pooled, pooled, tail)
 
 
 def image_upper_limit(accuracy: Vector, count: Vector, num_lowest: int, tail: float) -> Vector:
@@ -98,7 +99,7 @@ def image_upper_limit(accuracy: Vector, count: Vector, num_lowest: int, tail: fl
 
     Arguments as in `image_lower_limit`. A tail of 0.5 gives the observed value without its bias, or more.
     """
-    observed = lowest(accuracy, num_lowest)
+    observed = mean_of_lowest(accuracy, num_lowest)
     spare = SPARE * tail
     num_classes = count.size
     own = lower_limit(accuracy * count, count, 1 - (1 - spare) ** (1 / num_classes))  # (R, C), all at once
@@ -118,17 +119,7 @@ def image_upper_limit(accuracy: Vector, count: Vector, num_lowest: int, tail: fl
         return np.asarray((lift <= most) & (1 - more.prod(axis=-1) > tail - spare))
 
     lift = _last_true(plausible, observed, np.ones_like(observed))
-    return lowest(np.maximum(own, lift[:, None]), num_lowest)
-
-
-def lowest(accuracy: Vector, num_lowest: int) -> Vector:
-    """Mean of the `num_lowest` lowest along the last axis."""
-    return np.asarray(np.sort(accuracy, axis=-1)[..., :num_lowest].mean(axis=-1))
-
-
-def num_lowest_of(num_classes: int, fraction: float | None) -> int:
-    """How many classes "the worst" is: one, or the lowest `fraction` of them."""
-    return 1 if fraction is None else num_worst(fraction, num_classes)
+    return mean_of_lowest(np.maximum(own, lift[:, None]), num_lowest)
 
 
 def noise_floor(accuracy: float, class_count: ArrayLike, fraction: float | None = None) -> float:

@@ -67,6 +67,8 @@ def _columns(
     """A sentence for ± and one for each column that does not explain itself."""
     names = request.names
     found = [_plus_minus(entries, request.error, *names)]
+    if "balanced" in names:
+        found.append("Balanced is the mean of the class accuracies; average is over all images.")
     lowest = "lowest class accuracy of a checkpoint"
     if tail_fraction(num_classes) is not None:
         lowest = f"mean over the lowest {100 * TAIL_FRACTION:.0f} % of classes of a checkpoint"

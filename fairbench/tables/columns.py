@@ -137,6 +137,7 @@ def rho_cell(entry: Entry, side: str, comparison: Baseline) -> TableCell:
 
 MEASURES = {
     "average": Measure(per_seed(lambda side: side.average), "average"),
+    "balanced": Measure(per_seed(lambda side: side.balanced), "balanced"),
     "worst": Measure(per_seed(lambda side: side.worst), "worst"),
     "floor": Measure(floor_cell, "floor", better=None, digits=1),
     "limits": Measure(limits_cell, "95 % limits", "limits", better=None, digits=1),
@@ -147,12 +148,12 @@ MEASURES = {
         "split-half",
     ),
     "gap": Measure(
-        per_seed(lambda side: float(np.mean([class_gap(row) for row in side.class_accuracy]))),
+        per_seed(lambda side: float(class_gap(side.class_accuracy).mean())),
         "gap",
         better="low",
     ),
     "deviation": Measure(
-        per_seed(lambda side: float(np.mean([normalised_deviation(row) for row in side.class_accuracy]))),
+        per_seed(lambda side: float(normalised_deviation(side.class_accuracy).mean())),
         "deviation",
         "fraction",
         better="low",

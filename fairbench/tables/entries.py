@@ -15,9 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairbench.core.errors import DataError, RecordError
-from fairbench.metrics.classwise import require_images
+from fairbench.metrics.classwise import (
+    average_accuracy,
+    balanced_accuracy,
+    class_accuracy,
+    require_images,
+    worst_class,
+    worst_class_accuracy,
+)
 from fairbench.records.read import CLEAN, Record
-from fairbench.stats.worst import lowest, num_lowest_of
 from fairbench.tables.groups import (
     AttackKey,
     assignments,
@@ -43,17 +49,18 @@ class Side:
     @cached_property
     def class_accuracy(self) -> NDArray[np.float64]:
         """(K, C), of each checkpoint."""
-        return np.asarray(self.hits / self.count, dtype=np.float64)
+        return class_accuracy(self.hits, self.count)
 
     @cached_property
     def balanced(self) -> float:
-        """The mean over classes of their accuracies."""
-        return float(self.class_accuracy.mean())
+        """Mean of the class accuracies; every class has the same weight."""
+        # In one sum over checkpoints and classes: a mean of means differs in the last digit.
+        return float(balanced_accuracy(self.class_accuracy.ravel()))
 
     @cached_property
     def average(self) -> float:
         """Share of all images that are correct."""
-        return float((self.hits.sum(1) / self.count.sum()).mean())
+        return float(average_accuracy(self.hits, self.count).mean())
 
     @cached_property
     def worst(self) -> float:
@@ -62,14 +69,12 @@ class Side:
 
     def lowest(self, fraction: float | None) -> float:
         """The mean over the lowest `fraction` of classes of each checkpoint; None: the single lowest."""
-        if fraction is None:
-            return float(self.class_accuracy.min(1).mean())
-        return float(lowest(self.class_accuracy, num_lowest_of(len(self.count), fraction)).mean())
+        return float(worst_class_accuracy(self.class_accuracy, fraction).mean())
 
     @cached_property
     def worst_classes(self) -> tuple[int, ...]:
         """The lowest class of each checkpoint."""
-        return tuple(self.class_accuracy.argmin(1).tolist())
+        return tuple(worst_class(self.class_accuracy).tolist())
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fairbench.core.errors import RecordError
+from fairbench.metrics.classwise import average_accuracy, class_accuracy
 from fairbench.metrics.masking import GAP, masking_gap
 from fairbench.records.read import Record
 from fairbench.tables.entries import Entry
@@ -92,7 +93,7 @@ def _pair_of(record: Record, pair: tuple[AttackKey, AttackKey], ids: Mapping[Att
     accuracies = []
     for attack in pair:
         hits, count = record.class_hits(attack.name, record.epochs_evaluated[-1], ids[attack])
-        accuracies.append(np.concatenate([[hits.sum() / count.sum()], hits / count]))
+        accuracies.append(np.append(average_accuracy(hits, count), class_accuracy(hits, count)))
     return AttackPair(accuracies[0], accuracies[1], (pair[0].name, pair[1].name))
 
 

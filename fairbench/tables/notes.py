@@ -5,9 +5,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from fairbench.metrics.classwise import num_lowest_of
 from fairbench.records.read import UNFINISHED, Record
 from fairbench.stats.intervals import wilson_interval
-from fairbench.stats.worst import num_lowest_of
 from fairbench.tables.captions import PLUS_MINUS
 from fairbench.tables.entries import Entry, Side, tail_fraction
 from fairbench.tables.groups import AttackKey, is_per_method, setting_overrides

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from fairbench.core.errors import ConfigError, FairbenchError, RecordError
-from fairbench.records.outcomes import class_hits
+from fairbench.core.errors import ConfigError, DataError, FairbenchError, RecordError
+from fairbench.metrics.classwise import class_count, class_hits
 from fairbench.records.read import Record
 from fairbench.tables.formats import csv as csv_format
 from fairbench.tables.formats import html, latex, markdown
@@ -206,12 +206,13 @@ def _recount(record: Record, attack: AttackKey | None) -> tuple[int, list[str]]:
         where = f"{record.folder.name}: {evaluation.attack} at epoch {evaluation.epoch}"
         try:
             rows: Any = record.outcomes(evaluation.attack, evaluation.epoch, evaluation.id)
-        except RecordError as error:
+            hits = class_hits(rows["correct"], rows["label"], record.num_classes)
+            count = class_count(rows["label"], record.num_classes)
+        except (RecordError, DataError) as error:
             faults.append(f"{where}: {error.message}")
             continue
-        if evaluation.hits and not np.array_equal(class_hits(rows, record.num_classes), evaluation.hits):
+        if evaluation.hits and not np.array_equal(hits, evaluation.hits):
             faults.append(f"{where}: the record counts other hits than its outcomes have")
-        count = np.bincount(rows["label"], minlength=record.num_classes)
         if record.class_count and not np.array_equal(count, record.class_count):
             faults.append(f"{where}: the record counts other images of the classes than its outcomes have")
     return len(used), faults

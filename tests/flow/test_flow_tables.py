@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from fairbench.records.outcomes import class_hits, read_outcomes
+from fairbench.metrics.classwise import class_hits
+from fairbench.records.outcomes import read_outcomes
 from fairbench.tables.formats import latex, markdown
 
 
@@ -20,7 +21,7 @@ def test_a_finished_run_counts_the_hits_of_its_outcomes(done):
     count = np.array(record["class_count"])
     for line in record["evaluations"]:
         rows = read_outcomes(folder / line["file"], line["digest"])
-        assert line["hits"] == class_hits(rows, len(count)).tolist()
+        assert line["hits"] == class_hits(rows["correct"], rows["label"], len(count)).tolist()
         assert np.array_equal(np.bincount(rows["label"], minlength=len(count)), count)
     cell = json.loads((folder / "cell.json").read_text())
     assert cell["titles"] == {"method": "TRADES", "dataset": "Digits", "model": "CNN-small"}

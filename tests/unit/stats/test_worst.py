@@ -9,13 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fairbench.core.errors import DataError
-from fairbench.metrics.classwise import worst_fraction_accuracy
+from fairbench.metrics.classwise import mean_of_lowest, num_lowest_of, worst_class_accuracy
 from fairbench.stats.worst import (
     image_lower_limit,
     image_upper_limit,
-    lowest,
     noise_floor,
-    num_lowest_of,
     split_half_worst,
     worst_class_interval,
 )
@@ -60,7 +58,7 @@ def test_limits_over_images_cover_the_lowest_class(name):
     drawn = np.random.default_rng(1).binomial(count.astype(int), truth, (repetitions, truth.size)) / count
     low = image_lower_limit(drawn, count, num_lowest, 0.025)
     high = image_upper_limit(drawn, count, num_lowest, 0.025)
-    value = lowest(truth, num_lowest)
+    value = mean_of_lowest(truth, num_lowest)
     assert enough(low <= value, 0.975)
     assert enough(value <= high, 0.975)
     assert 100 * np.mean(high - low) < widest
@@ -105,7 +103,7 @@ def test_limits_over_seeds_and_their_shared_images_cover_the_mean_lowest_class(
     rng = np.random.default_rng(seeds)
     num_lowest = num_lowest_of(truth.size, fraction)
     true = np.clip(truth + deviation * rng.normal(size=(5000, truth.size)), 0, 1)
-    value = lowest(true, num_lowest).mean()
+    value = mean_of_lowest(true, num_lowest).mean()
     covered, width = [], []
     for _ in range(repetitions):
         drawn = runs_on_shared_images(rng, truth, n, deviation, (seeds,))
@@ -156,7 +154,7 @@ def test_limits_hold_the_value_and_do_not_know_the_order_of_classes(hits, fracti
     limits = worst_class_interval(accuracy, count, fraction=fraction)
     assert 0 <= limits.low <= limits.value <= limits.high <= 1
     assert limits.value == pytest.approx(
-        accuracy.min() if fraction is None else worst_fraction_accuracy(accuracy[0], fraction)
+        accuracy.min() if fraction is None else worst_class_accuracy(accuracy[0], fraction)
     )
     other = worst_class_interval(accuracy[:, order], count[order], fraction=fraction)
     assert (other.low, other.high) == pytest.approx((limits.low, limits.high), abs=1e-9)
@@ -187,7 +185,7 @@ def test_all_hits_and_no_hits_reach_the_end(fraction):
 )
 def test_noise_floor_is_the_mean_of_drawn_minima(p, count, fraction):
     drawn = np.random.default_rng(3).binomial(count, p, (20000, len(count))) / count
-    minima = lowest(drawn, num_lowest_of(len(count), fraction))
+    minima = mean_of_lowest(drawn, num_lowest_of(len(count), fraction))
     floor = noise_floor(p, count, fraction)
     assert floor == pytest.approx(minima.mean(), abs=4 * minima.std() / math.sqrt(20000))
     assert floor == noise_floor(p, count[::-1], fraction)

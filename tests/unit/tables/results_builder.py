@@ -49,7 +49,8 @@ class ResultsBuilder:
         counted=False,
         titles=None,
     ):
-        """One run. clean, robust: per checkpoint the hits of each class, of `size` images each.
+        """One run. clean, robust: per checkpoint the hits of each class, of `size` images each, or
+        `size[c]`.
 
         `counted` runs have their hits in the record, as those of today; the others are older.
         """
@@ -91,8 +92,11 @@ class ResultsBuilder:
                 for epoch, per_class in zip(epochs, hits, strict=True):
                     file = f"outcomes/epoch-{epoch:04d}/{attack_name}.npy"
                     (folder / file).parent.mkdir(parents=True, exist_ok=True)
-                    label = np.repeat(np.arange(len(per_class)), size)
-                    correct = np.concatenate([np.arange(size) < k for k in per_class])
+                    sizes = np.broadcast_to(size, len(per_class))
+                    label = np.repeat(np.arange(len(per_class)), sizes)
+                    correct = np.concatenate(
+                        [np.arange(n) < k for n, k in zip(sizes, per_class, strict=True)]
+                    )
                     prediction = np.where(correct, label, (label + 1) % len(per_class))
                     sha = write_outcomes(folder / file, label, prediction, correct)
                     evaluations.append(

@@ -74,6 +74,18 @@ def test_fairness_columns_are_what_their_functions_give(three):
         assert robust.cell(row, key).value == pytest.approx(value), key
 
 
+def test_a_balanced_average_gives_every_class_the_same_weight(results):
+    results.run("trades", 0, clean=((90, 20, 5), (80, 20, 4)), robust=((45, 10, 2),) * 2, size=(100, 40, 10))
+    (table,) = tables(results, columns=("average", "balanced"))
+    (row,) = table.rows
+    assert table.cell(row, "clean_average").value == pytest.approx((115 + 104) / 2 / 150)
+    assert table.cell(row, "clean_balanced").value == pytest.approx(
+        ((0.9 + 0.5 + 0.5) / 3 + (0.8 + 0.5 + 0.4) / 3) / 2
+    )
+    assert table.cell(row, "robust_balanced").value == pytest.approx((0.45 + 0.25 + 0.2) / 3)
+    assert "Balanced is the mean of the class accuracies" in table.caption
+
+
 def test_a_smaller_gap_is_better_and_a_higher_floor_is_nothing(three):
     robust = tables(three, view="fairness")[1]
     for row in robust.rows:
