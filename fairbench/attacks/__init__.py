@@ -1,1 +1,1 @@
-"""Perturbations inside a budget: the threat model, PGD and adapters for foreign attacks."""
+"""Attacks inside a budget: PGD, the searches of AutoAttack and A3, and an adapter of a reference package."""

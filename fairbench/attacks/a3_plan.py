@@ -1,7 +1,7 @@
-"""What A3 does in which round: how long, on how many images, in which direction.
+"""The rounds of A3: how many steps, on how many images, in which direction.
 
-Constants of the authors' program (liuye6666/adaptive_auto_attack@c3650cd). It names two sets of rounds,
-one for most models and one for those that already fall while an image climbs its direction.
+Constants of the authors' program (liuye6666/adaptive_auto_attack@c3650cd). It has two lists of rounds: one
+for most models, and one for models that are already broken often in the start steps along the direction.
 """
 
 from dataclasses import dataclass, replace
@@ -9,10 +9,12 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class Round:
-    """One restart climbs a direction for `start_steps`, then the margin for `steps` more.
+    """The settings of one round.
 
-    share     of the images still robust, those with the best margins so far, that are attacked, in (0, 1]
-    restarts  how often, each on a new choice of images
+    start_steps  steps along the direction
+    steps        steps up the margin, after them
+    share        share of the robust images that is attacked, those with the highest margins; in (0, 1]
+    restarts     number of restarts, each on a new choice of images
     """
 
     start_steps: int
@@ -23,7 +25,7 @@ class Round:
 
 OPENING = (Round(0, 8), Round(7, 15), Round(7, 15))
 
-# Steps are those that run: the program adds the start steps to a round's nominal 25 to 60 (or 5 to 45).
+# The number of steps that run: the program adds the start steps to a round's nominal 25 to 60 (or 5 to 45).
 BY_MARGIN = (
     Round(7, 32, 0.7),
     Round(7, 37, 0.6),
@@ -50,55 +52,57 @@ BY_DIRECTION = (
 )
 NUM_ROUNDS = len(OPENING) + len(BY_MARGIN)
 
-FALL_BY_DIRECTION = 0.05  # of the images robust after the first round, fallen in start steps: BY_DIRECTION
+BROKEN_IN_START = 0.05  # share of the images robust after round 0; from here on the rounds BY_DIRECTION
 FEW = 0.1  # with a smaller share of all images robust, a round attacks all of them, FEW_RESTARTS more times
 FEW_RESTARTS = 10
 
-MIN_IMAGES = 100  # attacked in a restart, where so many are robust
-MIN_IMAGES_FROM = 1000  # images in all; a tenth or more of a smaller set is no "hardest few"
+MIN_IMAGES = 100  # images attacked in a restart, if as many are robust
+MIN_IMAGES_FROM = (
+    1000  # smallest data set with this minimum; of a smaller one, 100 images are a tenth or more
+)
 
-MANY_CLASSES = 100  # from here, the program's CIFAR-100 branch
+MANY_CLASSES = 100  # from this number of classes on, the program's CIFAR-100 branch
 
 
 @dataclass
-class Learnt:
-    """What the images that fell have taught so far; counts of images, and sums over them.
+class AttackStatistics:
+    """Counts of images, and sums over the images broken so far, that later rounds depend on.
 
-    robust       after round 0
-    in_start     fell in the start steps of later rounds
-    own_pull     weight of the true class in the direction they climbed, those of round 1
-    reached_pull the same of the class that they reached
+    robust              images that are robust after round 0
+    in_start            images broken in the start steps of rounds 1, 2, ...
+    own_weight_sum      over the images broken in round 1: the direction's weight of the true class
+    reached_weight_sum  the same for the class that they are misclassified as
     """
 
     robust: int = 0
     in_start: int = 0
-    own_pull: float = 0.0
-    reached_pull: float = 0.0
+    own_weight_sum: float = 0.0
+    reached_weight_sum: float = 0.0
 
     def by_direction(self, number: int) -> bool:
-        """Whether round `number` is one for models that fall while an image climbs its direction."""
-        return number >= len(OPENING) and self.in_start >= FALL_BY_DIRECTION * self.robust
+        """Whether round `number` is taken from BY_DIRECTION."""
+        return number >= len(OPENING) and self.in_start >= BROKEN_IN_START * self.robust
 
 
-def plan_round(number: int, learnt: Learnt, *, few: bool) -> Round:
-    """Round 0..12; `few` images are robust."""
-    rounds = OPENING + (BY_DIRECTION if learnt.by_direction(number) else BY_MARGIN)
+def plan_round(number: int, statistics: AttackStatistics, *, few: bool) -> Round:
+    """The settings of round `number` (0..12); `few`: whether few images are robust."""
+    rounds = OPENING + (BY_DIRECTION if statistics.by_direction(number) else BY_MARGIN)
     plan = rounds[number]
     return replace(plan, share=1.0, restarts=plan.restarts + FEW_RESTARTS) if few else plan
 
 
 def count_chosen(robust: int, share: float, min_images: int) -> int:
-    """How many of the `robust` images a restart attacks: their share rounded down, `min_images` or more."""
+    """Number of the `robust` images that a restart attacks: the share rounded down, at least `min_images`."""
     return min(max(int(robust * share), min_images), robust)
 
 
 @dataclass(frozen=True)
-class Lean:
-    """How a direction in logit space differs from weights uniform in [-1, 1].
+class DirectionBias:
+    """How the weights of a direction in logit space differ from uniform in [-1, 1].
 
-    own    range of the true class's weight
-    rival  weight of one other class
-    cycle  how many of the best-ranked other classes take turns as the rival
+    own    range of the weight of the true class
+    rival  weight of one wrong class, the rival
+    cycle  number of highest-ranked wrong classes that are the rival in turn
     """
 
     own: tuple[float, float]
@@ -106,24 +110,24 @@ class Lean:
     cycle: int
 
 
-def plan_lean(number: int, learnt: Learnt, num_classes: int) -> Lean | None:
-    """The lean of round 0..12; None in the first two, whose directions are uniform."""
+def plan_bias(number: int, statistics: AttackStatistics, num_classes: int) -> DirectionBias | None:
+    """The bias of round `number` (0..12); None in the first two rounds, whose directions are uniform."""
     if number < 2:
         return None
     many, cycle = num_classes >= MANY_CLASSES, count_rivals(num_classes)
     rival = 0.8
-    if learnt.by_direction(number):
+    if statistics.by_direction(number):
         own = (-0.1, 0.5) if number < 11 else (0.0, 0.0)
     elif number >= 10:
         own = (-0.8, 0.1)
         cycle = cycle if many else min(4, cycle)
     else:
-        own = (-0.1, 0.5) if learnt.own_pull > 0 and not many else (-0.5, 0.1)
-        rival = -0.8 if learnt.reached_pull < 0 and not many else 0.8
+        own = (-0.1, 0.5) if statistics.own_weight_sum > 0 and not many else (-0.5, 0.1)
+        rival = -0.8 if statistics.reached_weight_sum < 0 and not many else 0.8
     scale = max(num_classes / 10, 1.0)
-    return Lean((scale * own[0], scale * own[1]), scale * rival, cycle)
+    return DirectionBias((scale * own[0], scale * own[1]), scale * rival, cycle)
 
 
 def count_rivals(num_classes: int) -> int:
-    """How many of the other classes ever act as rival."""
+    """Number of wrong classes that are ever used as the rival."""
     return min(14 if num_classes >= MANY_CLASSES else 9, num_classes - 1)

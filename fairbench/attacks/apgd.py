@@ -1,8 +1,8 @@
-"""APGD: gradient ascent with momentum whose step size looks after itself.
+"""APGD: gradient ascent with momentum and an automatic step size.
 
 Croce and Hein, ICML 2020, arXiv 2003.01690, Alg. 1, with the constants of AutoAttack's program
-(fra31/auto-attack@a392200), which the standard version uses twice: on the cross-entropy, and on the
-targeted DLR loss for the nine most likely other classes.
+(fra31/auto-attack@a392200). The standard version uses it twice: on the cross-entropy, and on the targeted
+DLR loss for the nine most likely wrong classes.
 """
 
 from typing import Literal
@@ -14,22 +14,23 @@ from torch.nn import functional as F
 from fairbench.attacks.balls import BALLS, TINY, Ball
 from fairbench.attacks.budget import Norm
 from fairbench.attacks.image_draws import ImageDraws
+from fairbench.attacks.margin import gather_class
 from fairbench.attacks.network import Network
-from fairbench.attacks.search import Rows, Search, note
+from fairbench.attacks.search import Rows, Search, record_success
 
 Loss = Literal["ce", "dlr-t"]
 
 FIRST_STEP = 2.0  # times eps
-KEPT_DISPLACEMENT = 0.25  # share of the new iterate that goes on as before (1 - alpha of Alg. 1)
-ENOUGH_RISES = 0.75  # share of an interval's iterations that raise the loss (rho of Alg. 1)
-EARLY = (1, 3, 7, 14)  # most images that fall do so before the first checkpoint
+KEPT_DISPLACEMENT = 0.25  # weight of the previous displacement in an iterate (1 - alpha of Alg. 1)
+ENOUGH_RISES = 0.75  # share of an interval's iterations that must raise the loss (rho of Alg. 1)
+EARLY = (1, 3, 7, 14)  # most broken images are broken before the first checkpoint
 
 
 class Apgd(Search):
     """APGD within `eps` (pixel units of [0, 1], in `norm`) on the cross-entropy or the targeted DLR loss.
 
-    Any misclassified iterate counts, the start too, whatever its class and loss; the first is kept.
-    "dlr-t" aims at the class of the row `target` and needs four classes.
+    Any misclassified iterate is a success, also the start, whatever its class and loss; the first is kept.
+    "dlr-t" targets the class of the row `target` and needs four classes.
     """
 
     def __init__(self, eps: float, norm: Norm = "linf", loss: Loss = "ce", iterations: int = 100) -> None:
@@ -40,48 +41,48 @@ class Apgd(Search):
         self.checkpoints = checkpoints(iterations)
         early = (k for k in EARLY if k < min(self.checkpoints, default=iterations))
         self.regroup = (*early, *self.checkpoints, iterations)
-        self.cost = (iterations + 1, iterations)  # nobody asks for the last iterate's gradient
+        self.cost = (iterations + 1, iterations)  # the last iterate needs no gradient
 
     def begin(self, network: Network, rows: Rows, draws: ImageDraws) -> None:
         x, y = rows["x"], rows["y"]
         ball = self._ball(rows)
         start = (x + ball.surface(draws)).clamp_(0, 1)
         logits, loss, gradient = network.gradient(start, lambda logits: self._loss(logits, rows))
-        note(rows, start, logits.argmax(1) != y)
+        record_success(rows, start, logits.argmax(1) != y)
         rows["iterate"] = rows["previous"] = rows["best"] = start  # (B, C, H, W)
         rows["direction"] = rows["best_direction"] = ball.steepest(gradient)
         rows["step_size"] = torch.full_like(loss, FIRST_STEP * self.eps)  # (B,), as all that follow
         rows["best_loss"] = rows["checked_loss"] = loss
         rows["loss"] = torch.zeros_like(loss)  # the program compares the first iterate's loss with 0
         rows["rises"] = torch.zeros_like(y)
-        rows["halved"] = torch.ones_like(rows["found"])
+        rows["halved"] = torch.ones_like(rows["success"])
 
     def step(self, network: Network, rows: Rows, k: int) -> None:
         ball = self._ball(rows)
         iterate = self._next(rows, ball, k)
         rows["previous"], rows["iterate"] = rows["iterate"], iterate
         if k + 1 == self.iterations:
-            note(rows, iterate, network.logits(iterate).argmax(1) != rows["y"])
+            record_success(rows, iterate, network.logits(iterate).argmax(1) != rows["y"])
             return
         logits, loss, gradient = network.gradient(iterate, lambda logits: self._loss(logits, rows))
-        note(rows, iterate, logits.argmax(1) != rows["y"])
+        record_success(rows, iterate, logits.argmax(1) != rows["y"])
         rows["direction"] = ball.steepest(gradient)
-        self._remember(rows, loss)
+        self._record(rows, loss)
         if k + 1 in self.checkpoints:
             self._check(rows, self.checkpoints[k + 1])
 
     def _next(self, rows: Rows, ball: Ball, k: int) -> Tensor:
-        """The iterate after a step, partly carried on by the last displacement."""
+        """The iterate after a gradient step combined with the previous displacement (momentum)."""
         iterate = rows["iterate"]
         step = torch.addcmul(iterate, _beside(iterate, rows["step_size"]), rows["direction"])
         stepped = ball.project(step)
         if k == 0:  # no displacement yet
             return stepped
-        carried_on = torch.lerp(rows["previous"], iterate, 2.0)
-        return ball.project(stepped.lerp_(carried_on, KEPT_DISPLACEMENT))
+        extrapolated = torch.lerp(rows["previous"], iterate, 2.0)
+        return ball.project(stepped.lerp_(extrapolated, KEPT_DISPLACEMENT))
 
-    def _remember(self, rows: Rows, loss: Tensor) -> None:
-        """Count rises of the loss, and keep the best point with its direction."""
+    def _record(self, rows: Rows, loss: Tensor) -> None:
+        """Count increases of the loss, and keep the best point with its direction."""
         better = loss > rows["best_loss"]
         rows["best_loss"] = torch.maximum(rows["best_loss"], loss)
         rows["best"] = _choose(better, rows["iterate"], rows["best"])
@@ -90,10 +91,10 @@ class Apgd(Search):
         rows["loss"] = loss
 
     def _check(self, rows: Rows, interval: int) -> None:
-        """Where the last `interval` iterations led nowhere: half the step size, back to the best point."""
-        rarely = rows["rises"] <= ENOUGH_RISES * interval
-        in_vain = ~rows["halved"] & (rows["checked_loss"] >= rows["best_loss"])
-        halve = rarely | in_vain
+        """Where the last `interval` iterations brought little, halve the step and go to the best point."""
+        few_rises = rows["rises"] <= ENOUGH_RISES * interval
+        no_new_best = ~rows["halved"] & (rows["checked_loss"] >= rows["best_loss"])
+        halve = few_rises | no_new_best
         rows["step_size"] = torch.where(halve, rows["step_size"] / 2, rows["step_size"])
         rows["iterate"] = _choose(halve, rows["best"], rows["iterate"])
         rows["direction"] = _choose(halve, rows["best_direction"], rows["direction"])
@@ -111,39 +112,39 @@ class Apgd(Search):
 
 
 def checkpoints(iterations: int) -> dict[int, int]:
-    """After how many iterations the step size is checked, each with the iterations since the last check.
+    """Numbers of iterations after which the step size is checked; values: iterations since the last check.
 
-    Intervals shrink from 22 % of the iterations by 3 % down to 6 %. A check after the last iteration
+    Intervals shrink from 22 % of the iterations, by 3 % each time, to 6 %. A check after the last iteration
     would change nothing and is left out.
     """
     interval, shrink, shortest = (max(int(share * iterations), 1) for share in (0.22, 0.03, 0.06))
-    done, found = interval, {}
+    done, intervals = interval, {}
     while done < iterations:
-        found[done] = interval
+        intervals[done] = interval
         interval = max(interval - shrink, shortest)
         done += interval
-    return found
+    return intervals
 
 
 def targeted_dlr(logits: Tensor, label: Tensor, target: Tensor) -> Tensor:
     """(z_t - z_y) / (z_(1) - (z_(3) + z_(4)) / 2 + 1e-12), z_(i) the i-th largest logit: (B,); Eq. 5.
 
-    Neither shift nor scale of the logits changes it. At least four classes.
+    Invariant to shift and scale of the logits. Needs at least four classes.
     """
     largest = logits.topk(4, dim=1).values
-    aimed, true = (logits.gather(1, each[:, None]).squeeze(1) for each in (target, label))
-    return (aimed - true) / (largest[:, 0] - (largest[:, 2] + largest[:, 3]) / 2 + TINY)
+    target_logit, label_logit = gather_class(logits, target), gather_class(logits, label)
+    return (target_logit - label_logit) / (largest[:, 0] - (largest[:, 2] + largest[:, 3]) / 2 + TINY)
 
 
 def _choose(which: Tensor, new: Tensor, old: Tensor) -> Tensor:
-    """Rows of `new` where `which` (B,), else of `old`; both finite.
+    """Rows of `new` where `which` (B,) is true, else of `old`; both finite.
 
-    Weights of 0 and 1 are exact in `lerp`, which is several times faster on a CPU than `where` with a
-    mask that is broadcast.
+    `lerp` with weights 0 and 1 is exact, and several times faster on a CPU than `where` with a mask that is
+    broadcast.
     """
     return torch.lerp(old, new, _beside(old, which))
 
 
 def _beside(images: Tensor, row: Tensor) -> Tensor:
-    """One value per image (B,), ready to combine with images (B, C, H, W)."""
+    """One value per image (B,), shaped and typed to broadcast with images (B, C, H, W)."""
     return row.to(images.dtype).view(-1, *[1] * (images.dim() - 1))

@@ -1,8 +1,8 @@
-"""AutoAttack through the package `pyautoattack`, with its traps closed: the reference for our own engine.
+"""AutoAttack of the package `pyautoattack`, as a reference for the implementation in fairbench.
 
-Croce and Hein, ICML 2020, arXiv 2003.01690. The package defaults to eps 0.3 and to a seed from the
-clock, and fails in the targeted attacks when there are fewer than ten classes; here both are
-required and the number of targets follows the classes.
+Croce and Hein, ICML 2020, arXiv 2003.01690. The package has a default eps of 0.3 and takes its default seed
+from the clock; here both are required. Its targeted attacks fail with fewer than ten classes; here the number
+of targets is at most C - 1.
 """
 
 import sys
@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from fairbench.attacks.network import Network
 from fairbench.core.errors import ConfigError
 
-MIN_CLASSES = 4  # the targeted loss compares the four largest logits
+MIN_CLASSES = 4  # the targeted DLR loss uses the four largest logits
 
 
 def require_classes(stages: Sequence[str], num_classes: int) -> None:
-    """Raise ConfigError when one of `stages` compares more logits than there are classes."""
+    """Raise ConfigError when one of `stages` needs more classes than there are."""
     needed = MIN_CLASSES if "apgd-t" in stages or not stages else 2
     if num_classes < needed:
         raise ConfigError(
@@ -42,8 +42,8 @@ def autoattack(
 ) -> Tensor:
     """Adversarial images (N, ch, H, W) of AutoAttack for one batch `x` in [0, 1] with labels `y`.
 
-    Without `stages` the standard version; else these parts, of apgd-ce, apgd-t, fab-t, square. The
-    model must be in eval mode and give logits. Raises ConfigError for too few classes.
+    `stages`: which of apgd-ce, apgd-t, fab-t and square to run; empty for the standard version. The
+    model must be in eval mode and return logits. Raises ConfigError for too few classes.
     """
     from pyautoattack import AutoAttack
 
@@ -56,22 +56,22 @@ def autoattack(
         device=str(x.device),
         version="standard",
     )
-    if stages:  # not version="custom": that would also change restarts
+    if stages:  # version="custom" would also change the number of restarts
         attack.attacks_to_run = list(stages)
     targets = min(num_targets, num_classes - 1)
     attack.apgd_targeted.n_target_classes = targets
     attack.fab.n_target_classes = targets
     attack.square.n_queries = num_queries
-    tracer = sys.gettrace()
+    trace_function = sys.gettrace()
     try:
         x_adv, _ = attack.run_standard_evaluation(x, y, batch_size=len(x))
     finally:
-        sys.settrace(tracer)  # the package's check for dynamic defences takes it away
+        sys.settrace(trace_function)  # the package's check for dynamic defences removes it
     return torch.as_tensor(x_adv, device=x.device)
 
 
 class _Counted(nn.Module):
-    """The network as a module; every pass with a graph is taken to be followed by one backwards."""
+    """The network as a module that counts passes: one backward pass for each forward pass with a graph."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()

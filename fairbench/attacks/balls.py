@@ -1,7 +1,7 @@
-"""The balls that adversaries stay in: where to start, which way is up, and the way back inside.
+"""Norm balls: random starts, steepest directions and projections.
 
-A ball is given by its images (B, C, H, W) in [0, 1] and a radius in pixel units, a number or one per
-image (B,); "inside" always means inside [0, 1] as well.
+A ball is given by its centres, images (B, C, H, W) in [0, 1], and a radius in pixel units, a number or one
+per image (B,). Being inside always includes being inside [0, 1].
 """
 
 from abc import ABC, abstractmethod
@@ -12,7 +12,7 @@ from torch import Tensor
 from fairbench.attacks.budget import Norm, lengths, per_image
 from fairbench.attacks.draws import Draws
 
-TINY = 1e-12  # AutoAttack's program; nothing has no direction
+TINY = 1e-12  # added to lengths before a division, as in AutoAttack's program
 
 
 class Ball(ABC):
@@ -24,27 +24,27 @@ class Ball(ABC):
 
     @abstractmethod
     def project(self, images: Tensor) -> Tensor:
-        """Images pulled into the ball, then clipped to [0, 1]; those inside stay where they are."""
+        """Images projected to the ball, then clipped to [0, 1]; images inside are unchanged."""
 
     @abstractmethod
     def steepest(self, gradient: Tensor) -> Tensor:
-        """The step of length 1 that raises a value with this gradient most; 0 where the gradient is 0."""
+        """The steepest ascent direction, of length 1 in the norm; 0 where the gradient is 0."""
 
     @abstractmethod
     def uniform(self, draws: Draws) -> Tensor:
-        """A displacement from `x`, uniform in the ball; with it an image may leave [0, 1]."""
+        """A displacement from `x`, uniform in the ball; may lead out of [0, 1]."""
 
     @abstractmethod
     def surface(self, draws: Draws) -> Tensor:
-        """A displacement from `x` of exactly the radius in a random direction; may leave [0, 1]."""
+        """A displacement from `x` in a random direction, as long as the radius; may lead out of [0, 1]."""
 
 
 class LinfBall(Ball):
-    """No pixel differs by more than the radius."""
+    """Images that differ from `x` by at most the radius in each pixel."""
 
     def __init__(self, x: Tensor, eps: float | Tensor) -> None:
         super().__init__(x, eps)
-        # Clipping to clipped bounds equals projecting and then clipping, in one pass.
+        # Clamping to clipped bounds equals projecting and then clipping, but is one operation.
         self.lower, self.upper = (x - self.eps).clamp_(0, 1), (x + self.eps).clamp_(0, 1)
 
     def project(self, images: Tensor) -> Tensor:
@@ -62,22 +62,22 @@ class LinfBall(Ball):
 
 
 class L2Ball(Ball):
-    """The root of the sum of all squared differences of an image is at most the radius."""
+    """Images whose Euclidean distance from `x` is at most the radius."""
 
     def project(self, images: Tensor) -> Tensor:
-        away = images - self.x
-        length = lengths(away, "l2")
+        displacement = images - self.x
+        length = lengths(displacement, "l2")
         shrink = length.clamp(max=self.eps) / (length + TINY)
-        # Clipping moves pixels towards x, which is in [0, 1]: it cannot lead out of the ball again.
-        return torch.addcmul(self.x, away, shrink).clamp_(0, 1)
+        # Clipping moves pixels towards x, which is in [0, 1], so the result stays in the ball.
+        return torch.addcmul(self.x, displacement, shrink).clamp_(0, 1)
 
     def steepest(self, gradient: Tensor) -> Tensor:
-        gradient = gradient.nan_to_num(0.0, 0.0, 0.0)  # one such value would spread over the whole image
+        gradient = gradient.nan_to_num(0.0, 0.0, 0.0)  # else the norm spreads one such value over the image
         return gradient / (lengths(gradient, "l2") + TINY)
 
     def uniform(self, draws: Draws) -> Tensor:
-        # A point of the sphere in n + 2 dimensions without its last two coordinates is uniform in the
-        # n-ball (Archimedes' hat-box theorem; Voelker et al., 2017): one draw, and no n-th root.
+        # The first n coordinates of a uniform point on the sphere in n + 2 dimensions are uniform in the
+        # n-ball (Archimedes' hat-box theorem; Voelker et al., 2017). This needs one draw and no n-th root.
         n = self.x[0].numel()
         noise = draws.normal(self.x.new_empty(len(self.x), n + 2))
         point = noise[:, :n] / noise.norm(dim=1, keepdim=True)

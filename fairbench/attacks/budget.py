@@ -1,4 +1,4 @@
-"""How far and how fast an adversary may move."""
+"""The budget of an attack: radius, step size, number of steps and norm."""
 
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -15,10 +15,10 @@ BUDGET_TOLERANCE = 1e-6  # float32 projection can exceed the radius by one unit 
 
 @dataclass(frozen=True)
 class Budget:
-    """A budget in pixel units of [0, 1].
+    """Radius, step size, number of steps and norm of an attack.
 
-    `eps` (radius) and `step_size` are numbers, or (B,) tensors with one value per sample, in `norm`:
-    "linf" counts each pixel, "l2" the root of an image's sum of squares.
+    `eps` (radius) and `step_size` are in pixel units of [0, 1]: numbers, or (B,) tensors with one value per
+    sample. `norm` is "linf" (maximum over pixels) or "l2" (Euclidean norm of an image).
     """
 
     eps: float | Tensor
@@ -33,7 +33,7 @@ class Budget:
         )
 
     def mixed(self, other: "Budget", share: Tensor) -> "Budget":
-        """This budget by `share` (B,), `other` by the rest; what both have in common stays as it is."""
+        """`share` (B,) times this budget plus (1 - share) times `other`; equal numbers stay numbers."""
 
         def mix(first: float | Tensor, second: float | Tensor) -> float | Tensor:
             if not isinstance(first, Tensor) and not isinstance(second, Tensor) and first == second:
@@ -47,22 +47,22 @@ class Budget:
 
 
 def per_image(value: float | Tensor, images: Tensor) -> float | Tensor:
-    """`value` ready to combine with images (B, ...): a number, or (B,) shaped (B, 1, 1, 1) in their dtype."""
+    """`value` ready to broadcast with images (B, ...): a number, or (B,) as (B, 1, 1, 1) in their dtype."""
     if isinstance(value, Tensor):
         return value.to(images.dtype).reshape(-1, *[1] * (images.dim() - 1))
     return value
 
 
 def lengths(displacement: Tensor, norm: Norm) -> Tensor:
-    """The size of each displacement (B, C, H, W) in `norm`: (B, 1, 1, 1)."""
+    """The norm of each displacement (B, C, H, W): (B, 1, 1, 1)."""
     axes = tuple(range(1, displacement.dim()))
     order = torch.inf if norm == "linf" else 2
     return torch.linalg.vector_norm(displacement, order, dim=axes, keepdim=True)
 
 
 def excess(x: Tensor, x_adv: Tensor, budget: Budget) -> Tensor:
-    """How far each sample leaves the ball or [0, 1]: (B,), at most 0 when inside, NaN when not finite."""
-    # The size of the radius: with a negative class weight (DAFA without a floor) pixels move by |w| eps.
+    """Distance of each sample from the ball and from [0, 1]: (B,), at most 0 inside, NaN if not finite."""
+    # abs: with a negative class weight (DAFA without a lower bound) pixels move by |w| eps.
     radius: Any = abs(per_image(budget.eps, x))
     distance = lengths(x_adv - x, budget.norm)
     outside = torch.maximum(distance - radius, torch.maximum(-x_adv, x_adv - 1))

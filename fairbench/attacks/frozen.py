@@ -1,4 +1,4 @@
-"""A model as an attack sees it."""
+"""Freeze a model for an attack."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from torch import nn
 
 @contextmanager
 def frozen(model: nn.Module, *, train: bool = False) -> Iterator[None]:
-    """Parameters without gradient, the model in eval (or train) mode; both restored afterwards."""
+    """Inside the block, parameters take no gradient and the model is in eval (or train) mode."""
     before = model.training
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     model.train(train)

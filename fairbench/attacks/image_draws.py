@@ -1,4 +1,4 @@
-"""Random draws keyed by image, so that batch size, sharding, order and device do not matter."""
+"""Random draws keyed by image: independent of batch size, sharding, order and device."""
 
 from collections.abc import Callable
 
@@ -8,14 +8,14 @@ from torch import Tensor
 from fairbench.attacks.draws import Draws
 from fairbench.core.seeds import derive_seed
 
-BLOCK = 64
+GROUP_SIZE = 64  # changing it changes all draws
 
 
 class ImageDraws(Draws):
-    """Draws for the test images whose positions are `index`: the same for an image in any batch.
+    """Draws for the test images at positions `index`: the same for an image in any batch.
 
-    Drawn on the CPU in blocks of 64 images, each with its own seed. `index` is (B,) int64 on the CPU.
-    Draws of one `purpose` repeat; whoever needs several asks `of` for each.
+    Drawn on the CPU in groups of 64 images, each with its own seed. `index` is (B,) int64 on the CPU.
+    Draws of one `purpose` repeat; for several independent draws, use `of` with a purpose for each.
     """
 
     def __init__(self, seed: int, index: Tensor, purpose: str = "start") -> None:
@@ -25,7 +25,7 @@ class ImageDraws(Draws):
         self.purpose = purpose
 
     def of(self, purpose: str) -> "ImageDraws":
-        """Draws for the same images, for a purpose within this one, independent of those of every other."""
+        """Draws for the same images and the purpose "<this purpose>/<purpose>", independent of all others."""
         return ImageDraws(self.seed, self.index, f"{self.purpose}/{purpose}")
 
     def normal(self, like: Tensor) -> Tensor:
@@ -42,12 +42,11 @@ class ImageDraws(Draws):
         drawn = (share * (num_classes - 1)).long().to(label)
         return drawn + (drawn >= label).to(label.dtype)
 
-    def _by_image(self, drawn: Callable[..., Tensor], like: Tensor) -> Tensor:
+    def _by_image(self, sample: Callable[..., Tensor], like: Tensor) -> Tensor:
         values = torch.empty(like.shape, dtype=torch.float32)
-        for block in torch.unique(self.index // BLOCK).tolist():
-            here = self.index // BLOCK == block
-            self.generator.manual_seed(derive_seed(self.seed, self.purpose, block))
-            values[here] = drawn(BLOCK, *like.shape[1:], generator=self.generator, dtype=torch.float32)[
-                self.index[here] % BLOCK
-            ]
+        for group in torch.unique(self.index // GROUP_SIZE).tolist():
+            in_group = self.index // GROUP_SIZE == group
+            self.generator.manual_seed(derive_seed(self.seed, self.purpose, group))
+            drawn = sample(GROUP_SIZE, *like.shape[1:], generator=self.generator, dtype=torch.float32)
+            values[in_group] = drawn[self.index[in_group] % GROUP_SIZE]
         return values.to(like)

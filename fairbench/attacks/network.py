@@ -1,4 +1,4 @@
-"""What an attack may ask of a model: logits, and the gradient of a value with respect to the images."""
+"""The interface of a model for attacks: logits, and gradients with respect to the images."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 
 Values = Callable[[Tensor], Tensor]
-"""From logits (B, C) to one value for each image (B,)."""
+"""A function of logits (B, C) with one value per image (B,)."""
 
 
 @dataclass
 class Passes:
-    """Images that went through a network forwards and backwards."""
+    """Numbers of images in forward and in backward passes."""
 
     forward: int = 0
     backward: int = 0
@@ -22,8 +22,8 @@ class Passes:
 class Network:
     """A frozen model in eval mode that counts its passes.
 
-    Images come and gradients go in the dtype of the images; the model computes in `dtype` (None: that
-    of the images), logits come back in at least float32.
+    The model computes in `dtype` (None: the dtype of the images). Gradients are returned in the dtype of the
+    images, logits in float32 or wider.
     """
 
     model: nn.Module
@@ -37,7 +37,7 @@ class Network:
             return self._logits(x)
 
     def gradient(self, x: Tensor, values: Values) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits (B, C), `values` of them (B,), and the gradient of each value at its image (B, ...)."""
+        """Logits (B, C), `values(logits)` (B,), and the gradient of each value at its image (B, ...)."""
         self.passes.forward += len(x)
         self.passes.backward += len(x)
         x = x.detach().requires_grad_()

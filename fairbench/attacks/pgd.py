@@ -1,8 +1,8 @@
-"""Projected gradient ascent in the Linf or the L2 ball.
+"""PGD: projected gradient ascent in the Linf or the L2 ball.
 
 One iteration: x <- x + step * direction; project to the ball around x0; clip to [0, 1]. The direction is
-sign(gradient) for Linf and gradient / |gradient| for L2; a gradient of 0 moves nothing. The caller decides
-the model's mode; nothing here touches its parameters.
+sign(gradient) for Linf and gradient / |gradient| for L2, and 0 for a gradient of 0. The caller sets the mode
+of the model; its parameters are not changed here.
 """
 
 from collections.abc import Callable
@@ -31,16 +31,17 @@ def pgd(
     observe: Callable[[int, Tensor, Tensor], Tensor | None] | None = None,
     then: Budget | None = None,
 ) -> Tensor:
-    """Images (B, C, H, W) near `x` that raise `loss`.
+    """Adversarial images (B, C, H, W) near `x` that maximise `loss`.
 
-    `loss` maps logits (B, C) to values (B,) to be raised; a targeted attack passes the negative of
-    the loss it lowers. `observe(k, x_k, logits_k)` sees each iterate before step k = 0..K-1, not the
-    last one; it may return who still moves (B,) bool: a stopping rule is an observer. `then` moves a
-    second time along the same direction, by its step and into its ball (DAFA's program).
+    `loss` maps logits (B, C) to values (B,) to be maximised; a targeted attack passes the negative of
+    the loss that it minimises. `observe(k, x_k, logits_k)` is called with each iterate before step
+    k = 0..K-1, not with the last one. It may return a mask (B,) bool of the images that still move, which
+    implements early stopping. `then` adds a second move along the same direction, by its own step size and
+    into its own ball (DAFA's program).
 
     Starts: "none"; "gaussian", x + 0.001 n, neither clipped nor projected before the first gradient;
-    "gaussian-clipped", the same projected and clipped to [0, 1]; "uniform" in the ball and clipped to
-    [0, 1]; "uniform-unclipped".
+    "gaussian-clipped", the same, projected and clipped to [0, 1]; "uniform", uniform in the ball and clipped
+    to [0, 1]; "uniform-unclipped", the same without clipping.
     """
     ball = _ball(x, budget)
     moves = [(ball, per_image(budget.step_size, x))]
@@ -51,13 +52,13 @@ def pgd(
         x_adv = x_adv.detach().requires_grad_()
         with torch.enable_grad():
             logits = model(x_adv)
-            # The sum, not the mean: a mean can underflow in half precision, and sign(0) = 0.
+            # The sum, not the mean: the gradient of a mean can underflow in half precision, and sign(0) = 0.
             (gradient,) = torch.autograd.grad(loss(logits).sum(), x_adv)
         x_adv = x_adv.detach()
         moving = None if observe is None else observe(k, x_adv, logits.detach())
         direction, stepped = ball.steepest(gradient), x_adv
-        for inside, step_size in moves:
-            stepped = inside.project(stepped + step_size * direction)
+        for target_ball, step_size in moves:
+            stepped = target_ball.project(stepped + step_size * direction)
         x_adv = stepped if moving is None else torch.where(moving.view(-1, 1, 1, 1), stepped, x_adv)
     return x_adv.detach()
 
@@ -67,6 +68,7 @@ def _ball(x: Tensor, budget: Budget) -> Ball:
 
 
 def _start(ball: Ball, start: Start, rng: Draws) -> Tensor:
+    """The first iterate (B, C, H, W)."""
     x = ball.x
     if start == "gaussian":
         return x + GAUSSIAN_SCALE * rng.normal(x)

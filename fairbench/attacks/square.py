@@ -1,8 +1,8 @@
-"""Square: a random search that needs nothing but logits.
+"""Square: a random search that uses only logits, no gradients.
 
 Andriushchenko et al., ECCV 2020, arXiv 1912.00049, Alg. 1 to 3, with the constants of AutoAttack's program
 (fra31/auto-attack@a392200). Each query changes the image in a window; the change stays if the margin falls.
-Windows come from the seed alone, the same for all images; what differs between images is keyed by image.
+The windows depend on the seed only and are the same for all images; other draws are keyed by image.
 """
 
 from bisect import bisect_left
@@ -20,17 +20,17 @@ from fairbench.core.seeds import derive_seed
 
 Window = tuple[slice, ...]
 
-FIRST_SHARE = 0.8  # of the image's area in a window (p)
-HALVED_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # queries, however many there are
-TILES = 5  # along the height, where the L2 search starts
+FIRST_SHARE = 0.8  # share of the image's area in the first windows (p)
+HALVED_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # queries, whatever the number of all queries
+TILES = 5  # tiles along the height at the start of the L2 search
 REGROUP = (1, 3, 10, 30)
 
 
 class Square(Search):
     """Square within `eps` (pixel units of [0, 1], in `norm`) on the margin z_y - max z_other.
 
-    One forward pass for the start and for each query. The row `x_adv` holds an image's best, which is
-    final once it is found.
+    One forward pass for the start and for each query. The row `x_adv` holds the best point of an image; after
+    a success it does not change.
     """
 
     def __init__(self, eps: float, norm: Norm = "linf", queries: int = 5000) -> None:
@@ -43,7 +43,9 @@ class Square(Search):
     def begin(self, network: Network, rows: Rows, draws: ImageDraws) -> None:
         x, queries = rows["x"], self.iterations
         shared = torch.Generator().manual_seed(derive_seed(draws.seed, draws.purpose, "windows"))
-        self.places = torch.rand(queries, 4, generator=shared).tolist()  # top and left of two windows
+        self.offsets = torch.rand(
+            queries, 4, generator=shared
+        ).tolist()  # top and left of two windows, as shares
         if self.norm == "linf":
             self.signs = _signs(torch.rand(queries, x.shape[1], 1, 1, generator=shared)).to(x)
             move = _signs(draws.of("stripes").uniform(x[:, :, :1])) * self.eps
@@ -56,20 +58,20 @@ class Square(Search):
             rows["signs"] = _signs(draws.of("signs").uniform(like)).to(torch.int8)  # (B, queries, ch)
             move = self._tiles(x, draws.of("tiles"), shared)
         start = (x + move).clamp_(0, 1)
-        margin, fooled = _judge(network, start, rows["y"])
-        rows["x_adv"], rows["margin"], rows["found"] = start, margin, fooled
+        margin, fooled = _evaluate(network, start, rows["y"])
+        rows["x_adv"], rows["margin"], rows["success"] = start, margin, fooled
 
     def step(self, network: Network, rows: Rows, k: int) -> None:
         window, change = self._square(rows, k) if self.norm == "linf" else self._bumps(rows, k)
         part = rows["x_adv"][window]
         before = part.clone()
         part.copy_(change)
-        margin, fooled = _judge(network, rows["x_adv"], rows["y"])
-        better = (fooled | (margin < rows["margin"])) & ~rows["found"]
-        # Weights of 0 and 1 are exact in `lerp`, and cheaper than `where` with a mask that is broadcast.
+        margin, fooled = _evaluate(network, rows["x_adv"], rows["y"])
+        better = (fooled | (margin < rows["margin"])) & ~rows["success"]
+        # `lerp` with weights 0 and 1 is exact, and faster than `where` with a broadcast mask.
         part.copy_(before.lerp_(change, better.to(change.dtype).view(-1, 1, 1, 1)))
         rows["margin"] = torch.where(better, margin, rows["margin"])
-        rows["found"] = rows["found"] | fooled
+        rows["success"] = rows["success"] | fooled
 
     def side(self, k: int, height: int, width: int) -> int:
         """The side of the windows of query k = 0.. in pixels."""
@@ -79,23 +81,23 @@ class Square(Search):
         return min(side, height, width)
 
     def _windows(self, k: int, x: Tensor) -> tuple[Window, Window]:
-        """The windows of query k. As in the program, no offset takes its largest value."""
+        """The two windows of query k. As in the program, offsets never take their largest value."""
         height, width = x.shape[2:]
         side = self.side(k, height, width)
         top, left, other_top, other_left = (
-            int(place * (length - side))
-            for place, length in zip(self.places[k], (height, width) * 2, strict=True)
+            int(offset * (length - side))
+            for offset, length in zip(self.offsets[k], (height, width) * 2, strict=True)
         )
         return _window(top, left, side), _window(other_top, other_left, side)
 
     def _square(self, rows: Rows, k: int) -> tuple[Window, Tensor]:
-        """A window, and in it the image moved by `eps` up or down in each channel."""
+        """A window, and the new pixels in it: the clean ones plus or minus `eps` per channel."""
         window, _ = self._windows(k, rows["x"])
         # The program moves the best image by 2 eps and projects, which ends in the same corner.
         return window, torch.add(rows["x"][window], self.signs[k], alpha=self.eps).clamp_(0, 1)
 
     def _bumps(self, rows: Rows, k: int) -> tuple[Window, Tensor]:
-        """The whole image, after the change's mass in one window, and all still unused, went to another."""
+        """The whole image, with the energy of one window, and all unused energy, moved to another window."""
         x = rows["x"]
         move = rows["x_adv"] - x
         window, emptied = self._windows(k, x)
@@ -103,16 +105,16 @@ class Square(Search):
         here = move[window].clone()
         length = _channel_lengths(here)
         move[window] = 0
-        mass = unused + length.square() + _channel_lengths(move[emptied]).square()
+        energy = unused + length.square() + _channel_lengths(move[emptied]).square()
         move[emptied] = 0
         pattern = self.bumps[here.shape[-1]]
         pattern = pattern.mT if self.turned[k] else pattern
         shape = rows["signs"][:, k, :, None, None] * pattern + here / (length + TINY)
-        move[window] = shape * (mass.sqrt() / (_channel_lengths(shape) + TINY))
+        move[window] = shape * (energy.sqrt() / (_channel_lengths(shape) + TINY))
         return (slice(None),), torch.addcmul(x, move, self.eps / (lengths(move, "l2") + TINY)).clamp_(0, 1)
 
     def _tiles(self, x: Tensor, draws: ImageDraws, shared: torch.Generator) -> Tensor:
-        """Where the L2 search starts: bumps side by side, of total length `eps`."""
+        """The start of the L2 search: a displacement of adjacent bumps, of total length `eps`."""
         height, width = x.shape[2:]
         side = max(height // TILES, 1)
         first = max(height - side * TILES, 0) // 2
@@ -130,14 +132,14 @@ class Square(Search):
 
 
 def bump(side: int) -> Tensor:
-    """A hill above a hole, together of length 1: (side, side) in float64; Alg. 3."""
+    """A positive bump above a negative bump, of L2 length 1 together: (side, side) in float64; Alg. 3."""
     upper = side // 2
     pattern = torch.cat([_hill(upper, side), -_hill(side - upper, side)])
     return pattern / pattern.norm()
 
 
 def _hill(height: int, width: int) -> Tensor:
-    """Rings of squares around the middle, length 1: a pixel r away from it has sum_{i > r} 1 / i^2."""
+    """Square rings around the centre, L2 length 1: a pixel at distance r has sum_{i > r} 1 / i^2."""
     rings = torch.arange(1, max(height, width) // 2 + 2, dtype=torch.float64) ** -2
     profile = rings.flip(0).cumsum(0).flip(0)
     rows, columns = ((torch.arange(length) - length // 2).abs() for length in (height, width))
@@ -145,8 +147,8 @@ def _hill(height: int, width: int) -> Tensor:
     return hill / hill.norm()
 
 
-def _judge(network: Network, x: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-    """z_y - max z_other, and whether another class wins: (B,) each."""
+def _evaluate(network: Network, x: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+    """z_y - max z_other, and whether another class is predicted: (B,) each."""
     logits = network.logits(x)
     return -margin(logits, label), logits.argmax(1) != label
 

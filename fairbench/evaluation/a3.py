@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from fairbench.attacks.a3 import a3
-from fairbench.attacks.search import Findings, Search
+from fairbench.attacks.search import Search, SearchResult
 from fairbench.evaluation.campaign import Campaign
 
 
@@ -12,7 +12,7 @@ def run_a3(campaign: Campaign) -> None:
 
     def attack(
         search: Search, index: Tensor, key: str, *, target: Tensor | None, keep: tuple[str, ...]
-    ) -> Findings:
+    ) -> SearchResult:
         stage = key if key == "ranking" else f"round-{key}"
         return campaign.attack(search, index, stage, target=target, keep=keep)
 

@@ -14,7 +14,7 @@ from fairbench.attacks.apgd import Apgd
 from fairbench.attacks.autoattack import autoattack, require_classes
 from fairbench.attacks.fab import Fab
 from fairbench.attacks.margin import other_classes
-from fairbench.attacks.search import Findings, Search
+from fairbench.attacks.search import Search, SearchResult
 from fairbench.attacks.square import Square
 from fairbench.core.errors import ConfigError
 from fairbench.evaluation.campaign import BACKWARD, Campaign
@@ -62,7 +62,9 @@ def _reference(campaign: Campaign, attack: AutoAttack) -> None:
     """The package's attacks, each on what still stands, in batches in index order as it makes them itself."""
     campaign.expected = {part: REFERENCE_COST[part] for part in attack.parts}
 
-    def attempt(x: Tensor, y: Tensor, index: Tensor, tick: Callable[[float], None], part: str) -> Findings:
+    def attempt(
+        x: Tensor, y: Tensor, index: Tensor, tick: Callable[[float], None], part: str
+    ) -> SearchResult:
         found = [
             autoattack(
                 campaign.network,
@@ -79,7 +81,7 @@ def _reference(campaign: Campaign, attack: AutoAttack) -> None:
             for some_x, some_y in zip(x.split(campaign.batch_size), y.split(campaign.batch_size), strict=True)
         ]
         x_adv = torch.cat(found)
-        return Findings((x_adv != x).flatten(1).any(1), {"x_adv": x_adv})
+        return SearchResult((x_adv != x).flatten(1).any(1), {"x_adv": x_adv})
 
     for part in attack.parts:
         campaign.attempt(partial(attempt, part=part), campaign.left(), part, REFERENCE_COST[part])

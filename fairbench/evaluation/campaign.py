@@ -1,7 +1,7 @@
 """Searches one after the other over the images that still stand.
 
 A search runs in blocks of images; each block's findings are verified, kept in the journal and never computed
-again. Findings depend on images, seed and settings alone: not on blocks, batches or interruptions.
+again. SearchResult depend on images, seed and settings alone: not on blocks, batches or interruptions.
 """
 
 import time
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fairbench.attacks.budget import Norm
 from fairbench.attacks.network import Network, Passes
-from fairbench.attacks.search import BATCH_SIZE, Findings, Rows, Search, run_search
+from fairbench.attacks.search import BATCH_SIZE, Rows, Search, SearchResult, run_search
 from fairbench.data.images import ImageSet, to_unit
 from fairbench.evaluation.adversarial_examples import AdversarialExamples
 from fairbench.evaluation.journal import Journal
@@ -23,7 +23,7 @@ from fairbench.evaluation.verdicts import fooled_by, logits_of_set
 BACKWARD = 1.35  # an input gradient in forward passes (measured on a ResNet-18); for the time left only
 BLOCK = 4  # batches in a block: enough to close up, little enough to lose
 
-Attempt = Callable[[Tensor, Tensor, Tensor, Callable[[float], None]], Findings]
+Attempt = Callable[[Tensor, Tensor, Tensor, Callable[[float], None]], SearchResult]
 """From x, y, index and a listener of the share done to findings with the row `x_adv`."""
 
 
@@ -85,14 +85,14 @@ class Campaign:
         *,
         target: Tensor | None = None,
         keep: tuple[str, ...] = (),
-    ) -> Findings:
+    ) -> SearchResult:
         """Search around the images at `index`; those found and confirmed fall.
 
         `key` names the work, "stage" or "stage.part", for the journal and the draws. `target` (n,) goes with
         `index`. The findings say who fell, with the rows to `keep`.
         """
 
-        def attempt(x: Tensor, y: Tensor, some: Tensor, tick: Callable[[float], None]) -> Findings:
+        def attempt(x: Tensor, y: Tensor, some: Tensor, tick: Callable[[float], None]) -> SearchResult:
             aims = None if target is None else target[torch.searchsorted(index, some)].to(x.device)
             return run_search(
                 search,
@@ -110,7 +110,7 @@ class Campaign:
 
         return self.attempt(attempt, index, key, search.cost[0] + BACKWARD * search.cost[1])
 
-    def attempt(self, attempt: Attempt, index: Tensor, key: str, cost: float) -> Findings:
+    def attempt(self, attempt: Attempt, index: Tensor, key: str, cost: float) -> SearchResult:
         """As `attack`, for anything that finds images; `cost` is in forward passes per image."""
         parts = []
         for number, some in enumerate(index.split(self.batch_size * BLOCK)):
@@ -124,9 +124,9 @@ class Campaign:
             self.expected = {name: each for name, each in self.expected.items() if name != key}
         self.survived[key.split(".")[0]] = self.standing.clone()
         if not parts:
-            return Findings(torch.zeros(0, dtype=torch.bool), {})
+            return SearchResult(torch.zeros(0, dtype=torch.bool), {})
         rows = {name: torch.cat([part.rows[name] for part in parts]) for name in parts[0].rows}
-        return Findings(torch.cat([part.found for part in parts]), rows)
+        return SearchResult(torch.cat([part.success for part in parts]), rows)
 
     def _block(
         self,
@@ -136,16 +136,16 @@ class Campaign:
         stage_name: str,
         cost: float,
         tick: Callable[[float], None],
-    ) -> Findings:
+    ) -> SearchResult:
         saved = self.journal.read(key, index)
         if saved is None:
             began, before = time.perf_counter(), Passes(**asdict(self.network.passes))
             x, y = self._x(index), self.images.labels[index.to(self.images.device)]
             findings = attempt(x, y, index, tick)
-            found = findings.found.nonzero().flatten()
+            found = findings.success.nonzero().flatten()
             x_adv = findings.rows["x_adv"][found]
             fooled, prediction = fooled_by(self.model, x[found], y[found], x_adv, self.eps, self.norm)
-            confirmed = torch.zeros_like(findings.found).index_put_((found,), fooled)
+            confirmed = torch.zeros_like(findings.success).index_put_((found,), fooled)
             kept = {name: value.cpu() for name, value in findings.rows.items() if name != "x_adv"}
             tensors = {"found": confirmed, "x_adv": x_adv[fooled], "prediction": prediction[fooled]}
             tensors |= {f"row.{name}": value for name, value in kept.items()}
@@ -169,7 +169,7 @@ class Campaign:
         for name in ("unconfirmed", "forward", "backward", "seconds"):
             setattr(stage, name, getattr(stage, name) + about[name])
         rows: Rows = {n.removeprefix("row."): v for n, v in tensors.items() if n.startswith("row.")}
-        return Findings(found, rows)
+        return SearchResult(found, rows)
 
     def evidence(self) -> AdversarialExamples:
         """Everyone who fell, by ascending position."""

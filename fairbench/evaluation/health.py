@@ -103,7 +103,7 @@ def _require_independent(model: nn.Module, x: Tensor, together: Tensor) -> None:
 
 
 def _gradient_findings(model: nn.Module, x: Tensor, y: Tensor) -> list[Finding]:
-    """Findings from one forward pass that is watched, and the gradient of the cross-entropy."""
+    """SearchResult from one forward pass that is watched, and the gradient of the cross-entropy."""
     found = []
     x = x.detach().requires_grad_()
     with torch.enable_grad():

@@ -1,4 +1,4 @@
-"""A3: the published plan, directions as specified, and decisions that follow from findings alone."""
+"""A3: the published plan, directions as specified, and decisions that follow from results only."""
 
 import math
 from functools import partial
@@ -12,12 +12,12 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from fairbench.attacks.a3 import Ranking, Restart, a3, choose, step_sizes
-from fairbench.attacks.a3_plan import BY_DIRECTION, BY_MARGIN, Lean, Learnt, plan_lean
+from fairbench.attacks.a3_plan import BY_DIRECTION, BY_MARGIN, AttackStatistics, DirectionBias, plan_bias
 from fairbench.attacks.budget import BUDGET_TOLERANCE, Budget, excess
 from fairbench.attacks.image_draws import ImageDraws
 from fairbench.attacks.margin import margin
 from fairbench.attacks.network import Network
-from fairbench.attacks.search import Findings, run_search
+from fairbench.attacks.search import SearchResult, run_search
 
 EPS = 0.1
 SHAPE = (1, 4, 4)
@@ -34,7 +34,7 @@ def toy(num_classes=6, num_images=12):
 
 
 class Bench:
-    """Runs the searches that A3 asks for, stores findings by key, and plays them back when they are there."""
+    """Runs the searches that A3 asks for, stores results by key, and returns stored ones."""
 
     def __init__(self, model, x, y, *, seed=0, batch_size=64, stored=None):
         self.network, self.x, self.y = Network(model), x, y
@@ -57,9 +57,9 @@ class Bench:
                 keep=(*keep, "x_adv"),
                 batch_size=self.batch_size,
             )
-        findings = self.stored[key]
-        self.x_adv[index[findings.found]] = findings.rows["x_adv"][findings.found]
-        return findings
+        result = self.stored[key]
+        self.x_adv[index[result.success]] = result.rows["x_adv"][result.success]
+        return result
 
     def run(self, eps=EPS, norm="linf", num_classes=6):
         everyone = torch.arange(len(self.x))
@@ -75,7 +75,7 @@ def finished():
 
 
 class Scripted:
-    """An attack without a model: each call's findings are made up: `fall(key, n)` -> found, in start (n,)."""
+    """An attack without a model: each call's result is made up: `fall(key, n)` -> success, in start (n,)."""
 
     def __init__(
         self, fall=lambda key, n: (torch.zeros(n, dtype=torch.bool),) * 2, num_rivals=9, weights=(0.0, 0.0)
@@ -85,11 +85,11 @@ class Scripted:
     def __call__(self, search, index, key, *, target, keep):
         self.calls.append((key, search, index, target))
         n = len(index)
-        found, in_start = self.fall(key, n)
+        success, in_start = self.fall(key, n)
         own, reached = (torch.full((n,), weight) for weight in self.weights)
         rows = {"best": -1.0 - index, "in_start": in_start, "own_weight": own, "reached_weight": reached}
         rows["rival"] = torch.arange(self.num_rivals).expand(n, -1)
-        return Findings(found, {name: rows[name] for name in keep})
+        return SearchResult(success, {name: rows[name] for name in keep})
 
     def rounds(self):
         """For each of rounds 0..12: start steps, steps, images of the first restart, restarts."""
@@ -105,8 +105,8 @@ def first_fall(count, keys=("1.1",), in_start=True):
     """The first `count` images of these calls fall."""
 
     def fall(key, n):
-        found = torch.arange(n) < (count if key in keys else 0)
-        return found, found & in_start
+        success = torch.arange(n) < (count if key in keys else 0)
+        return success, success & in_start
 
     return fall
 
@@ -201,7 +201,7 @@ def test_rivals_take_turns_best_first():
 
 
 @pytest.mark.parametrize(
-    ("own_pull", "reached_pull", "own", "rival"),
+    ("own_weight_sum", "reached_weight_sum", "own", "rival"),
     [
         (1, 1, (-0.1, 0.5), 0.8),
         (1, -1, (-0.1, 0.5), -0.8),
@@ -210,29 +210,32 @@ def test_rivals_take_turns_best_first():
         (0, 0, (-0.5, 0.1), 0.8),
     ],
 )
-def test_what_fell_in_round_one_gives_the_signs(own_pull, reached_pull, own, rival):
-    script = Scripted(first_fall(4), weights=(own_pull, reached_pull))
+def test_what_fell_in_round_one_gives_the_signs(own_weight_sum, reached_weight_sum, own, rival):
+    script = Scripted(first_fall(4), weights=(own_weight_sum, reached_weight_sum))
     run(script, torch.arange(200), num_images=200)
-    leans = [search.lean for key, search, *_ in script.calls if key in ("1.1", "2.1", "3.1")]
-    assert leans == [None, Lean(own, rival, 9), Lean(own, rival, 9)]
+    biases = [search.bias for key, search, *_ in script.calls if key in ("1.1", "2.1", "3.1")]
+    assert biases == [None, DirectionBias(own, rival, 9), DirectionBias(own, rival, 9)]
 
 
 def test_later_rounds_and_many_classes_have_signs_of_their_own():
-    learnt, falls = Learnt(robust=100, own_pull=1, reached_pull=-1), Learnt(robust=100, in_start=5)
-    assert plan_lean(9, learnt, 10) == Lean((-0.1, 0.5), -0.8, 9)
-    assert plan_lean(10, learnt, 10) == Lean((-0.8, 0.1), 0.8, 4)
-    assert plan_lean(9, learnt, 100) == Lean((-5.0, 1.0), 8.0, 14)
-    assert plan_lean(12, learnt, 100) == Lean((-8.0, 1.0), 8.0, 14)
-    assert plan_lean(10, falls, 10) == Lean((-0.1, 0.5), 0.8, 9)
-    assert plan_lean(11, falls, 10) == Lean((0.0, 0.0), 0.8, 9)
-    assert plan_lean(12, learnt, 4) == Lean((-0.8, 0.1), 0.8, 3)
+    statistics, broken_in_start = (
+        AttackStatistics(robust=100, own_weight_sum=1, reached_weight_sum=-1),
+        AttackStatistics(robust=100, in_start=5),
+    )
+    assert plan_bias(9, statistics, 10) == DirectionBias((-0.1, 0.5), -0.8, 9)
+    assert plan_bias(10, statistics, 10) == DirectionBias((-0.8, 0.1), 0.8, 4)
+    assert plan_bias(9, statistics, 100) == DirectionBias((-5.0, 1.0), 8.0, 14)
+    assert plan_bias(12, statistics, 100) == DirectionBias((-8.0, 1.0), 8.0, 14)
+    assert plan_bias(10, broken_in_start, 10) == DirectionBias((-0.1, 0.5), 0.8, 9)
+    assert plan_bias(11, broken_in_start, 10) == DirectionBias((0.0, 0.0), 0.8, 9)
+    assert plan_bias(12, statistics, 4) == DirectionBias((-0.8, 0.1), 0.8, 3)
 
 
 def test_a_direction_leans_to_its_rival_and_is_uniform_elsewhere():
     n, num_classes = 400, 5
     y = torch.arange(n) % num_classes
-    rows = {"x": torch.zeros(n, *SHAPE), "y": y, "target": (y + 1) % num_classes, "found": y < 0}
-    search = Restart(EPS, "linf", num_classes, 7, 15, Lean((-0.1, 0.5), -0.8, 4))
+    rows = {"x": torch.zeros(n, *SHAPE), "y": y, "target": (y + 1) % num_classes, "success": y < 0}
+    search = Restart(EPS, "linf", num_classes, 7, 15, DirectionBias((-0.1, 0.5), -0.8, 4))
     search.begin(Network(nn.Identity()), rows, ImageDraws(0, torch.arange(n)))
     direction = rows["direction"]
     own, rival = (direction.gather(1, rows[name][:, None]) for name in ("y", "target"))
@@ -262,7 +265,7 @@ def test_rivals_are_ranked_by_their_logits_without_the_label():
 
 
 def restart(num_classes=6, **options):
-    return Restart(EPS, "linf", num_classes, 3, 9, Lean((-0.5, 0.1), 0.8, 3), **options)
+    return Restart(EPS, "linf", num_classes, 3, 9, DirectionBias((-0.5, 0.1), 0.8, 3), **options)
 
 
 def search_all(order, batch_size):
@@ -275,12 +278,12 @@ def search_all(order, batch_size):
     return run_search(restart(), Network(model), x[order], y[order], order, batch_size=batch_size, **given)
 
 
-def test_findings_depend_neither_on_batches_nor_on_order():
+def test_results_depend_neither_on_batches_nor_on_order():
     whole = search_all(torch.arange(40), 64)
     order = torch.randperm(40, generator=torch.Generator().manual_seed(0))
     parts = search_all(order, 7)
-    assert 0 < whole.found.sum() < 40
-    assert torch.equal(parts.found, whole.found[order])
+    assert 0 < whole.success.sum() < 40
+    assert torch.equal(parts.success, whole.success[order])
     for name, value in whole.rows.items():
         assert torch.allclose(parts.rows[name].double(), value[order].double(), rtol=0, atol=1e-12), name
 
@@ -300,14 +303,14 @@ def test_the_rows_tell_when_and_where_an_image_fell():
     rows, found = {}, {}
     for start_steps in (0, 3):
         search = Restart(EPS, "linf", 6, start_steps, 9, None)
-        findings = run_search(search, Network(model), x, y, torch.arange(60), seed=0, keep=keep)
-        rows[start_steps], found[start_steps] = findings.rows, findings.found
-        direction, logits = findings.rows["direction"], model(findings.rows["x_adv"])
+        result = run_search(search, Network(model), x, y, torch.arange(60), seed=0, keep=keep)
+        rows[start_steps], found[start_steps] = result.rows, result.success
+        direction, logits = result.rows["direction"], model(result.rows["x_adv"])
         reached = direction.gather(1, logits.argmax(1, keepdim=True)).squeeze(1)
-        assert torch.equal(findings.rows["own_weight"], direction.gather(1, y[:, None]).squeeze(1))
-        assert torch.equal(findings.rows["reached_weight"], torch.where(findings.found, reached, 0.0))
-        assert torch.equal(findings.rows["best"] > 0, findings.found)
-        assert (findings.rows["best"][findings.found] >= margin(logits, y)[findings.found] - 1e-12).all()
+        assert torch.equal(result.rows["own_weight"], direction.gather(1, y[:, None]).squeeze(1))
+        assert torch.equal(result.rows["reached_weight"], torch.where(result.success, reached, 0.0))
+        assert torch.equal(result.rows["best"] > 0, result.success)
+        assert (result.rows["best"][result.success] >= margin(logits, y)[result.success] - 1e-12).all()
     in_start = rows[3]["in_start"]
     assert torch.equal(in_start & found[3], in_start)
     assert (found[3] & ~in_start).any()
@@ -332,7 +335,7 @@ class Unread(TorchFunctionMode):
 def test_a_step_never_waits_for_the_device(search):
     model, x, y = toy()
     network = Network(model)
-    rows = {"x": x, "y": y, "target": (y + 1) % 6, "x_adv": x, "found": y < 0}
+    rows = {"x": x, "y": y, "target": (y + 1) % 6, "x_adv": x, "success": y < 0}
     search.begin(network, rows, ImageDraws(0, torch.arange(12)))
     shapes = {name: value.shape for name, value in rows.items()}
     with Unread():
@@ -362,7 +365,7 @@ def test_adversaries_stay_in_the_ball_and_in_the_pixel_range(finished):
     assert (excess(bench.x, bench.x_adv, Budget(EPS, 0.0, 0)) <= BUDGET_TOLERANCE).all()
 
 
-def test_stored_findings_lead_to_the_same_calls_without_a_pass(finished):
+def test_stored_results_lead_to_the_same_calls_without_a_pass(finished):
     bench, left = finished
     replay = Bench(*toy(), stored=bench.stored)
     assert replay.run() == left
@@ -375,9 +378,9 @@ def test_a_run_that_was_cut_off_goes_on_as_if_it_had_not(finished):
     half = dict(list(bench.stored.items())[: len(bench.stored) - 5])
     resumed = Bench(*toy(), stored=half, batch_size=5)
     assert resumed.run() == left
-    for key, findings in bench.stored.items():
-        assert torch.equal(resumed.stored[key].found, findings.found)
-        for name, value in findings.rows.items():
+    for key, result in bench.stored.items():
+        assert torch.equal(resumed.stored[key].success, result.success)
+        for name, value in result.rows.items():
             again = resumed.stored[key].rows[name]
             assert torch.allclose(again.double(), value.double(), rtol=0, atol=1e-12), (key, name)
 
@@ -406,9 +409,9 @@ def test_restarts_draw_anew_and_the_seed_decides():
 def test_radius_zero_breaks_nothing(norm):
     model, x, y = toy()
     for search in (Ranking(0.0, norm, 3), Restart(0.0, norm, 6, 7, 15, None)):
-        findings = run_search(search, Network(model), x, y, torch.arange(12), seed=0)
-        assert not findings.found.any()
-        assert torch.equal(findings.rows["x_adv"], x)
+        result = run_search(search, Network(model), x, y, torch.arange(12), seed=0)
+        assert not result.success.any()
+        assert torch.equal(result.rows["x_adv"], x)
 
 
 @pytest.mark.parametrize("num_classes", [4, 12, 101])

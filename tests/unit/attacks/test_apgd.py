@@ -74,7 +74,7 @@ def asked(model, x):
 
 
 def begun(search, network, x, y, target, draws=None):
-    rows = {"x": x, "y": y, "target": target, "x_adv": x, "found": torch.zeros(len(x), dtype=torch.bool)}
+    rows = {"x": x, "y": y, "target": target, "x_adv": x, "success": torch.zeros(len(x), dtype=torch.bool)}
     search.begin(network, rows, draws or Draws(0, CPU))
     return rows
 
@@ -125,12 +125,12 @@ def test_every_iterate_and_every_verdict_is_the_references(norm, eps, iterations
     (_, correct, best_loss, last), theirs = reference(model, x, y, target, norm, loss, eps, iterations)
     assert ours.shape == theirs.shape
     assert (ours - theirs).abs().max() < 1e-10
-    assert torch.equal(rows["found"], ~correct)
+    assert torch.equal(rows["success"], ~correct)
     final = search._loss(model(ours[-1]), rows)  # the reference counts it, though nothing depends on it
     assert (torch.maximum(rows["best_loss"], final) - best_loss).abs().max() < 1e-10
 
     fooled = torch.stack([model(each).argmax(1) != y for each in ours]).long()
-    found = rows["found"].nonzero().squeeze(1)
+    found = rows["success"].nonzero().squeeze(1)
     first, newest = fooled.argmax(0)[found], iterations - fooled.flip(0).argmax(0)[found]
     assert torch.equal(rows["x_adv"][found], ours[first, found])
     assert (last[found] - ours[newest, found]).abs().max() < 1e-10
@@ -145,7 +145,7 @@ def test_verdicts_in_the_l2_ball_are_the_references_after_a_hundred_iterations(l
     y, target = asked(model, x)
     rows, _ = walked(Apgd(1 / 4, "l2", loss), model, x, y, target)
     (_, correct, _, _), _ = reference(model, x, y, target, "l2", loss, 1 / 4, 100)
-    assert torch.equal(rows["found"], ~correct)
+    assert torch.equal(rows["success"], ~correct)
     assert 5 < correct.sum() < N - 5
 
 
@@ -157,8 +157,8 @@ def test_whatever_way_the_loss_goes_the_steps_are_the_references(norm, loss):
     rows, ours = walked(Apgd(1 / 4, norm, loss), model, x, y, target)
     (_, correct, _, _), theirs = reference(model, x, y, target, norm, loss, 1 / 4, 100)
     assert (ours - theirs).abs().max() < 1e-10
-    assert torch.equal(rows["found"], ~correct)
-    assert rows["found"][1]
+    assert torch.equal(rows["success"], ~correct)
+    assert rows["success"][1]
     assert len(rows["step_size"].unique()) > 3
 
 
@@ -166,10 +166,10 @@ def test_a_start_that_fools_counts():
     model, x = ConvNet(), pictures()
     y, target = asked(model, x)
     rows = begun(Apgd(1 / 2), Network(model), x, y, target)
-    assert 0 < rows["found"].sum() < N
-    assert torch.equal(rows["found"], model(model.seen[-1]).argmax(1) != y)
-    assert torch.equal(rows["x_adv"][rows["found"]], model.seen[-1][rows["found"]])
-    assert torch.equal(rows["x_adv"][~rows["found"]], x[~rows["found"]])
+    assert 0 < rows["success"].sum() < N
+    assert torch.equal(rows["success"], model(model.seen[-1]).argmax(1) != y)
+    assert torch.equal(rows["x_adv"][rows["success"]], model.seen[-1][rows["success"]])
+    assert torch.equal(rows["x_adv"][~rows["success"]], x[~rows["success"]])
 
 
 # Schedule and cost
@@ -200,8 +200,8 @@ def test_an_image_that_never_falls_costs_what_is_announced(iterations):
     model, x = ConvNet(), pictures()[:3]
     y, target = asked(model, x)
     network, search = Network(model), Apgd(1e-9, iterations=iterations)
-    findings = run_search(search, network, x, y, torch.arange(3), seed=0, target=target)
-    assert not findings.found.any()
+    result = run_search(search, network, x, y, torch.arange(3), seed=0, target=target)
+    assert not result.success.any()
     assert search.cost == (network.passes.forward / 3, network.passes.backward / 3)
 
 
@@ -229,7 +229,7 @@ def test_no_step_waits_for_the_device(norm, eps, loss):
     with NoWaiting():
         for k in range(search.iterations):
             search.step(network, rows, k)
-    for waits in (lambda: bool(rows["found"].any()), lambda: rows["x"][rows["found"]]):
+    for waits in (lambda: bool(rows["success"].any()), lambda: rows["x"][rows["success"]]):
         with pytest.raises(AssertionError), NoWaiting():
             waits()
 
@@ -239,20 +239,20 @@ def test_no_step_waits_for_the_device(norm, eps, loss):
 
 @BOTH_LOSSES
 @BALLS
-def test_findings_do_not_depend_on_batches_company_or_order(norm, eps, loss):
+def test_results_do_not_depend_on_batches_company_or_order(norm, eps, loss):
     model, x, search = RowNet((1, 6, 6), CLASSES), pictures(), Apgd(eps / 2, norm, loss, iterations=25)
     y, target = asked(model, x)
     keep = ("x_adv", "iterate", "best_loss", "step_size")
     whole = found_by(search, model, x, y, target, keep)
-    assert 3 < whole.found.sum() < N - 3
+    assert 3 < whole.success.sum() < N - 3
     some = torch.tensor([31, 2, 17, 8, 25, 3, 39])
     for size in (7, 16):
         again = found_by(search, model, x, y, target, keep, batch_size=size)
-        assert torch.equal(again.found, whole.found)
+        assert torch.equal(again.success, whole.success)
         assert torch.equal(again.rows["x_adv"], whole.rows["x_adv"])
     for size in (1, 3):
         part = found_by(search, model, x[some], y[some], target[some], keep, index=some, batch_size=size)
-        assert torch.equal(part.found, whole.found[some])
+        assert torch.equal(part.success, whole.success[some])
         for name in keep:
             assert torch.equal(part.rows[name], whole.rows[name][some])
 
@@ -266,9 +266,9 @@ def test_closing_up_changes_no_verdict_and_no_image(norm, eps, loss):
     rows = begun(search, network, x, y, target, ImageDraws(5, torch.arange(N), "search"))
     for k in range(search.iterations):
         search.step(network, rows, k)
-    findings = found_by(search, model, x, y, target, batch_size=16)
-    assert torch.equal(findings.found, rows["found"])
-    assert torch.equal(findings.rows["x_adv"][findings.found], rows["x_adv"][rows["found"]])
+    result = found_by(search, model, x, y, target, batch_size=16)
+    assert torch.equal(result.success, rows["success"])
+    assert torch.equal(result.rows["x_adv"][result.success], rows["x_adv"][rows["success"]])
 
 
 @BOTH_LOSSES
@@ -292,9 +292,9 @@ def test_radius_zero_finds_the_misclassified_and_only_those(norm, loss):
     model, x = ConvNet(), pictures()
     y, target = asked(model, x)
     y[::3] = target[::3]
-    findings = found_by(Apgd(0.0, norm, loss, iterations=5), model, x, y, target)
-    assert torch.equal(findings.found, torch.arange(N) % 3 == 0)
-    assert torch.equal(findings.rows["x_adv"], x)
+    result = found_by(Apgd(0.0, norm, loss, iterations=5), model, x, y, target)
+    assert torch.equal(result.success, torch.arange(N) % 3 == 0)
+    assert torch.equal(result.rows["x_adv"], x)
 
 
 @BOTH_LOSSES
@@ -303,7 +303,7 @@ def test_a_wider_ball_holds_more(norm, eps, loss):
     model, x = ConvNet(), pictures()
     y, target = asked(model, x)
     counts = [
-        int(found_by(Apgd(factor * eps, norm, loss, iterations=30), model, x, y, target).found.sum())
+        int(found_by(Apgd(factor * eps, norm, loss, iterations=30), model, x, y, target).success.sum())
         for factor in (1 / 8, 1 / 2, 1, 8)
     ]
     assert counts == sorted(counts)

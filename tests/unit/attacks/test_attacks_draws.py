@@ -5,7 +5,7 @@ import torch
 from toys import CPU
 
 from fairbench.attacks.draws import Draws
-from fairbench.attacks.image_draws import BLOCK, ImageDraws
+from fairbench.attacks.image_draws import GROUP_SIZE, ImageDraws
 
 LIKE = torch.zeros(5, 3, 2, 2)
 
@@ -38,7 +38,7 @@ def test_other_classes_are_never_the_label_and_all_equally_likely(num_classes):
 
 
 @pytest.mark.parametrize("kind", ["normal", "uniform"])
-@pytest.mark.parametrize("size", [1, 7, BLOCK, BLOCK + 1, 200])
+@pytest.mark.parametrize("size", [1, 7, GROUP_SIZE, GROUP_SIZE + 1, 200])
 def test_draws_of_an_image_do_not_depend_on_its_batch(kind, size):
     images = torch.zeros(200, 1, 2, 2)
     whole = getattr(ImageDraws(3, torch.arange(200)), kind)(images)

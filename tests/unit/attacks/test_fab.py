@@ -52,7 +52,7 @@ def test_verdicts_are_those_of_the_reference(norm, eps, rank, in_float64):
     reference.target_class = rank
     x_adv = reference.attack_single_run(x, y, is_targeted=True)
     fooled = (network.model(x_adv).argmax(1) != y) & (excess(x, x_adv, Budget(eps, 0.0, 0, norm)) <= 0)
-    found = search(network, x, y, logits.argsort(1)[:, -rank], norm=norm, eps=eps).found
+    found = search(network, x, y, logits.argsort(1)[:, -rank], norm=norm, eps=eps).success
     assert torch.equal(found, fooled)
     assert 0 < found.sum() < len(x)
 
@@ -81,35 +81,35 @@ def test_points_are_those_of_the_reference_wherever_the_search_goes(norm, eps, i
 
 
 def begun(x, y, target):
-    found = torch.zeros(len(x), dtype=torch.bool)
-    return {"x": x, "y": y, "target": target, "x_adv": x.clone(), "found": found}
+    success = torch.zeros(len(x), dtype=torch.bool)
+    return {"x": x, "y": y, "target": target, "x_adv": x.clone(), "success": success}
 
 
 @BALLS
-def test_findings_do_not_depend_on_batch_size_order_or_company(norm, eps):
+def test_results_do_not_depend_on_batch_size_order_or_company(norm, eps):
     network, x, y, logits = setting()
     target, index = logits.argsort(1)[:, -2], torch.arange(len(x))
     whole = search(network, x, y, target, norm=norm, eps=eps, iterations=30)
-    assert 0 < whole.found.sum() < len(x)
+    assert 0 < whole.success.sum() < len(x)
     some = torch.tensor([5, 30, 2, 17, 3])
     for chosen, batch_size in ((index, 7), (index.flip(0), 256), (some, 2)):
         part = search(
             network, x[chosen], y[chosen], target[chosen], chosen,
             norm=norm, eps=eps, iterations=30, batch_size=batch_size,
         )  # fmt: skip
-        assert torch.equal(part.found, whole.found[chosen])
+        assert torch.equal(part.success, whole.success[chosen])
         assert torch.equal(part.rows["x_adv"], whole.rows["x_adv"][chosen])
 
 
 @BALLS
 @pytest.mark.parametrize(("shape", "classes"), [((1, 8, 8), 10), ((1, 28, 28), 4), ((3, 5, 7), 2)])
-def test_findings_are_wrong_within_the_ball_and_the_unit_box(norm, eps, shape, classes):
+def test_results_are_wrong_within_the_ball_and_the_unit_box(norm, eps, shape, classes):
     network, x, y, logits = setting(24, shape, classes)
     result = search(network, x, y, logits.argsort(1)[:, -2], norm=norm, eps=eps, iterations=20)
-    x_adv = result.rows["x_adv"][result.found]
+    x_adv = result.rows["x_adv"][result.success]
     assert len(x_adv) > 0
-    assert (network.model(x_adv).argmax(1) != y[result.found]).all()
-    assert (excess(x[result.found], x_adv, Budget(eps, 0.0, 0, norm)) <= 0).all()
+    assert (network.model(x_adv).argmax(1) != y[result.success]).all()
+    assert (excess(x[result.success], x_adv, Budget(eps, 0.0, 0, norm)) <= 0).all()
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
@@ -119,7 +119,7 @@ def test_eps_0_finds_exactly_the_misclassified(norm):
     y = torch.where(wrong, (y + 1) % CLASSES, y)
     target = torch.where(wrong, (y + 1) % CLASSES, logits.argsort(1)[:, -2])
     result = search(network, x, y, target, norm=norm, eps=0.0, iterations=10)
-    assert torch.equal(result.found, wrong)
+    assert torch.equal(result.success, wrong)
     assert torch.equal(result.rows["x_adv"], x)
 
 
@@ -127,15 +127,15 @@ def test_the_first_success_within_eps_stays_and_one_beyond_goes_on():
     network, x, y, logits = setting()
     target = logits.argsort(1)[:, -2]
     short, long = (search(network, x, y, target, iterations=n) for n in (3, 40))
-    assert torch.equal(long.rows["x_adv"][short.found], short.rows["x_adv"][short.found])
-    assert (short.found & ~long.found).sum() == 0
-    assert short.found.sum() < long.found.sum()  # their first points beyond the boundary were too far out
+    assert torch.equal(long.rows["x_adv"][short.success], short.rows["x_adv"][short.success])
+    assert (short.success & ~long.success).sum() == 0
+    assert short.success.sum() < long.success.sum()  # their first points beyond the boundary were too far out
 
 
 def test_survivors_cost_two_forward_passes_and_one_backward_pass_in_an_iteration():
     network, x, y, logits = setting()
     result = search(network, x, y, logits.argsort(1)[:, -2], eps=0.0, iterations=100)
-    assert not result.found.any()
+    assert not result.success.any()
     assert (network.passes.forward, network.passes.backward) == (200 * len(x), 100 * len(x))
     assert Fab(0.0).cost == (200, 100)
 
@@ -158,7 +158,7 @@ def test_an_image_without_gradient_stays_where_it_is():
     for k in range(3):
         attack.step(Network(Constant()), rows, k)
     assert torch.equal(rows["point"], x)
-    assert not rows["found"].any()
+    assert not rows["success"].any()
 
 
 class NoWaiting(TorchDispatchMode):

@@ -32,7 +32,7 @@ def search(network, x, y, index=None, *, norm="linf", eps=0.05, queries=100, see
 
 
 def begun(attack, network, x, y):
-    rows = {"x": x, "y": y, "x_adv": x.clone(), "found": torch.zeros(len(x), dtype=torch.bool)}
+    rows = {"x": x, "y": y, "x_adv": x.clone(), "success": torch.zeros(len(x), dtype=torch.bool)}
     attack.begin(network, rows, ImageDraws(0, torch.arange(len(x))))
     return rows
 
@@ -69,7 +69,7 @@ def ours(attack, network, x, y):
     start = {name: value.clone() for name, value in rows.items()}
     used = torch.ones(len(x))
     for k in range(attack.iterations):
-        used += ~rows["found"]
+        used += ~rows["success"]
         attack.step(network, rows, k)
     return rows, start, used
 
@@ -82,7 +82,7 @@ def assert_same_search(network, rows, used, x_adv, reference_used):
     torch.testing.assert_close(margins, best, rtol=0, atol=1e-12)
     torch.testing.assert_close(rows["x_adv"], x_adv, rtol=0, atol=1e-12)
     assert torch.equal(used.double(), reference_used.double())
-    assert torch.equal(rows["found"], logits.argmax(1) != rows["y"])
+    assert torch.equal(rows["success"], logits.argmax(1) != rows["y"])
 
 
 def test_linf_search_is_that_of_the_reference_with_the_same_draws(monkeypatch):
@@ -92,13 +92,13 @@ def test_linf_search_is_that_of_the_reference_with_the_same_draws(monkeypatch):
 
     def draws():
         yield uniform((start["x_adv"] - x)[:, :, :1].sign())
-        for (top, left, *_), signs in zip(attack.places, attack.signs, strict=True):
+        for (top, left, *_), signs in zip(attack.offsets, attack.signs, strict=True):
             yield from (torch.tensor(top), torch.tensor(left), uniform(signs))
 
     x_adv, reference_used = reference(network, x, y, 0.05, "linf", draws(), 250, monkeypatch)
     assert_same_search(network, rows, used, x_adv, reference_used)
-    assert used[rows["found"]].unique().numel() > 5  # early and late, and some never
-    assert not rows["found"].all()
+    assert used[rows["success"]].unique().numel() > 5  # early and late, and some never
+    assert not rows["success"].all()
 
 
 def test_l2_search_is_that_of_the_reference_with_the_same_draws(monkeypatch):
@@ -113,7 +113,7 @@ def test_l2_search_is_that_of_the_reference_with_the_same_draws(monkeypatch):
             turned = corner[0, 0, 0] * corner[0, 0, 1] < 0
             yield uniform(1.0 if turned else -1.0)
             yield uniform(corner[:, 0, 0].sign())
-        for places, turned, signs in zip(attack.places, attack.turned, rows["signs"][image], strict=True):
+        for places, turned, signs in zip(attack.offsets, attack.turned, rows["signs"][image], strict=True):
             yield from map(torch.tensor, places)
             yield uniform(1.0 if turned else -1.0)
             yield uniform(signs)
@@ -122,7 +122,7 @@ def test_l2_search_is_that_of_the_reference_with_the_same_draws(monkeypatch):
         one = slice(image, image + 1)
         found = reference(network, x[one], y[one], 0.4, "l2", draws(image), 120, monkeypatch)
         assert_same_search(network, {name: value[one] for name, value in rows.items()}, used[one], *found)
-    assert 0 < rows["found"].sum() < len(x)
+    assert 0 < rows["success"].sum() < len(x)
 
 
 @pytest.mark.parametrize("side", [1, 2, 3, 4, 7, 12, 25])
@@ -142,15 +142,15 @@ def test_windows_shrink_as_the_reference_s(shape):
 
 
 @BALLS
-def test_findings_do_not_depend_on_batch_size_order_or_company(norm, eps):
+def test_results_do_not_depend_on_batch_size_order_or_company(norm, eps):
     network, x, y = setting()
     index = torch.arange(len(x))
     whole = search(network, x, y, norm=norm, eps=eps)
-    assert 0 < whole.found.sum() < len(x)
+    assert 0 < whole.success.sum() < len(x)
     some = torch.tensor([5, 30, 2, 17, 3])
     for chosen, batch_size in ((index, 7), (index.flip(0), 256), (some, 2)):
         part = search(network, x[chosen], y[chosen], chosen, norm=norm, eps=eps, batch_size=batch_size)
-        assert torch.equal(part.found, whole.found[chosen])
+        assert torch.equal(part.success, whole.success[chosen])
         assert torch.equal(part.rows["x_adv"], whole.rows["x_adv"][chosen])
 
 
@@ -171,8 +171,8 @@ def test_images_stay_in_the_ball_and_the_found_are_wrong(norm, eps, shape, class
     network, x, y = setting(24, shape, classes)
     result = search(network, x, y, norm=norm, eps=eps, queries=60)
     x_adv = result.rows["x_adv"]
-    assert result.found.any()
-    assert torch.equal(network.model(x_adv).argmax(1) != y, result.found)
+    assert result.success.any()
+    assert torch.equal(network.model(x_adv).argmax(1) != y, result.success)
     assert (excess(x, x_adv, Budget(eps, 0.0, 0, norm)) <= 1e-12).all()
 
 
@@ -182,7 +182,7 @@ def test_eps_0_finds_exactly_the_misclassified(norm):
     wrong = torch.arange(len(x)) % 5 == 0
     y = torch.where(wrong, (y + 1) % CLASSES, y)
     result = search(network, x, y, norm=norm, eps=0.0, queries=15)
-    assert torch.equal(result.found, wrong)
+    assert torch.equal(result.success, wrong)
     assert torch.equal(result.rows["x_adv"], x)
 
 
@@ -192,7 +192,7 @@ def test_margins_never_rise_and_found_images_never_change(norm, eps):
     attack = Square(eps, norm, queries=60)
     rows = begun(attack, network, x, y)
     for k in range(60):
-        margin, found, x_adv = rows["margin"].clone(), rows["found"].clone(), rows["x_adv"].clone()
+        margin, found, x_adv = rows["margin"].clone(), rows["success"].clone(), rows["x_adv"].clone()
         attack.step(network, rows, k)
         assert (rows["margin"] <= margin).all()
         assert torch.equal(rows["x_adv"][found], x_adv[found])
@@ -217,8 +217,8 @@ def test_a_tie_that_leaves_the_label_first_is_no_success():
             return 0 * x.flatten(1)[:, :3]
 
     _, x, y = setting(4)
-    assert not search(Network(Undecided()), x, torch.zeros_like(y), queries=5).found.any()
-    assert search(Network(Undecided()), x, torch.ones_like(y), queries=5).found.all()
+    assert not search(Network(Undecided()), x, torch.zeros_like(y), queries=5).success.any()
+    assert search(Network(Undecided()), x, torch.ones_like(y), queries=5).success.all()
 
 
 @BALLS

@@ -119,12 +119,12 @@ def test_what_the_verdict_refuses_stays_in_the_pool_and_is_counted():
         before = campaign.standing.clone()
 
         def attempt(x, y, index, tick):
-            from fairbench.attacks.search import Findings
+            from fairbench.attacks.search import SearchResult
 
-            return Findings(torch.ones(len(x), dtype=torch.bool), {"x_adv": x})
+            return SearchResult(torch.ones(len(x), dtype=torch.bool), {"x_adv": x})
 
         findings = campaign.attempt(attempt, campaign.left(), "lie", 1.0)
-    assert not findings.found.any()
+    assert not findings.success.any()
     assert torch.equal(campaign.standing, before)
     assert campaign.stages["lie"].unconfirmed == int(before.sum())
 
