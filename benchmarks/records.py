@@ -20,18 +20,20 @@ TASKS = {
     "every main table as LaTeX": """
 from fairbench.records.read import scan
 from fairbench.tables.formats import render
-from fairbench.tables.views import Request, build_tables
+from fairbench.tables.request import TableRequest
+from fairbench.tables.views import build_tables
 records, problems = scan(Path(sys.argv[1]))
-tables = build_tables(records, Request())
+tables = build_tables(records, TableRequest())
 text = render(tables, "latex")
 print(len(records), len(problems), len(tables), len(text), "records, problems, tables, bytes")
 """,
     "every fairness table as LaTeX": """
 from fairbench.records.read import scan
 from fairbench.tables.formats import render
-from fairbench.tables.views import Request, build_tables
+from fairbench.tables.request import TableRequest
+from fairbench.tables.views import build_tables
 records, problems = scan(Path(sys.argv[1]))
-tables = build_tables(records, Request(view="fairness"))
+tables = build_tables(records, TableRequest(view="fairness"))
 text = render(tables, "latex")
 print(len(records), len(problems), len(tables), len(text), "records, problems, tables, bytes")
 """,

@@ -86,7 +86,7 @@ def run_command(
         print_json([summary(item) for item in statuses(cells, results)])
     else:
         from fairbench.cli.table import print_tables
-        from fairbench.tables.views import TableRequest
+        from fairbench.tables.request import TableRequest
 
         print_tables(results, TableRequest(order=tuple(registry.names("method"))), cells=cells)
     end(states)

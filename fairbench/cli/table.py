@@ -13,8 +13,8 @@ from fairbench.records.read import Record, scan
 if TYPE_CHECKING:
     from fairbench.metrics.rho import Convention
     from fairbench.planning.cells import Cell
+    from fairbench.tables.request import TableRequest
     from fairbench.tables.table import ErrorKind
-    from fairbench.tables.views import TableRequest
 
 FORMATS = ("text", "markdown", "latex", "csv", "html")
 VIEWS = ("main", "fairness", "classes", "comparison")
@@ -87,7 +87,7 @@ def table_command(
         raise ConfigError(
             "--rho printed is for --published.", hint="ours is computed: --rho signed, or --rho trix"
         )
-    from fairbench.tables.views import TableRequest
+    from fairbench.tables.request import TableRequest
 
     request = TableRequest(
         view=view,

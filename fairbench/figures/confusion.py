@@ -12,7 +12,6 @@ from fairbench.figures.panels import Panel
 from fairbench.figures.style import INCHES, NAME_INCHES, SIZE, Width, fit, looks, new_drawing, shown
 from fairbench.records.read import CLEAN
 from fairbench.tables.entries import Entry
-from fairbench.tables.groups import attacks_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,7 +63,7 @@ def matrix(entry: Entry, panel: Panel, side: str) -> np.ndarray:
             if side == "clean" or panel.attack is None:
                 rows = record.outcomes(CLEAN, epoch)
             else:
-                rows = record.outcomes(panel.attack.name, epoch, attacks_of(record)[panel.attack])
+                rows = record.outcomes(panel.attack.name, epoch, record.attack_ids[panel.attack])
             size = record.num_classes
             pairs = rows["label"].astype(np.int64) * size + rows["prediction"]
             count = np.bincount(pairs, minlength=size * size).reshape(size, size)

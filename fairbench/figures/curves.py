@@ -42,7 +42,7 @@ def curves_figure(panel: Panel, options: Options) -> Figure:
         else ""
     )
     words = (
-        f"{title(panel.first, None, panel.variant, ('training',))}. Lines are the mean over seeds ({seeds}), "
+        f"{title(panel.spec.setting, None, ('training',))}. Lines are the mean over seeds ({seeds}), "
         "bands their range. Losses of different methods are different quantities. Accuracies are those of "
         f"the training images of an epoch as they were trained on, {how}; average is the mean over classes, "
         f"worst the lowest class of each epoch.{dots}"

@@ -10,12 +10,10 @@ from fairbench.core.identity import canonical_json
 from fairbench.figures.figure import Figure, FigureKey, NothingToDrawError, Options
 from fairbench.figures.lines import GRID_INCHES, class_legend, class_lines, grid_of, lowest_only
 from fairbench.figures.numbers import entry_columns, limits, measured, place_columns
-from fairbench.figures.panels import Panel, check_attack, settings
+from fairbench.figures.panels import Panel, inventory
 from fairbench.figures.style import INK, Width, fit, looks
-from fairbench.records.read import Record
+from fairbench.records.read import AttackKey, Record
 from fairbench.tables.by_class import class_cells
-from fairbench.tables.entries import SideCache
-from fairbench.tables.groups import AttackKey, attacks_in
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,19 +37,16 @@ def eps_figures(records: Iterable[Record], options: Options) -> list[Figure]:
 
 def sweeps(records: Iterable[Record], options: Options) -> list[Sweep]:
     """The sweeps of at least two radii. Raises NothingToDrawError when there is none."""
-    found, known = [], set()
-    cache = SideCache()
-    for place in settings(records):
-        attacks = attacks_in(place.records)
-        known |= {attack.name for attack in attacks}
-        for family in families(attacks):
+    found = []
+    tables = inventory(records, options)
+    for setting in tables.settings:
+        for family in families(setting.attacks):
             if options.attack is not None and options.attack not in {attack.name for attack in family}:
                 continue
-            panels = [place.panel(attack, cache, options) for attack in family]
-            pairs = [(p, radius(a)) for p, a in zip(panels, family, strict=True) if p is not None]
+            specs = [tables.spec(setting, attack) for attack in family]
+            pairs = [(Panel(spec), radius(a)) for spec, a in zip(specs, family, strict=True) if spec.entries]
             if len({eps for _, eps in pairs}) > 1:
                 found.append(Sweep(tuple(p for p, _ in pairs), tuple(eps for _, eps in pairs)))
-    check_attack(options, known)
     if not found:
         raise NothingToDrawError(
             "no run here was attacked at several radii by otherwise the same attack.",

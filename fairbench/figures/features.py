@@ -14,7 +14,6 @@ from fairbench.figures.style import Width, fit, legend, looks, shown
 from fairbench.metrics.projection import Projection
 from fairbench.records.read import Record
 from fairbench.tables.captions import describe_attack, title
-from fairbench.tables.groups import attacks_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,7 +42,7 @@ def features_figures(
             hint="add it: fairbench run --attacks pgd-20 with the options of the run",
         )
     names = sorted({panel.place.attack for panel in found})
-    if len({panel.digest for panel in found}) < len(found):
+    if len({panel.spec.setting.key.digest for panel in found}) < len(found):
         raise ConfigError(
             f"these runs have {len(names)} PGD attacks, and each has to be run again for its images.",
             hint=f"choose one: --attack {' or '.join(names)}",
@@ -57,7 +56,7 @@ def _figure(panel: Panel, options: Options, project: Project, classes: Sequence[
     seeds = {int(seed) for seed in data["seed"].unique()}
     count = len(data[(data["entry"] == data["entry"].iloc[0]) & ~data["adversarial"]])
     words = (
-        f"{title(panel.first, panel.attack, panel.variant)}; {describe_attack(panel.attack)}. Features "
+        f"{title(panel.spec.setting, panel.attack)}; {describe_attack(panel.attack)}. Features "
         f"before the last layer of one network per method (seed {', '.join(map(str, sorted(seeds)))}, last "
         f"checkpoint), of {count} test images of {' and '.join(panel.class_names[c] for c in pair)}, each "
         "without attack and under it, in the plane of the first two principal components of both together. "
@@ -93,7 +92,7 @@ def features_data(panel: Panel, project: Project, classes: tuple[int, int]) -> "
     frames = []
     for entry in panel.entries:
         number, seed = min(entry.seeds.items())
-        found = project(seed.record, classes, panel.attack.name, attacks_of(seed.record)[panel.attack])
+        found = project(seed.record, classes, panel.attack.name, seed.record.attack_ids[panel.attack])
         order = np.lexsort((found.image, found.label == classes[1], found.adversarial))
         columns: dict[str, Any] = {
             **place_columns(panel),

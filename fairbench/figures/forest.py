@@ -8,12 +8,12 @@ import numpy as np
 
 from fairbench.figures.figure import Figure, FigureKey, NothingToDrawError, Options
 from fairbench.figures.numbers import limits
-from fairbench.figures.panels import Panel, nothing_done, panels, without_attacks
+from fairbench.figures.panels import Panel, inventory, nothing_done
 from fairbench.figures.style import INK, Width, looks, new_drawing, shown
 from fairbench.records.read import Record
-from fairbench.tables.captions import title
+from fairbench.tables.request import TableRequest
 from fairbench.tables.table import Table
-from fairbench.tables.views import TableRequest, build_tables
+from fairbench.tables.views import build_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,25 +27,28 @@ def forest_figures(records: Sequence[Record], options: Options) -> list[Figure]:
     """A figure for each protocol and attack, from the rows of the comparison tables."""
     side = options.side or "robust"
     request = TableRequest("comparison", baseline=options.baseline, order=options.methods)
-    tables = [t for t in build_tables(records, request, options.attack) if [g for g, _ in t.groups] == [side]]
-    if not tables:
+    specs = inventory(records, options).specs(options.attack, clean_apart=True)
+    specs = [spec for spec in specs if request.sides(spec.attack) == (side,)]
+    if not specs:
         raise nothing_done()
-    groups: dict[tuple[str, str], list[Table]] = defaultdict(list)
-    for table in tables:
+    groups: dict[tuple[str, str], list[tuple[Panel, Table]]] = defaultdict(list)
+    for spec in specs:
+        table = build_table(spec, request)
         if table.rows:
-            groups[(table.protocol, table.attack)].append(table)
+            groups[(table.protocol, table.attack)].append((Panel(spec), table))
     if not groups:
         raise NothingToDrawError(
             f"no method here shares a finished seed with the baseline {options.baseline}.",
             hint=f"run it: fairbench run --methods {options.baseline}; or name another with --baseline",
         )
-    found = panels(records, options) if side == "robust" else without_attacks(records, options)
-    of = {title(panel.first, panel.attack, panel.variant, (side,)): panel for panel in found}
-    return [_figure(found, of[found[0].title], side, options) for _, found in sorted(groups.items())]
+    return [
+        _figure([table for _, table in members], members[0][0], side, options)
+        for _, members in sorted(groups.items())
+    ]
 
 
 def _figure(tables: list[Table], panel: Panel, side: str, options: Options) -> Figure:
-    data = forest_data(tables, side, panel.base.title if panel.base else options.baseline)
+    data = forest_data(tables, side, panel.spec.base.title if panel.spec.base else options.baseline)
     first = tables[0]
     places = {(t.dataset, t.model) for t in tables}
     single = next(iter(places)) if len(places) == 1 else None

@@ -15,7 +15,7 @@ from fairbench.figures.numbers import (
     limits,
     place_columns,
 )
-from fairbench.figures.panels import Panel, check_attack, settings
+from fairbench.figures.panels import Panel, inventory
 from fairbench.figures.style import (
     INCHES,
     Width,
@@ -27,11 +27,10 @@ from fairbench.figures.style import (
     shown,
 )
 from fairbench.metrics.classwise import class_accuracy, class_hits
-from fairbench.records.read import CLEAN, Record
+from fairbench.records.read import CLEAN, AttackKey, Record
 from fairbench.tables.by_class import across_seeds, with_wilson
 from fairbench.tables.captions import describe_attack
-from fairbench.tables.entries import Entry, SideCache
-from fairbench.tables.groups import AttackKey, attacks_in, attacks_of
+from fairbench.tables.entries import Entry
 from fairbench.tables.table import TableCell
 
 if TYPE_CHECKING:
@@ -57,19 +56,16 @@ def success_figures(records: Iterable[Record], options: Options) -> list[Figure]
 
 def pairs(records: Iterable[Record], options: Options) -> list[TargetedPair]:
     """The twins. Raises NothingToDrawError when there are none."""
-    found, known = [], set()
-    cache = SideCache()
-    for place in settings(records):
-        attacks = attacks_in(place.records)
-        known |= {attack.name for attack in attacks}
-        for targeted in attacks:
-            twin = twin_of(targeted, attacks)
+    found = []
+    tables = inventory(records, options)
+    for setting in tables.settings:
+        for targeted in setting.attacks:
+            twin = twin_of(targeted, setting.attacks)
             if twin is None or options.attack not in (None, targeted.name, twin.name):
                 continue
-            one, other = place.panel(twin, cache, options), place.panel(targeted, cache, options)
-            if one is not None and other is not None:
-                found.append(TargetedPair(one, other))
-    check_attack(options, known)
+            one, other = tables.spec(setting, twin), tables.spec(setting, targeted)
+            if one.entries and other.entries:
+                found.append(TargetedPair(Panel(one), Panel(other)))
     if not found:
         raise NothingToDrawError(
             "no run here was attacked with and without targets by otherwise the same attack.",
@@ -151,7 +147,7 @@ def _by_seed(entry: Entry, twin: Entry, pair: TargetedPair) -> dict[int, list[np
 
 
 def _counts(record: Record, epoch: int, pair: TargetedPair) -> list[np.ndarray]:
-    ids = attacks_of(record)
+    ids = record.attack_ids
     clean = record.outcomes(CLEAN, epoch)
     attacked = [
         record.outcomes(panel.attack.name, epoch, ids[panel.attack])

@@ -38,7 +38,7 @@ def weights_figure(panel: Panel, options: Options) -> Figure:
         f"{entry} {n}" for entry, n in data[["entry", "seeds"]].drop_duplicates().itertuples(index=False)
     )
     words = (
-        f"{title(panel.first, None, panel.variant, ('training',))}. What each method kept per class in an "
+        f"{title(panel.spec.setting, None, ('training',))}. What each method kept per class in an "
         f"epoch, one line per class, the mean over seeds ({seeds})."
     )
     return Figure(panel.place, data, draw(data, options.width or "two"), words)

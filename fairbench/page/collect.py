@@ -1,5 +1,6 @@
 """What the page shows: a section for each setting, the runs behind each number, methods and commands."""
 
+import functools
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,13 +9,13 @@ from fairbench.page.methods import MethodFacts, method_facts
 from fairbench.page.reproduce import commands
 from fairbench.page.runs import RunHistory, read_run
 from fairbench.records.deduplicate import distinct
-from fairbench.records.read import Problem, Record
+from fairbench.records.read import Problem, Record, no_collection
 from fairbench.registry import Registry
-from fairbench.tables.entries import Entry, SideCache, make_entries
-from fairbench.tables.groups import AttackKey, Setting, attacks_in, setting_of
+from fairbench.tables.inventory import Inventory, TableSpec
 from fairbench.tables.published_results import PublishedResult, with_claims
+from fairbench.tables.request import TableRequest
 from fairbench.tables.table import Table
-from fairbench.tables.views import TableRequest, baseline_of, build_tables
+from fairbench.tables.views import build_table
 
 LEADERBOARD = ("average", "worst", "floor", "gap", "rho")
 
@@ -81,10 +82,9 @@ def collect(
     file: str = "report.html",
 ) -> PageContent:
     """The report of the records. Raises UnknownNameError for an attack that none was evaluated under."""
-    found = list(records)
-    kept = distinct(found)[0]
-    runs = tuple(read_run(record) for record in kept)
-    sections = _sections(found, baseline, attack)
+    records = list(records)
+    runs = tuple(read_run(record) for record in distinct(records)[0])
+    sections = _sections(Inventory(records, baseline), attack)
     if claims is not None:
         sections = [
             replace(s, board=replace(s.board, table=with_claims(s.board.table, claims, asked_claims)))
@@ -106,67 +106,28 @@ def collect(
     )
 
 
-Place = tuple[Setting, AttackKey | None]
-
-
-def _sections(records: Sequence[Record], baseline: str, attack: str | None) -> list[Section]:
-    rows = EntryCache()
-    main = _sheets(records, TableRequest(columns=LEADERBOARD, baseline=baseline), rows, attack)
-    views = {
-        view: dict(_sheets(records, TableRequest(view=view, baseline=baseline), rows))
-        for view in ("fairness", "comparison", "classes")
-    }
+@no_collection()
+def _sections(inventory: Inventory, attack: str | None) -> list[Section]:
+    """A section for each table of the main view, in the order of `fairbench table`."""
+    baseline = inventory.baseline
+    views = [TableRequest(view=view, baseline=baseline) for view in ("fairness", "comparison", "classes")]
+    sheet = functools.cache(_sheet)  # sections of one setting share the sheets without attack
     sections = []
-    for number, ((setting, one), board) in enumerate(main, 1):
-        places: list[Place] = [(setting, None), *([(setting, one)] if one else [])]
-        by_view = {
-            view: tuple(found[place] for place in places if found[place].table.rows)
-            for view, found in views.items()
-        }
-        more = by_view["fairness"] + by_view["comparison"]
-        sections.append(Section(number, board, more, by_view["classes"]))
+    for number, spec in enumerate(inventory.specs(attack), 1):
+        board = sheet(spec, TableRequest(columns=LEADERBOARD, baseline=baseline))
+        sides = dict.fromkeys((inventory.spec(spec.setting, None), spec))  # only once without an attack
+        fairness, comparison, classes = (
+            tuple(each for side in sides if (each := sheet(side, request)).table.rows) for request in views
+        )
+        sections.append(Section(number, board, fairness + comparison, classes))
     return sections
 
 
-def _sheets(
-    records: Sequence[Record], request: TableRequest, rows: "EntryCache", attack: str | None = None
-) -> list[tuple[Place, Sheet]]:
-    """The tables of `build_tables` in its order, each with its place and its runs."""
-    settings: dict[Setting, list[Record]] = defaultdict(list)
-    for record in distinct(records)[0]:
-        settings[setting_of(record)].append(record)
-    places: list[Place] = []
-    for setting in sorted(settings):
-        attacks = attacks_in(settings[setting])
-        chosen: list[AttackKey | None] = [each for each in attacks if attack in (None, each.name)]
-        alone = request.view != "main" or not chosen  # a table without an attack
-        places += [(setting, one) for one in ([None] if alone and attack is None else []) + chosen]
-    tables = build_tables(records, request, attack)
-    return [
-        (place, _sheet(table, rows.of(place, settings[place[0]]), request.baseline))
-        for place, table in zip(places, tables, strict=True)
-    ]
-
-
-class EntryCache:
-    """The entries of each place, which all its tables have."""
-
-    def __init__(self) -> None:
-        self._sides = SideCache()
-        self._of: dict[Place, list[Entry]] = {}
-
-    def of(self, place: Place, records: Sequence[Record]) -> list[Entry]:
-        if place not in self._of:
-            self._of[place] = make_entries(records, place[1], self._sides)
-        return self._of[place]
-
-
-def _sheet(table: Table, entries: Sequence[Entry], baseline: str) -> Sheet:
+def _sheet(spec: TableSpec, request: TableRequest) -> Sheet:
     uses = {
         entry.label: tuple(
             Use(number, seed.record.folder.name, seed.epochs) for number, seed in entry.seeds.items()
         )
-        for entry in entries
+        for entry in spec.all_entries
     }
-    base = baseline_of(entries, baseline)
-    return Sheet(table, uses, base.label if base else "")
+    return Sheet(build_table(spec, request), uses, spec.base.label if spec.base else "")

@@ -13,7 +13,7 @@ from fairbench.tables.table import Column, Row, TableCell
 
 def rows(entries: Sequence[Entry], side: str) -> tuple[str, tuple[Column, ...], tuple[Row, ...]]:
     """The head of the rows ("method" or "class"), the columns, and the rows with the best marked."""
-    names = next((next(iter(entry.seeds.values())).record.class_names for entry in entries), ())
+    names = entries[0].record.class_names if entries else ()
     columns = (
         Column(f"{side}_average", "average", side, digits=1),
         *(Column(f"{side}_class_{c}", name, side, digits=1) for c, name in enumerate(names)),

@@ -2,15 +2,14 @@
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fairbench.records.attack_strength import describe_standing
-from fairbench.records.read import Record
+from fairbench.records.read import AttackKey, Record
 from fairbench.tables.entries import TAIL_FRACTION, Entry, Seed, tail_fraction
-from fairbench.tables.groups import AttackKey, assignments, is_per_method, setting_overrides
-
-if TYPE_CHECKING:
-    from fairbench.tables.views import TableRequest
+from fairbench.tables.groups import assignments, is_per_method, setting_overrides
+from fairbench.tables.inventory import SettingRecords, TableSpec
+from fairbench.tables.request import TableRequest
 
 PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
 _HIDDEN_SETTINGS = ("kind", "version", "id", "at")
@@ -21,22 +20,17 @@ _PRECISIONS = {
 _SETTINGS_FIRST = ("eps", "step_size", "num_steps", "start")
 
 
-def title(record: Record, attack: AttackKey | None, variant: str, sides: Sequence[str] = ()) -> str:
-    """The table's place in a few words: data set, network, protocol, attack, and the one side in it."""
+def title(setting: SettingRecords, attack: AttackKey | None, sides: Sequence[str] = ()) -> str:
+    """Data set, network, protocol and attack in a few words, and the side of a table that has one."""
+    record = setting.first
     parts = [record.dataset, record.model, _protocol(record)]
     parts += [attack.name] if attack else [] if sides else ["no attack"]
-    return ", ".join([*parts, *sides]) + (f" ({variant})" if variant else "")
+    return ", ".join([*parts, *sides]) + (f" ({setting.variant})" if setting.variant else "")
 
 
-def caption(
-    record: Record,
-    entries: Sequence[Entry],
-    attack: AttackKey | None,
-    base: Entry | None,
-    request: "TableRequest",
-    sides: Sequence[str],
-) -> str:
+def caption(spec: TableSpec, request: TableRequest, sides: Sequence[str]) -> str:
     """What was measured, over what it was averaged, what the errors are, and how each column is defined."""
+    record, entries, attack = spec.setting.first, spec.entries, spec.attack
     if not entries:
         return "No run of this table is done yet."
     done = [seed for entry in entries for seed in entry.seeds.values()]
@@ -48,7 +42,7 @@ def caption(
     if request.view != "comparison":
         sentences.append(f"Each number is the mean over {_seed_count(entries)} of {_selection(done)}.")
     if request.view == "comparison":
-        sentences += _comparison(entries, base, _selection(done))
+        sentences += _comparison(spec, _selection(done))
     elif request.view == "classes":
         sentences.append(_plus_minus(entries, request.error, "average"))
         if any(len(entry.seeds) == 1 for entry in entries):
@@ -56,21 +50,19 @@ def caption(
                 "In brackets, for one seed: 95 % Wilson interval of the class over the test images."
             )
     else:
-        sentences += _columns(entries, base, request, done[0].record.num_classes)
+        sentences += _columns(spec, request)
     sentences.append(_test_images(entries))
     return " ".join(sentences)
 
 
-def _columns(
-    entries: Sequence[Entry], base: Entry | None, request: "TableRequest", num_classes: int
-) -> list[str]:
+def _columns(spec: TableSpec, request: TableRequest) -> list[str]:
     """A sentence for ± and one for each column that does not explain itself."""
-    names = request.names
+    entries, names = spec.entries, request.names
     found = [_plus_minus(entries, request.error, *names)]
     if "balanced" in names:
         found.append("Balanced is the mean of the class accuracies; average is over all images.")
     lowest = "lowest class accuracy of a checkpoint"
-    if tail_fraction(num_classes) is not None:
+    if tail_fraction(spec.num_classes) is not None:
         lowest = f"mean over the lowest {100 * TAIL_FRACTION:.0f} % of classes of a checkpoint"
     if {"worst", "limits", "floor"} & set(names):
         found.append(f"Worst is the {lowest}, averaged afterwards.")
@@ -94,8 +86,8 @@ def _columns(
         found.append("Gap is the best class minus the worst; sampling noise widens it.")
     if "deviation" in names:
         found.append("Deviation is the standard deviation over classes divided by their mean.")
-    if "rho" in names and base is not None:
-        found.append(_rho(base.label, request.convention))
+    if "rho" in names and spec.base is not None:
+        found.append(_rho(spec.base.label, request.convention))
     return found
 
 
@@ -168,11 +160,12 @@ def _rho(base: str, convention: str) -> str:
     )
 
 
-def _comparison(entries: Sequence[Entry], base: Entry | None, selection: str) -> list[str]:
+def _comparison(spec: TableSpec, selection: str) -> list[str]:
     """What the differences, their intervals and the p values are, as far as they occur."""
+    base = spec.base
     if base is None:
         return ["There is no baseline to compare with."]
-    shared = [len(set(entry.seeds) & set(base.seeds)) for entry in entries if entry is not base]
+    shared = [len(set(entry.seeds) & set(base.seeds)) for entry in spec.entries if entry is not base]
     found = [f"Differences are method minus {base.label} on the same test images."]
     if max(shared, default=0) > 1:
         found.append(

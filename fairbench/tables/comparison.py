@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from fairbench.core.errors import RecordError
-from fairbench.records.read import CLEAN
+from fairbench.records.read import CLEAN, AttackKey
 from fairbench.stats.paired import (
     benjamini_hochberg,
     holm,
@@ -19,7 +19,7 @@ from fairbench.stats.paired import (
 )
 from fairbench.tables.columns import seed_cell
 from fairbench.tables.entries import Entry, Seed, tail_fraction
-from fairbench.tables.groups import AttackKey, attacks_of
+from fairbench.tables.inventory import TableSpec
 from fairbench.tables.table import Column, Row, TableCell
 
 LEVEL = 0.05
@@ -27,9 +27,7 @@ ROUNDING = 1e-12
 _P = ("average_p", "worst_p")  # of these the methods of a table are one family
 
 
-def rows(
-    entries: Sequence[Entry], base: Entry | None, attack: AttackKey | None, side: str
-) -> tuple[tuple[Column, ...], tuple[Row, ...]]:
+def rows(spec: TableSpec, side: str) -> tuple[tuple[Column, ...], tuple[Row, ...]]:
     """The columns, and a row for each method that shares a seed with the baseline."""
     columns = (
         Column(f"{side}_average", "average", side, "points", None),
@@ -40,14 +38,15 @@ def rows(
         Column(f"{side}_classes_up", "classes up", side, "count", None, 1),
         Column(f"{side}_classes_down", "classes down", side, "count", None, 1),
     )
+    base = spec.base
     if base is None:
         return columns, ()
-    found = [
-        Row(entry.method, entry.label, _cells(entry, base, attack, side))
-        for entry in entries
+    rows = [
+        Row(entry.method, entry.label, _cells(entry, base, spec.attack, side))
+        for entry in spec.entries
         if entry is not base and set(entry.seeds) & set(base.seeds)
     ]
-    return columns, tuple(_adjusted(found, columns))
+    return columns, tuple(_adjusted(rows, columns))
 
 
 def _cells(entry: Entry, base: Entry, attack: AttackKey | None, side: str) -> tuple[TableCell, ...]:
@@ -81,7 +80,7 @@ def _paired(one: Seed, other: Seed, attack: AttackKey | None, side: str) -> Rows
         if side == "clean" or attack is None:
             name, id = CLEAN, None
         else:
-            name, id = attack.name, attacks_of(record).get(attack)
+            name, id = attack.name, record.attack_ids.get(attack)
         try:
             found.append(record.outcomes(name, seed.epochs[-1], id))
         except RecordError:

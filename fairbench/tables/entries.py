@@ -23,11 +23,9 @@ from fairbench.metrics.classwise import (
     worst_class,
     worst_class_accuracy,
 )
-from fairbench.records.read import CLEAN, Record
+from fairbench.records.read import CLEAN, AttackKey, Record
 from fairbench.tables.groups import (
-    AttackKey,
     assignments,
-    attacks_of,
     differences,
     method_overrides,
 )
@@ -100,10 +98,14 @@ class Entry:
     faults: tuple[str, ...] = field(default=())  # what was left out, and why
 
     @property
+    def record(self) -> Record:
+        """A record for what all of the entry have in common: a done one where there is one."""
+        return next((seed.record for seed in self.seeds.values()), self.runs[0])
+
+    @property
     def title(self) -> str:
         """Its label with the method as papers print it."""
-        first = next((seed.record for seed in self.seeds.values()), self.runs[0])
-        return first.title("method") + self.label.removeprefix(self.method)
+        return self.record.title("method") + self.label.removeprefix(self.method)
 
     def sides(self, side: str) -> dict[int, Side]:
         """The side "clean" or "robust" of each seed that has it."""
@@ -116,8 +118,7 @@ class Entry:
         if not votes:
             return ""
         worst, count = min(votes.items(), key=lambda vote: (-vote[1], vote[0]))
-        names = next(iter(self.seeds.values())).record.class_names
-        return f"{names[worst]} ({count} of {votes.total()})"
+        return f"{self.record.class_names[worst]} ({count} of {votes.total()})"
 
 
 def tail_fraction(num_classes: int) -> float | None:
@@ -190,14 +191,14 @@ def only_last(record: Record, attack: AttackKey | None) -> bool:
     """Whether the record was evaluated under `attack` at the last of several selected checkpoints only."""
     if record.state != "done" or attack is None or len(record.epochs_evaluated) < 2:
         return False
-    id = attacks_of(record).get(attack)
+    id = record.attack_ids.get(attack)
     found = {e.epoch for e in record.evaluations if e.attack == attack.name and e.id == id}
     return found == {record.epochs_evaluated[-1]}
 
 
 def _seed(record: Record, attack: AttackKey | None, sides: SideCache, last_only: bool) -> Seed:
     """Its two sides; with `last_only`, at the last checkpoint, because another of the table has no more."""
-    ids = attacks_of(record)
+    ids = record.attack_ids
     epochs = record.epochs_evaluated[-1:] if last_only else record.epochs_evaluated
     if attack is None:
         return Seed(record, epochs, sides.side(record, CLEAN, epochs), None)

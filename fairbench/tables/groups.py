@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from fairbench.core.identity import canonical_json, digest
-from fairbench.records.read import AttackKey as AttackKey
 from fairbench.records.read import Record
 
 _PROTOCOL = "protocol."  # how a cell marks the overrides that are not its method's
@@ -41,16 +40,6 @@ def is_per_method(record: Record) -> bool:
     """Whether the record's protocol lets every method use its own."""
     protocol = record.identity("protocol")
     return bool(protocol.get("per_method")) or protocol.get("name", record.protocol) != record.protocol
-
-
-def attacks_of(record: Record) -> Mapping[AttackKey, str]:
-    """The attacks that a record was evaluated under, each with its evaluation id."""
-    return record.attack_ids
-
-
-def attacks_in(records: Iterable[Record]) -> list[AttackKey]:
-    """The attacks that the done ones of the records were evaluated under."""
-    return sorted({attack for record in records if record.state == "done" for attack in attacks_of(record)})
 
 
 def method_overrides(record: Record) -> dict[str, Any]:

@@ -12,9 +12,8 @@ import numpy as np
 from fairbench.core.errors import RecordError
 from fairbench.metrics.classwise import average_accuracy, class_accuracy
 from fairbench.metrics.masking import GAP, masking_gap
-from fairbench.records.read import Record
+from fairbench.records.read import AttackKey, Record
 from fairbench.tables.entries import Entry
-from fairbench.tables.groups import AttackKey, attacks_of
 
 Judged = tuple[AttackKey, dict[str, Any]]
 """An attack that a record was evaluated under and its settings."""
@@ -46,7 +45,7 @@ def masking_notes(shown: Sequence[Entry], base: Entry | None) -> Iterator[str]:
             continue
         gap = 100 * (pair.pgd - pair.ensemble)
         worst = int(gap[1:].argmax())
-        name = next(iter(entry.seeds.values())).record.class_names[worst]
+        name = entry.record.class_names[worst]
         than = f", {100 * (usual or 0.0):.1f} for {base.label}" if compared and base else ""
         yield (
             f"{entry.label}: {gap[0]:.1f} points between {pair.names[0]} and {pair.names[1]}{than} "
@@ -66,7 +65,7 @@ def _pair(entry: Entry) -> AttackPair | None:
 def _of_record(record: Record) -> Iterator[AttackPair]:
     """The last checkpoint's accuracies, where both were evaluated; nothing when outcomes are missing."""
     found = []
-    ids = attacks_of(record)
+    ids = record.attack_ids
     for pair in _comparable(tuple(ids)):
         with suppress(RecordError):
             found.append(_pair_of(record, pair, ids))

@@ -3,33 +3,24 @@
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from fairbench.metrics.classwise import num_lowest_of
-from fairbench.records.read import UNFINISHED, Record
+from fairbench.records.read import UNFINISHED
 from fairbench.stats.intervals import wilson_interval
 from fairbench.tables.captions import PLUS_MINUS
 from fairbench.tables.entries import Entry, Side, tail_fraction
-from fairbench.tables.groups import AttackKey, is_per_method, setting_overrides
+from fairbench.tables.groups import is_per_method, setting_overrides
+from fairbench.tables.inventory import TableSpec
 from fairbench.tables.masking import masking_notes
-
-if TYPE_CHECKING:
-    from fairbench.tables.views import TableRequest
-
+from fairbench.tables.request import TableRequest
 
 FEW_SEEDS = 3  # below, a t interval over seeds is too wide to say anything of a method
 FEW_IMAGES = 100  # of a class
 
 
-def notes(
-    entries: Sequence[Entry],
-    shown: Sequence[Entry],
-    attack: AttackKey | None,
-    base: Entry | None,
-    request: "TableRequest",
-    sides: Sequence[str],
-) -> list[str]:
+def notes(spec: TableSpec, request: TableRequest, sides: Sequence[str]) -> list[str]:
     """Faults of rho, runs left out, missing seeds, warnings of the records, and which class was lowest."""
+    entries, shown, base = spec.all_entries, spec.entries, spec.base
     found: list[str] = []
     if request.compares and base is None and shown:
         found.append(_missing_baseline(shown, request.baseline))
@@ -42,20 +33,19 @@ def notes(
     found += _own_protocols(shown)
     found += masking_notes(shown, base)
     found += _warnings(shown)
-    for side in sides if attack else [side for side in sides if side == "clean"]:
+    for side in sides if spec.attack else [side for side in sides if side == "clean"]:
         names = [f"{entry.label} {entry.worst_class_name(side)}" for entry in shown]
         if names:
             found.append(f"lowest class, {side} (most often over seeds and checkpoints): {'; '.join(names)}")
+    found += [
+        f"{record.folder.name}: copies with other outcomes exist, the one finished last counts"
+        for record in spec.setting.disputed
+    ]
     return found
 
 
-def copies_note(record: Record) -> str:
-    """That a run exists twice with different outcomes, and which one is in the table."""
-    return f"{record.folder.name}: copies with other outcomes exist, the one finished last counts"
-
-
 def _missing_baseline(shown: Sequence[Entry], baseline: str) -> str:
-    record = next(iter(shown[0].seeds.values())).record
+    record = shown[0].record
     seeds = sorted({seed for entry in shown for seed in entry.seeds})
     command = (
         f"fairbench run --methods {baseline} --datasets {record.dataset} --models {record.model} "
@@ -135,7 +125,7 @@ def _missing_seeds(entries: Sequence[Entry]) -> Iterable[str]:
 
 def _own_protocols(shown: Sequence[Entry]) -> Iterable[str]:
     for entry in shown:
-        record = next(iter(entry.seeds.values())).record
+        record = entry.record
         protocol = record.identity("protocol")
         if is_per_method(record) and protocol.get("name", record.protocol) != record.protocol:
             yield f"{entry.label} was trained by {protocol['name']} v{protocol.get('version', '?')}"

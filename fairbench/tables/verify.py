@@ -17,20 +17,15 @@ import numpy as np
 
 from fairbench.core.errors import ConfigError, DataError, FairbenchError, RecordError
 from fairbench.metrics.classwise import class_count, class_hits
-from fairbench.records.read import Record
+from fairbench.records.read import AttackKey, Record
+from fairbench.tables.evidence import outcomes_digest, settings_digest, used_evaluations
 from fairbench.tables.formats import csv as csv_format
 from fairbench.tables.formats import html, latex, markdown
-from fairbench.tables.groups import AttackKey, attacks_of
 from fairbench.tables.provenance import Stamp, made_from, read_evidence, read_stamps
 from fairbench.tables.published_results import read_claims, with_claims
+from fairbench.tables.request import TableRequest
 from fairbench.tables.table import RunDigest, Table
-from fairbench.tables.views import (
-    TableRequest,
-    evidence_digest,
-    rebuild_table,
-    settings_digest,
-    used_evaluations,
-)
+from fairbench.tables.views import rebuild_table
 
 _FORMATS = {".tex": latex, ".md": markdown, ".html": html, ".htm": html}
 _PAGE = '<script type="application/json" id="data">'  # in every report
@@ -163,7 +158,7 @@ def _record(item: RunDigest, settings: object, records: Sequence[Record]) -> Rec
 
     def fits(record: Record) -> tuple[bool, bool]:
         attack, epochs = _attack(record, settings), record.epochs_evaluated
-        digests = [evidence_digest(record, attack, chosen) for chosen in (epochs, epochs[-1:])]
+        digests = [outcomes_digest(record, attack, chosen) for chosen in (epochs, epochs[-1:])]
         return item.digest in digests, record.folder.name == item.folder
 
     copies = [record for record in records if record.id == item.id and record.state == "done"]
@@ -172,7 +167,7 @@ def _record(item: RunDigest, settings: object, records: Sequence[Record]) -> Rec
 
 def _attack(record: Record, settings: object) -> AttackKey | None:
     """The attack of the record whose settings have that digest."""
-    return next((attack for attack in attacks_of(record) if settings_digest(attack) == settings), None)
+    return next((attack for attack in record.attack_ids if settings_digest(attack) == settings), None)
 
 
 def _rebuilt(stamp: Stamp, records: Sequence[Record]) -> Table:

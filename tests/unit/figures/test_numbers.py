@@ -8,8 +8,9 @@ from fairbench.figures.figure import Options
 from fairbench.figures.kinds import build_figures
 from fairbench.figures.success import MOVED, REACHED, UNTARGETED
 from fairbench.records.curves import read_epochs
-from fairbench.tables.groups import AttackKey
-from fairbench.tables.views import TableRequest, build_tables
+from fairbench.records.read import AttackKey
+from fairbench.tables.request import TableRequest
+from fairbench.tables.views import build_tables
 
 PGD = Options(attack="pgd")
 

@@ -25,8 +25,9 @@ from fairbench.registry.schema import MethodEntry
 from fairbench.tables.formats import html
 from fairbench.tables.formats.numbers import shown
 from fairbench.tables.published_results import read_claims
+from fairbench.tables.request import TableRequest
 from fairbench.tables.verify import verify_tables
-from fairbench.tables.views import TableRequest, build_tables
+from fairbench.tables.views import build_tables
 
 EVIL = "</script><script>alert(1)</script>"
 NOTHING = Registry()

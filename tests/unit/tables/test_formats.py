@@ -10,7 +10,8 @@ from fairbench.core.errors import UnknownNameError
 from fairbench.records.read import scan
 from fairbench.tables.escapes import csv_text, latex, markdown, plain
 from fairbench.tables.formats import FORMATS, render
-from fairbench.tables.views import TableRequest, build_tables
+from fairbench.tables.request import TableRequest
+from fairbench.tables.views import build_tables
 
 EVIL = "a_b & 50% $x$ #1 {y} ~^ \\def|`*<b>\x1b[31m\nnext\u202e --x"
 SIX = TableRequest(columns=("average", "worst", "rho"))

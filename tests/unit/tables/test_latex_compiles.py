@@ -10,7 +10,8 @@ from fairbench.records.read import scan
 from fairbench.tables.formats import render
 from fairbench.tables.published_results import read_claims, with_claims
 from fairbench.tables.published_tables import published_tables
-from fairbench.tables.views import VIEWS, TableRequest, build_tables
+from fairbench.tables.request import VIEWS, TableRequest
+from fairbench.tables.views import build_tables
 
 pytestmark = pytest.mark.skipif(
     shutil.which("pdflatex") is None or shutil.which("pdftotext") is None,

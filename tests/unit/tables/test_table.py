@@ -11,7 +11,8 @@ import pytest
 from fairbench.core.errors import ConfigError, UnknownNameError
 from fairbench.records.read import scan
 from fairbench.tables.formats import FORMATS, render
-from fairbench.tables.views import TableRequest, build_tables
+from fairbench.tables.request import TableRequest
+from fairbench.tables.views import build_tables
 
 T_OF_TWO_SEEDS = 12.706204736  # 97.5 % quantile of Student's t with one degree of freedom
 

@@ -12,8 +12,9 @@ from fairbench.records.read import scan
 from fairbench.tables.formats import render
 from fairbench.tables.provenance import read_stamps
 from fairbench.tables.published_results import read_claims, with_claims
+from fairbench.tables.request import VIEWS, TableRequest
 from fairbench.tables.verify import verify_tables
-from fairbench.tables.views import VIEWS, TableRequest, build_tables
+from fairbench.tables.views import build_tables
 
 SUFFIX = {"latex": ".tex", "markdown": ".md", "html": ".html", "csv": ".csv"}
 

@@ -9,8 +9,9 @@ from fairbench.page import collect, page
 from fairbench.records.read import scan
 from fairbench.registry import Registry
 from fairbench.tables.formats import render
+from fairbench.tables.request import TableRequest
 from fairbench.tables.verify import is_report, verify_tables
-from fairbench.tables.views import TableRequest, build_tables
+from fairbench.tables.views import build_tables
 
 SUFFIX = {"latex": ".tex", "markdown": ".md", "html": ".html", "csv": ".csv"}
 

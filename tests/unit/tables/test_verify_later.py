@@ -10,8 +10,9 @@ from fairbench.core.files import read_json, write_json
 from fairbench.records.outcomes import write_outcomes
 from fairbench.records.read import scan
 from fairbench.tables.formats import render
+from fairbench.tables.request import VIEWS, TableRequest
 from fairbench.tables.verify import verify_tables
-from fairbench.tables.views import VIEWS, TableRequest, build_tables
+from fairbench.tables.views import build_tables
 
 SUFFIX = {"latex": ".tex", "markdown": ".md", "html": ".html", "csv": ".csv"}
 LONGER = {**PGD, "id": "longer", "num_steps": 40}

@@ -13,7 +13,8 @@ from fairbench.stats.intervals import wilson_interval
 from fairbench.stats.paired import mcnemar, paired_t, sign_flip
 from fairbench.stats.worst import noise_floor, split_half_worst, worst_class_interval
 from fairbench.tables.formats import FORMATS, render
-from fairbench.tables.views import VIEWS, TableRequest, build_tables
+from fairbench.tables.request import VIEWS, TableRequest
+from fairbench.tables.views import build_tables
 
 
 @pytest.fixture(scope="module")

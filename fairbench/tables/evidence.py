@@ -1,0 +1,38 @@
+"""The evaluations that a table is made from, and the digests that prove it."""
+
+from collections.abc import Sequence
+
+from fairbench.core.identity import digest
+from fairbench.records.read import CLEAN, AttackKey, Evaluation, Record
+from fairbench.tables.entries import Entry
+from fairbench.tables.table import RunDigest
+
+
+def run_digests(entry: Entry, attack: AttackKey | None) -> tuple[RunDigest, ...]:
+    """The runs of an entry with the digest of the outcomes that a table under `attack` uses."""
+    return tuple(
+        RunDigest(seed.record.folder.name, seed.record.id, outcomes_digest(seed.record, attack, seed.epochs))
+        for seed in entry.seeds.values()
+    )
+
+
+def outcomes_digest(record: Record, attack: AttackKey | None, epochs: Sequence[int]) -> str:
+    """A hash of the digests of a run's outcomes at `epochs`, without an attack and under `attack`."""
+    used = used_evaluations(record, attack, epochs)
+    return digest(sorted((e.attack, e.epoch, e.id, e.digest or "") for e in used))
+
+
+def used_evaluations(record: Record, attack: AttackKey | None, epochs: Sequence[int]) -> list[Evaluation]:
+    """The evaluations at `epochs` that a table under `attack`, with its very settings, is made from."""
+    id = None if attack is None else record.attack_ids.get(attack)
+
+    def used(evaluation: Evaluation) -> bool:
+        under = attack is not None and (evaluation.attack, evaluation.id) == (attack.name, id)
+        return evaluation.epoch in epochs and (under or evaluation.attack == CLEAN)
+
+    return list(filter(used, record.evaluations))
+
+
+def settings_digest(attack: AttackKey | None) -> str:
+    """A hash of the attack's name and settings; "" for none."""
+    return "" if attack is None else digest([attack.name, attack.settings])

@@ -1,0 +1,91 @@
+"""What a table shows: its view, its columns, the baseline, the order of its rows and its errors."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, get_args
+
+from fairbench.core.errors import ConfigError, RecordError, UnknownNameError
+from fairbench.metrics.rho import Convention, check_convention
+from fairbench.records.read import AttackKey
+from fairbench.tables.columns import SIDES, measure
+from fairbench.tables.table import ErrorKind
+
+TAIL = "worst-tail"
+VIEWS = {  # the columns of a view; one table per side where more than four columns of each would not fit
+    "main": ("average", "worst", "floor", "rho"),
+    "fairness": ("worst", "limits", "floor", "split-half", TAIL, "gap", "deviation"),
+    "classes": (),
+    "comparison": (),
+}
+
+
+@dataclass(frozen=True)
+class TableRequest:
+    """The options of a table. `columns` by name, those of the view when empty; `order` of methods."""
+
+    view: str = "main"
+    columns: tuple[str, ...] = ()
+    baseline: str = "trades"
+    order: tuple[str, ...] = ()
+    error: ErrorKind = "t95"
+    convention: Convention = "signed"
+
+    def __post_init__(self) -> None:
+        """Raises UnknownNameError for a view or column, ConfigError for an error or a rule of rho."""
+        check_convention(self.convention)
+        if self.error not in get_args(ErrorKind):
+            raise ConfigError(f"no kind of error called {self.error!r}.", hint="known: t95, sd")
+        if self.view not in VIEWS:
+            raise UnknownNameError("view", self.view, VIEWS, asked_by=f"--view {self.view}")
+        if self.columns and not VIEWS[self.view]:
+            raise ConfigError(
+                f"the view {self.view!r} has columns of its own.", hint="leave --columns out, or --view main"
+            )
+        for name in self.columns:
+            measure(name)  # raises for an unknown column
+
+    @property
+    def sides_together(self) -> bool:
+        """Whether one table has both sides; otherwise clean and robust accuracy have a table each."""
+        return self.view == "main"
+
+    def sides(self, attack: AttackKey | None) -> tuple[str, ...]:
+        """The sides in a table under `attack`."""
+        if self.sides_together:
+            return SIDES
+        return ("clean",) if attack is None else ("robust",)
+
+    @property
+    def compares(self) -> bool:
+        """Whether the table needs the baseline."""
+        return self.view == "comparison" or "rho" in self.names
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns of each side."""
+        return self.columns or VIEWS[self.view]
+
+    def for_classes(self, num_classes: int) -> "TableRequest":
+        """The request with every column named; the tail is 30 % of few classes, 10 % of 50 or more."""
+        tail = "worst-10" if num_classes >= 50 else "worst-30"
+        return replace(self, columns=tuple(tail if name == TAIL else name for name in self.names))
+
+    def to_json(self) -> dict[str, Any]:
+        """The options as JSON values."""
+        return {name: list(v) if isinstance(v := getattr(self, name), tuple) else v for name in _FIELDS}
+
+    @classmethod
+    def from_json(cls, options: Mapping[str, Any]) -> "TableRequest":
+        """The request that `to_json` wrote. Raises RecordError for anything else."""
+        if set(options) != set(_FIELDS):
+            raise RecordError(f"these are not the options of a table: {', '.join(sorted(options))}.")
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
+        for name, value in values.items():
+            listed = name in ("columns", "order")
+            texts = value if listed and isinstance(value, tuple) else (value,)
+            if listed != isinstance(value, tuple) or not all(isinstance(text, str) for text in texts):
+                raise RecordError(f"the option {name!r} of a table cannot be {value!r}.")
+        return cls(**values)
+
+
+_FIELDS = tuple(field.name for field in fields(TableRequest))
