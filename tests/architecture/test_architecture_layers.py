@@ -5,6 +5,7 @@ import importlib
 import sys
 import tomllib
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,48 @@ def test_every_method_file_is_an_entry_point():
 @pytest.mark.parametrize("name", MODULES)
 def test_every_module_imports_without_a_warning(name: str):
     importlib.import_module(name)  # warnings are errors in this test run
+
+
+def modules_imported(path: Path) -> Iterator[str]:
+    """The modules and packages of fairbench that a file imports, in functions and for types only too."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            submodules = [f"{node.module}.{alias.name}" for alias in node.names]
+            names = [sub if sub in MODULES else str(node.module) for sub in submodules]
+        else:
+            continue
+        yield from (name for name in names if name in MODULES)
+
+
+def circle(imports: dict[str, set[str]]) -> list[str]:
+    """The modules of one import circle, the first repeated at the end; empty when there is none."""
+    try:
+        TopologicalSorter(imports).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    imports: dict[str, set[str]] = {}
+    for path in (ROOT / "fairbench").rglob("*.py"):
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        imports[name] = set(modules_imported(path))
+    assert circle(imports) == []
+
+
+def test_imports_for_types_and_in_functions_count_as_imports(tmp_path: Path):
+    file = tmp_path / "module.py"
+    file.write_text(
+        "if TYPE_CHECKING:\n    from fairbench.tables.request import TableRequest\n"
+        "def late():\n    from fairbench.tables import captions\n    import fairbench.core.files\n"
+    )
+    expected = {"fairbench.tables.request", "fairbench.tables.captions", "fairbench.core.files"}
+    assert set(modules_imported(file)) == expected
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}})
+    assert not circle({"a": {"b", "c"}, "b": {"c"}, "c": set()})
 
 
 def test_every_command_can_be_imported_and_has_help():
