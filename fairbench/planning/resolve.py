@@ -16,10 +16,10 @@ from fairbench.registry import MethodEntry, PluginSource, Protocol, Registry
 from fairbench.registry.components import (
     Augment,
     HoldOut,
-    block_of,
-    is_block,
+    component_of,
+    is_component,
     is_off,
-    refusal,
+    mixed_labels_error,
     resolve_components,
 )
 from fairbench.registry.faults import explain
@@ -145,7 +145,7 @@ class Resolver:
         overrides = {
             path: value  # what switches off a block that was not on changes nothing
             for path, value in overrides.items()
-            if not is_block(path) or block_of(path) in published or block_of(path) in blocks
+            if not is_component(path) or component_of(path) in published or component_of(path) in blocks
         }
         if hold_out is not None and blocks.get("hold_out") != hold_out:
             blocks["hold_out"] = hold_out
@@ -202,7 +202,7 @@ class Resolver:
     ) -> dict[str, dict[str, Any]]:
         """The blocks of a method, those it cannot do without included, in the length of its training."""
         who, published = f"methods.{method}", self.registry.method_components(method, place.dataset)
-        changes = {path: value for path, value in overrides.items() if is_block(path)}
+        changes = {path: value for path, value in overrides.items() if is_component(path)}
 
         def resolved(share: float) -> dict[str, dict[str, Any]]:
             return resolve_components(published, changes, who, lambda block: scaled_epochs(block, share))
@@ -233,7 +233,8 @@ class Resolver:
         need = self.registry.plugin(method).needs.get("one_label", "")
         config = {**self.registry.method_config(method, place.dataset), **self._overrides(method)}
         if augment.mixes and (need == "yes" or config.get(need.removeprefix("as option ")) is True):
-            raise refusal(method, augment.kind)  # what depends on more is refused when it is about to run
+            # A need that depends on several options is checked when the run starts.
+            raise mixed_labels_error(method, augment.kind)
         images = self.registry.get("dataset", place.dataset)
         return augment.fitted(images.reader, images.image_shape)
 
@@ -265,7 +266,7 @@ class Resolver:
             "method": {
                 "name": method,
                 "class": plugin.class_name,
-                "config": {**config, **{key: v for key, v in overrides.items() if not is_block(key)}},
+                "config": {**config, **{key: v for key, v in overrides.items() if not is_component(key)}},
                 "fingerprint": plugin.fingerprint,
             },
             "dataset": {

@@ -1,7 +1,7 @@
-"""What the house adds to a method's training: held-out images, augmentation, averages, AWP, a start.
+"""Components of training: held-out images, augmentation, weight averaging, AWP and fine-tuning.
 
-Each is a block of a method's registry entry and can be switched on for any method. Epochs are given for the
-protocol's published length and scale with the run, like a method's own options.
+Each is a key of a method's registry entry and can be switched on for any method. Epochs are given for the
+published length of the protocol and scale with the length of the run, like the options of a method.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -123,15 +123,19 @@ class Averaging(Model):
 
 
 def with_defaults(model: type[Model], kinds: Mapping[str, dict[str, Any]], data: Any) -> Any:
-    """`data` of a block with the options of its kind filled in; raises for one of another kind."""
+    """`data` with the default options of its kind filled in.
+
+    `kinds`: the options that each kind has, with their defaults. Raises PydanticCustomError for an option
+    that the kind does not have.
+    """
     kind = data.get("kind") if isinstance(data, dict) else None
-    own = kinds.get(kind) if isinstance(kind, str) else None
-    if own is None:
+    options = kinds.get(kind) if isinstance(kind, str) else None
+    if options is None:
         return data
     for key in data:
-        if key in model.model_fields and key not in own and key != "kind" and data[key] is not None:
-            raise wrong(f"{kind} has no {key!r}; it accepts {', '.join(own)}", key)
-    return {**own, **data}
+        if key in model.model_fields and key not in options and key != "kind" and data[key] is not None:
+            raise wrong(f"{kind} has no {key!r}; it accepts {', '.join(options)}", key)
+    return {**options, **data}
 
 
 class WeightPerturbation(Model):
@@ -175,28 +179,28 @@ SHORTHAND = {
 """The option that a bare value means: `averaging=ema`, `awp=0.01`."""
 
 
-def block_of(path: str) -> str:
+def component_of(path: str) -> str:
     """The first name of an option path: "averaging" of "averaging.decay"."""
     return path.partition(".")[0]
 
 
-def is_block(path: str) -> bool:
-    """Whether an option path, such as "averaging.decay", belongs to the house rather than to the method."""
-    return block_of(path) in COMPONENTS
+def is_component(path: str) -> bool:
+    """Whether an option path, such as "averaging.decay", names a component, not an option of the method."""
+    return component_of(path) in COMPONENTS
 
 
 def is_off(path: str, value: Any) -> bool:
-    """Whether an override switches a whole block off: `averaging=none`, `awp=0`."""
+    """Whether an override switches a whole component off: `averaging=none`, `awp=0`."""
     return "." not in path and value in (None, False, "none")
 
 
-def without_blocks(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The method's own options among a data set's values."""
+def own_options(values: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` without those of components: the options of the method itself."""
     return {key: value for key, value in values.items() if key not in COMPONENTS}
 
 
-def refusal(method: str, kind: str) -> ConfigError:
-    """The error for a method that cannot be trained on mixed images."""
+def mixed_labels_error(method: str, kind: str) -> ConfigError:
+    """The error for a method that cannot be trained on images with two labels."""
     return ConfigError(
         f"method {method!r} cannot be trained with {kind}: it needs one label per image (one_label).",
         hint=f"leave it out: --set methods.{method}.augment=none",
@@ -204,7 +208,7 @@ def refusal(method: str, kind: str) -> ConfigError:
 
 
 def component_faults(name: str, value: Any) -> list[tuple[KeyPath, str]]:
-    """What is wrong with the block `name`; empty when it is valid."""
+    """What is wrong with the settings of component `name`; empty when they are valid."""
     try:
         COMPONENTS[name].model_validate(value)
     except ValidationError as error:
@@ -213,45 +217,48 @@ def component_faults(name: str, value: Any) -> list[tuple[KeyPath, str]]:
 
 
 def resolve_components(
-    blocks: Mapping[str, Mapping[str, Any]],
+    published: Mapping[str, Mapping[str, Any]],
     changes: Mapping[str, Any],
-    who: str,
+    owner: str,
     scale: Callable[[dict[str, Any]], dict[str, Any]],
 ) -> dict[str, dict[str, Any]]:
-    """The blocks in the length of the run, with a user's changes, every option written out.
+    """The components of a run, with a user's changes and with every option written out.
 
-    `changes` by path: {"averaging": "ema", "averaging.decay": 0.99, "awp": None}; None switches a block off.
-    `scale` puts epochs in proportion to the run; what the user sets is taken as it is. Raises ConfigError for
-    what does not fit.
+    `published`: the settings of each component in the registry. `changes` by option path:
+    {"averaging": "ema", "averaging.decay": 0.99, "awp": None}; None switches a component off. `scale`
+    multiplies the published epochs by the length of the run; the user's own values are not scaled. `owner`
+    ("methods.trix") begins the option paths in messages. Raises ConfigError for an option that does not exist
+    or a value that is not allowed.
     """
-    asked: dict[str, dict[str, Any]] = {}
+    changed: dict[str, dict[str, Any]] = {}
     off = set()
     for path, value in changes.items():
         name, _, option = path.partition(".")
         if is_off(path, value):
             off.add(name)
-            asked.pop(name, None)
+            changed.pop(name, None)
             continue
         off.discard(name)
-        chosen = asked.setdefault(name, {})
+        options = changed.setdefault(name, {})
         if option or value is not True:
-            chosen[option or SHORTHAND[name]] = value
-    found = {}
+            options[option or SHORTHAND[name]] = value
+    resolved = {}
     for name in COMPONENTS:
-        own, block = asked.get(name, {}), dict(blocks.get(name) or {})
-        if name in off or (name not in blocks and name not in asked):
+        own, settings = changed.get(name, {}), dict(published.get(name) or {})
+        if name in off or (name not in published and name not in changed):
             continue
-        if "kind" in own and own["kind"] != block.get("kind"):
-            block = {"kind": own["kind"]}
-        found[name] = _filled(name, {**scale(_filled(name, block, who)), **own}, who)
-    return found
+        if "kind" in own and own["kind"] != settings.get("kind"):
+            settings = {"kind": own["kind"]}
+        resolved[name] = _filled(name, {**scale(_filled(name, settings, owner)), **own}, owner)
+    return resolved
 
 
-def _filled(name: str, block: dict[str, Any], who: str) -> dict[str, Any]:
-    for where, message in component_faults(name, block):
-        place = ".".join([who, name, *map(str, where)])
-        raise ConfigError(f"{place}: {message}", hint=f"for instance: --set {who}.{EXAMPLES[name]}")
-    return COMPONENTS[name].model_validate(block).model_dump(mode="json", exclude_none=True)
+def _filled(name: str, settings: dict[str, Any], owner: str) -> dict[str, Any]:
+    """The settings of component `name` with its defaults. Raises ConfigError for the first fault."""
+    for where, message in component_faults(name, settings):
+        place = ".".join([owner, name, *map(str, where)])
+        raise ConfigError(f"{place}: {message}", hint=f"for instance: --set {owner}.{EXAMPLES[name]}")
+    return COMPONENTS[name].model_validate(settings).model_dump(mode="json", exclude_none=True)
 
 
 EXAMPLES = {
@@ -263,13 +270,13 @@ EXAMPLES = {
 }
 
 
-def check_path(who: str, path: str) -> None:
-    """Raise ConfigError when `path`, such as "averaging.decay", names no option of a block."""
+def check_path(owner: str, path: str) -> None:
+    """Raise ConfigError when `path`, such as "averaging.decay", names no option of its component."""
     name, _, option = path.partition(".")
     known = list(COMPONENTS[name].model_fields)
     if option and option not in known:
         close = suggest(option, known)
         raise ConfigError(
-            f"{who}.{name} has no option {option!r}.",
+            f"{owner}.{name} has no option {option!r}.",
             hint=f"it accepts: {', '.join(known)}" + (f"\ndid you mean: {close}" if close else ""),
         )

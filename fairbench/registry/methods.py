@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fairbench.core.errors import PluginError
-from fairbench.registry.components import COMPONENTS, component_faults, without_blocks
+from fairbench.registry.components import COMPONENTS, component_faults, own_options
 from fairbench.registry.declare import Declarations, Declared
 from fairbench.registry.faults import Fault, KeyPath, unknown_key
 from fairbench.registry.fields import NAME
@@ -185,22 +185,22 @@ class MethodResolver:
         who = entry.title or entry.name
         config = self._typed(declared, ("config",), entry.config, plugin, who)
         datasets = {
-            dataset: self._blocks(declared, entry, dataset)
-            | self._typed(declared, ("datasets", dataset), without_blocks(values), plugin, who)
+            dataset: self._components(declared, entry, dataset)
+            | self._typed(declared, ("datasets", dataset), own_options(values), plugin, who)
             for dataset, values in entry.datasets.items()
         }
         return entry.model_copy(update={"config": config, "datasets": datasets})
 
-    def _blocks(self, declared: Declared, entry: MethodEntry, dataset: str) -> dict[str, Any]:
-        """The data set's values for the house's blocks, checked on top of the entry's own."""
+    def _components(self, declared: Declared, entry: MethodEntry, dataset: str) -> dict[str, Any]:
+        """The data set's settings of components, checked together with those of the method."""
         values = entry.datasets[dataset]
-        blocks = {name: values[name] for name in COMPONENTS if name in values}
-        for name, block in blocks.items():
+        components = {name: values[name] for name in COMPONENTS if name in values}
+        for name, settings in components.items():
             inherited: Any = getattr(entry, name)
             own = {} if inherited is None else inherited.model_dump(exclude_none=True)
-            for where, message in component_faults(name, {**own, **block}):
+            for where, message in component_faults(name, {**own, **settings}):
                 self.declarations.faults.append(declared.fault(("datasets", dataset, name, *where), message))
-        return blocks
+        return components
 
     def _typed(
         self, declared: Declared, path: KeyPath, values: dict[str, Any], plugin: PluginSource, who: str

@@ -7,7 +7,7 @@ from typing import Any
 
 from fairbench.core.errors import ConfigError, PluginError, UnknownNameError, suggest
 from fairbench.registry.attacks import REFERENCE, AttackEntry, AutoAttack
-from fairbench.registry.components import COMPONENTS, check_path, is_block, without_blocks
+from fairbench.registry.components import COMPONENTS, check_path, is_component, own_options
 from fairbench.registry.options import REQUIRED
 from fairbench.registry.plugin import PluginSource
 from fairbench.registry.protocol import AnyProtocol, Protocol
@@ -104,27 +104,27 @@ class Registry:
         defaults = {
             option.name: option.default for option in options.values() if option.default is not REQUIRED
         }
-        return {**defaults, **entry.config, **without_blocks(entry.datasets.get(dataset or "", {}))}
+        return {**defaults, **entry.config, **own_options(entry.datasets.get(dataset or "", {}))}
 
     def method_components(self, name: str, dataset: str | None = None) -> dict[str, dict[str, Any]]:
-        """The house's blocks (hold_out, averaging, ...) that method `name` asks for on `dataset`."""
+        """Settings of the components (hold_out, averaging, ...) that method `name` uses on `dataset`."""
         entry: MethodEntry = self.get("method", name)
         special = entry.datasets.get(dataset or "", {})
-        found = {}
-        for block in COMPONENTS:
-            own = getattr(entry, block)
-            if own is not None or block in special:
+        components = {}
+        for component in COMPONENTS:
+            own = getattr(entry, component)
+            if own is not None or component in special:
                 values = {} if own is None else own.model_dump(mode="json", exclude_none=True)
-                found[block] = {**values, **special.get(block, {})}
-        return found
+                components[component] = {**values, **special.get(component, {})}
+        return components
 
     def check_override(self, name: str, field: str, value: Any) -> Any:
         """`value` for the option `field` of method `name`, in the option's type; text is read as in YAML.
 
-        For `--set methods.NAME.FIELD=VALUE`; FIELD may also name a block of the house, "averaging", or an
-        option of it, "averaging.decay". Raises ConfigError that names the option, or those accepted.
+        For `--set methods.NAME.FIELD=VALUE`; FIELD may also name a component, "averaging", or an option of
+        it, "averaging.decay". Raises ConfigError that names the option, or those accepted.
         """
-        if is_block(field):
+        if is_component(field):
             check_path(f"methods.{name}", field)
             return read_scalar(value) if isinstance(value, str) else value
         options = self.plugin(name).options
@@ -134,7 +134,7 @@ class Registry:
             close = suggest(field, options)
             raise ConfigError(
                 f"method {name!r} has no option {field!r}.",
-                hint=f"it accepts: {', '.join(options) or 'none'}; and the house's {', '.join(COMPONENTS)}"
+                hint=f"it accepts: {', '.join(options) or 'none'}; and the components {', '.join(COMPONENTS)}"
                 + (f"\ndid you mean: {close}" if close else ""),
             )
         fault: ValueError | None = None

@@ -51,7 +51,8 @@ class MethodEntry(RegistryEntry):
     title: str | None = Field(default=None, description="as tables print it")
     config: dict[str, Any] = Field(default={}, description="overrides of the plugin's defaults")
     datasets: dict[str, dict[str, Any]] = Field(
-        default={}, description="published values per data set, on top of config and of the blocks below"
+        default={},
+        description="published values per data set; override `config` and the components",
     )
     hold_out: HoldOut | None = None
     augment: Augment | None = None

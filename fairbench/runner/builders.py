@@ -18,10 +18,10 @@ from fairbench.objectives.contract import AdversarialObjective, DataInfo, build_
 from fairbench.objectives.load import load_plugin
 from fairbench.planning.cells import Cell
 from fairbench.registry import Protocol, describe
-from fairbench.registry.components import Augment, HoldOut, refusal
+from fairbench.registry.components import Augment, HoldOut, mixed_labels_error
 from fairbench.registry.fields import Model
 
-Block = TypeVar("Block", bound=Model)
+Settings = TypeVar("Settings", bound=Model)
 
 
 def initial_model(cell: Cell, images: ImageSet, device: torch.device) -> torch.nn.Module:
@@ -108,9 +108,9 @@ def check_options(cell: Cell) -> None:
     with suppress(PluginError, ContractError):
         cls = load_plugin(cell.locations["target"], cell.method)
         needs = cls.needs_of(build_config(cls, cell.identity["method"]["config"]))
-        augment = block(cell, "augment", Augment)
+        augment = component(cell, "augment", Augment)
         if augment is not None and augment.mixes and needs.one_label:
-            raise refusal(cell.method, augment.kind)
+            raise mixed_labels_error(cell.method, augment.kind)
 
 
 def check_fingerprint(cell: Cell) -> None:
@@ -123,8 +123,8 @@ def check_fingerprint(cell: Cell) -> None:
         )
 
 
-def block(cell: Cell, name: str, model: type[Block]) -> Block | None:
-    """A block of the house as the cell has it; None when it has none."""
+def component(cell: Cell, name: str, model: type[Settings]) -> Settings | None:
+    """The settings of component `name` in the cell; None when the cell does not use it."""
     found = cell.identity.get(name)
     return None if found is None else model.model_validate(found)
 

@@ -43,8 +43,8 @@ from fairbench.registry import Registry, read_attack
 from fairbench.registry.components import Augment, Averaging, WeightPerturbation
 from fairbench.runner.builders import (
     augmentation,
-    block,
     build_objective,
+    component,
     initial_model,
     kept_images,
     load_split,
@@ -170,9 +170,9 @@ def _work(
         folder=folder,
         listener=listener,
         keep=kept_images(cell, train, objective),
-        augment=block(cell, "augment", Augment),
-        awp=block(cell, "awp", WeightPerturbation),
-        averaging=block(cell, "averaging", Averaging),
+        augment=component(cell, "augment", Augment),
+        awp=component(cell, "awp", WeightPerturbation),
+        averaging=component(cell, "averaging", Averaging),
         speedups=Speedups.of(
             device, protocol.epochs * -(-len(train) // protocol.batch_size), protocol.precision
         ),

@@ -29,7 +29,7 @@ from fairbench.models.checkpoints import weights_path, write_tensors
 from fairbench.objectives.contract import AdversarialObjective, Context, LossTerms, ValidationStats
 from fairbench.objectives.validation import robust_validation
 from fairbench.records.curves import append_epoch, keep_epochs, read_epochs
-from fairbench.registry.components import Augment, Averaging, WeightPerturbation, refusal
+from fairbench.registry.components import Augment, Averaging, WeightPerturbation, mixed_labels_error
 from fairbench.registry.schema import Protocol
 from fairbench.training.averaging import WeightAverage, without_average
 from fairbench.training.cuda_graphs import CudaGraphs, GraphedSteps, Run, overrides
@@ -115,7 +115,7 @@ class Trainer:
         if self.augment is None:
             return None
         if self.augment.mixes and self.objective.resolved_needs().one_label:
-            raise refusal(self.objective.name, self.augment.kind)
+            raise mixed_labels_error(self.objective.name, self.augment.kind)
         chosen = self.augment.fitted("", self.images.image_shape)
         return addition(chosen.kind, policy=chosen.policy, side=chosen.side, alpha=chosen.alpha)
 
