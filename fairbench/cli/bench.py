@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from fairbench.cli.options import columns, device_option, open_registry, print_json, registry_option
+from fairbench.cli.options import device_option, open_registry, registry_option
+from fairbench.cli.output import columns, print_json
 from fairbench.core.errors import ConfigError
 
 if TYPE_CHECKING:

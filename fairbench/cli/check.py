@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fairbench.cli.options import json_option, open_registry, print_json, registry_option
+from fairbench.cli.options import json_option, open_registry, registry_option
+from fairbench.cli.output import print_json
 
 if TYPE_CHECKING:
     from fairbench.testing import Outcome, Trial

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
-from fairbench.cli.options import json_option, print_json, results_option
-from fairbench.cli.plan_summary import as_size
+from fairbench.cli.options import json_option, results_option
+from fairbench.cli.output import print_json, size
 from fairbench.planning.status import RUNS
 
 
@@ -33,11 +33,11 @@ def clean_command(
         )
         return
     for waste in found:
-        click.echo(f"{as_size(waste.size):>9}  {waste.path.relative_to(results / RUNS)}: {waste.why}")
-    total = as_size(sum(waste.size for waste in found))
+        click.echo(f"{size(waste.size):>9}  {waste.path.relative_to(results / RUNS)}: {waste.why}")
+    total = size(sum(waste.size for waste in found))
     if not found:
         click.echo("nothing to clean")
     elif yes:
-        click.echo(f"deleted {len(gone)} of {len(found)}, {as_size(sum(waste.size for waste in gone))} freed")
+        click.echo(f"deleted {len(gone)} of {len(found)}, {size(sum(waste.size for waste in gone))} freed")
     else:
         click.echo(f"{len(found)} to delete, which frees {total}; add --yes to do it")

@@ -11,14 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fairbench.cli.options import (
-    columns,
-    data_option,
-    json_option,
-    print_json,
-    registry_option,
-    results_option,
-)
+from fairbench.cli.options import data_option, json_option, registry_option, results_option
+from fairbench.cli.output import columns, print_json
 from fairbench.core.errors import DataError
 from fairbench.data.manifest import data_root, read_manifest
 

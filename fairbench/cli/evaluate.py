@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fairbench.cli.options import (
-    columns,
     data_option,
     device_option,
     json_option,
     open_registry,
-    print_json,
     registry_option,
     results_option,
 )
+from fairbench.cli.output import columns, print_json
 from fairbench.cli.progress import LINE_SECONDS, describe_attack
 from fairbench.core.errors import ConfigError
 from fairbench.data.manifest import data_root

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fairbench.cli.options import json_option, open_registry, print_json, registry_option, results_option
+from fairbench.cli.options import json_option, open_registry, registry_option, results_option
+from fairbench.cli.output import print_json
 from fairbench.records.read import find_run
 
 if TYPE_CHECKING:

@@ -5,7 +5,8 @@ from typing import Any
 
 import click
 
-from fairbench.cli.options import columns, json_option, open_registry, print_json, registry_option
+from fairbench.cli.options import json_option, open_registry, registry_option
+from fairbench.cli.output import columns, print_json
 from fairbench.records.attack_strength import STANDARD
 from fairbench.registry import Registry
 

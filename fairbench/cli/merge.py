@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from fairbench.cli.options import json_option, print_json, results_option
+from fairbench.cli.options import json_option, results_option
+from fairbench.cli.output import print_json
 
 
 @click.command("merge")

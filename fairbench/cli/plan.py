@@ -1,4 +1,4 @@
-"""`fairbench plan`."""
+"""`fairbench plan`: what a run would do."""
 
 from pathlib import Path
 from typing import Any
@@ -6,25 +6,25 @@ from typing import Any
 import click
 
 from fairbench.cli.options import (
-    columns,
     data_option,
     device_option,
     json_option,
     open_registry,
     price_options,
-    print_json,
     registry_option,
     results_option,
-    select,
     selection_options,
 )
-from fairbench.cli.plan_summary import Offer, missing_data, summary, unfinished, where
-from fairbench.cli.progress import duration
+from fairbench.cli.output import duration
+from fairbench.cli.plan_summary import show_plan
 from fairbench.data.manifest import data_root
-from fairbench.planning.status import FINISHED, statuses
+from fairbench.planning.plan import make_plan, unfinished
+from fairbench.planning.resolve import resolve
+from fairbench.planning.selection import parse_selection
+from fairbench.planning.status import statuses
 
 
-@click.command("plan")
+@click.command("plan", epilog="Example: fairbench plan --suite table1 --device cuda --budget 12h")
 @selection_options
 @results_option
 @data_option
@@ -32,7 +32,9 @@ from fairbench.planning.status import FINISHED, statuses
 @device_option
 @price_options
 @json_option
-@click.option("--measure", is_flag=True, help="Train some steps of each entry here first: better estimates.")
+@click.option(
+    "--measure", is_flag=True, help="First train a few steps of each entry here, for better time estimates."
+)
 def plan_command(
     results: Path,
     data: str | None,
@@ -42,52 +44,28 @@ def plan_command(
     budget: float | None,
     as_json: bool,
     measure: bool,
-    **chosen: Any,
+    **selection: Any,
 ) -> None:
-    """Show the cells that `run` with the same options would do, their state, time and place on disk.
+    """List the cells that `run` would do with the same options: state, time, disk.
 
     \b
-    States: done, running, partial (continues), stale (code, data or protocol changed
-    since), missing, failed (tried again), diverged (not tried again).
-    Times are those of cells alike on this kind of device; ~ is reckoned from others, ? a guess.
+    States
+      done      finished
+      running   another process works on it
+      partial   interrupted, or attacks are missing; `run` continues it
+      stale     results exist, but code, data or protocol changed since
+      missing   not started
+      failed    ended with an error; `run` tries it again
+      diverged  the loss became infinite or NaN; `run` leaves it
+
+    Times come from such cells on this kind of device. ~ marks an estimate from other cells, ? a guess.
     """
-    registry = open_registry(registry_files)
-    cells, notes = select(registry, data_root(data), chosen)
-    planned = statuses(cells, results)
+    registry, root = open_registry(registry_files), data_root(data)
+    cells, notes = resolve(parse_selection(registry, **selection), registry, root)
     if measure:
         from fairbench.speed.pace import measure_paces
 
-        for entry, seconds in measure_paces(unfinished(planned), registry, results, device):
-            click.echo(f"measured {entry}: {duration(seconds)} an epoch", err=True)
-    show_plan(Offer.of(planned, registry, results, device, devices, budget), notes, data_root(data), as_json)
-
-
-def show_plan(offer: Offer, notes: list[str], root: Path, as_json: bool) -> None:
-    """Print the cells, their state and price."""
-    if as_json:
-        print_json(
-            [
-                {
-                    **summary(item),
-                    "estimated_seconds": round(offer.costs[item.cell.id].seconds, 1),
-                    "measured": offer.costs[item.cell.id].measured,
-                    "estimated_bytes": round(offer.costs[item.cell.id].kept_bytes),
-                    "in_budget": item.cell.id not in offer.left_out,
-                }
-                for item in offer.planned
-            ]
-        )
-        return
-    for note in notes:
-        click.echo(f"note: {note}")
-    rows = []
-    for item in offer.planned:
-        time = "" if item.state in FINISHED else offer.time_of(item.cell)
-        reason = "left: over the budget" if item.cell.id in offer.left_out else item.reason
-        rows.append((*where(item.cell), item.state, time, reason))
-    click.echo(columns(rows, ("method", "data set", "model", "protocol", "seed", "state", "time", "")))
-    click.echo(f"\n{offer.counts()}; {offer.total()}")
-    for line in offer.remarks():
-        click.echo(line)
-    for missing in missing_data(offer.planned, offer.registry, root):
-        click.echo(f"data set {missing} is not prepared: fairbench prepare --datasets {missing}")
+        for entry, seconds in measure_paces(unfinished(statuses(cells, results)), registry, results, device):
+            click.echo(f"measured {entry}: {duration(seconds)} per epoch", err=True)
+    price: dict[str, Any] = {"notes": notes, "device": device, "devices": devices, "budget": budget}
+    show_plan(make_plan(cells, registry, results, root, **price), as_json)

@@ -1,27 +1,26 @@
-"""Progress for people: bars on a terminal, plain lines elsewhere."""
+"""Progress of a run: bars on a terminal, plain lines elsewhere; and how a command that runs cells ends."""
 
 import sys
 import time
+from collections import Counter
+from collections.abc import Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
+import click
+
+from fairbench.cli.output import duration, first_line
 from fairbench.planning.cells import Cell
 
 if TYPE_CHECKING:
     from fairbench.evaluation.progress import Progress
+    from fairbench.runner.executors.choose import PreparedJob
 
 LINE_SECONDS = 10.0
 
 
-def duration(seconds: float) -> str:
-    """Seconds as people read them: 42 s, 3 min, 2.5 h."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
 class Lines:
-    """One line when a cell starts and ends, and one every few seconds in between, on standard error."""
+    """A line when a cell starts and ends, and one every few seconds in between, on standard error."""
 
     def __init__(self, total: int) -> None:
         self.total = total
@@ -70,14 +69,14 @@ class Lines:
 
 
 class Several(Lines):
-    """One line when a cell starts and ends, for cells that are worked on at the same time elsewhere."""
+    """A line when a cell starts and ends, for cells that other processes run at the same time."""
 
     def __init__(self, total: int) -> None:
         super().__init__(total)
         self.starts: dict[str, float] = {}
 
     def started(self, cell: Cell) -> None:
-        if cell.id not in self.starts:  # it may be started again
+        if cell.id not in self.starts:  # a restart is not announced again
             self.note(f"{cell.slot}: started")
         self.starts.setdefault(cell.id, time.monotonic())
 
@@ -167,7 +166,7 @@ def describe(row: dict[str, Any]) -> str:
 
 
 def describe_attack(progress: "Progress") -> str:
-    """An attack's part at work, the share of images that still stands and the time left."""
+    """The stage of an attack, how much of it is done, the accuracy so far and the time left."""
     stage = f"{progress.stage} " if progress.stage else ""
     text = f"{stage}{100 * progress.done:.0f} %"
     if progress.standing is not None:
@@ -181,5 +180,19 @@ def worst_text(row: dict[str, Any]) -> str:
     return f"worst class {100 * min(known):.0f} %" if known else ""
 
 
-def first_line(text: str) -> str:
-    return text.splitlines()[0] if text else ""
+def work_through(prepared: "PreparedJob") -> dict[str, str]:
+    """Run the cells of a job and show progress; the state of each cell by id."""
+    total = len(prepared.job.planned)
+    if prepared.name == "inline":
+        with progress(total) as shown:
+            return prepared.run(shown)
+    return prepared.run(Several(total))
+
+
+def exit_with(states: Mapping[str, str]) -> NoReturn:
+    """Print how many cells other processes work on, and exit: 1 when a cell failed or diverged, else 0."""
+    counts = Counter(states.values())
+    for state, where in (("running", "run in another process"), ("queued", "are in the queue")):
+        if counts[state]:
+            click.echo(f"{counts[state]} cells {where}; see: fairbench status", err=True)
+    sys.exit(1 if counts["failed"] or counts["diverged"] else 0)

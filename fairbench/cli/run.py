@@ -1,11 +1,10 @@
-"""`fairbench run`."""
+"""`fairbench run`: train, attack and tabulate."""
 
 from pathlib import Path
 from typing import Any
 
 import click
 
-from fairbench.cli.execution import end, work_through
 from fairbench.cli.options import (
     EXECUTOR_OPTIONS,
     data_option,
@@ -14,15 +13,17 @@ from fairbench.cli.options import (
     json_option,
     open_registry,
     price_options,
-    print_json,
     registry_option,
     results_option,
-    select,
     selection_options,
 )
-from fairbench.cli.plan import show_plan
-from fairbench.cli.plan_summary import Offer, missing_data, summary, unfinished
+from fairbench.cli.output import print_json
+from fairbench.cli.plan_summary import show_plan, status_row, sums
+from fairbench.cli.progress import exit_with, work_through
 from fairbench.data.manifest import data_root, require_manifest
+from fairbench.planning.plan import make_plan
+from fairbench.planning.resolve import resolve
+from fairbench.planning.selection import parse_selection
 from fairbench.planning.status import RUNS, statuses
 
 
@@ -35,7 +36,7 @@ from fairbench.planning.status import RUNS, statuses
 @executor_options
 @price_options
 @json_option
-@click.option("--dry-run", is_flag=True, help="Show what would be done and its price, as `plan` does.")
+@click.option("--dry-run", is_flag=True, help="Only print what would be done, as `plan` does.")
 def run_command(
     results: Path,
     data: str | None,
@@ -47,46 +48,45 @@ def run_command(
     dry_run: bool,
     **chosen: Any,
 ) -> None:
-    """Train, attack and tabulate. The same command again continues where it stopped.
+    """Train, attack and print the tables. Run the same command again to continue.
 
     \b
-    Examples:
-      fairbench run                                       the quickstart, a minute or two
-      fairbench run --suite table1                        Table 1 of the TRIX paper
-      fairbench run --methods trix,dafa --datasets cifar10 --models resnet18 --seeds 0..4 \\
-                    --protocol trix-150 --device cuda
-      fairbench run --methods trix --set methods.trix.strength=1.5
-      fairbench run --suite table1 --executor slurm --profile cluster.yaml
+    Examples
+      The quickstart, one or two minutes:
+        fairbench run
+      Table 1 of the TRIX paper:
+        fairbench run --suite table1
+      Your own selection:
+        fairbench run --methods trix,dafa --datasets cifar10 \\
+            --models resnet18 --seeds 0..4 --protocol trix-150
+      Another value of a method's option:
+        fairbench run --methods trix --set methods.trix.strength=1.5
+      On a cluster:
+        fairbench run --executor slurm --profile cluster.yaml
     """
     from fairbench.core.files import make_folder
+    from fairbench.runner.executors.choose import prepare_job
 
     how = {name: chosen.pop(name) for name in EXECUTOR_OPTIONS}
-    registry = open_registry(registry_files)
-    root = data_root(data)
-    cells, notes = select(registry, root, chosen)
-    planned = statuses(cells, results)
-    offer = Offer.of(planned, registry, results, device, devices, budget)
+    registry, root = open_registry(registry_files), data_root(data)
+    cells, notes = resolve(parse_selection(registry, **chosen), registry, root)
+    price: dict[str, Any] = {"notes": notes, "device": device, "devices": devices, "budget": budget}
+    plan = make_plan(cells, registry, results, root, **price)
     if dry_run:
-        show_plan(offer, notes, root, as_json)
+        show_plan(plan, as_json)
         return
-    for missing in missing_data(planned, registry, root):
-        require_manifest(root, missing)
+    for name in plan.missing_data:
+        require_manifest(root, name)
+    job = prepare_job(plan.to_do, results, registry, device, **how)
     make_folder(results / RUNS)
-    for line in (
-        *(f"note: {note}" for note in notes),
-        f"{offer.counts()}; {offer.total()}",
-        *offer.remarks(),
-    ):
+    for line in (*(f"note: {note}" for note in plan.notes), *sums(plan)):
         click.echo(line, err=True)
-    to_do = [item for item in unfinished(planned) if item.cell.id not in offer.left_out]
-    states = {item.cell.id: item.state for item in planned} | work_through(
-        to_do, results, registry, device, how
-    )
+    states = {item.cell.id: item.state for item in plan.planned} | work_through(job)
     if as_json:
-        print_json([summary(item) for item in statuses(cells, results)])
+        print_json([status_row(item) for item in statuses(cells, results)])
     else:
         from fairbench.cli.table import print_tables
         from fairbench.tables.request import TableRequest
 
         print_tables(results, TableRequest(order=tuple(registry.names("method"))), cells=cells)
-    end(states)
+    exit_with(states)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from fairbench.cli.options import columns, json_option, print_json, results_option
-from fairbench.cli.progress import duration, first_line
+from fairbench.cli.options import json_option, results_option
+from fairbench.cli.output import columns, duration, first_line, print_json
 from fairbench.records.read import Problem
 from fairbench.runner.overview import RunStatus, overview
 

@@ -5,15 +5,8 @@ from pathlib import Path
 
 import click
 
-from fairbench.cli.options import (
-    columns,
-    device_option,
-    json_option,
-    open_registry,
-    print_json,
-    registry_option,
-    results_option,
-)
+from fairbench.cli.options import device_option, json_option, open_registry, registry_option, results_option
+from fairbench.cli.output import columns, print_json
 from fairbench.core.errors import ConfigError, RecordError
 from fairbench.records.read import find_run, read_record, scan
 

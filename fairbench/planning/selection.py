@@ -8,6 +8,7 @@ from typing import Any
 from fairbench.core.errors import ConfigError
 from fairbench.records.checks import MAX_SEED
 from fairbench.registry import Registry, read_scalar
+from fairbench.registry.components import EXAMPLES, SHORTHAND, component_faults, is_off
 from fairbench.registry.protocol import TIERS, RequestedAttack
 
 
@@ -24,6 +25,56 @@ class Selection:
     protocol: str | None = None
     overrides: dict[str, dict[str, Any]] = field(default_factory=dict)
     """By section: `protocol`, `methods.<name>`, and `house` for all methods; each option name to value."""
+
+
+def parse_selection(
+    registry: Registry,
+    *,
+    suite: str = "quickstart",
+    methods: str | None = None,
+    datasets: str | None = None,
+    models: str | None = None,
+    seeds: str | None = None,
+    protocol: str | None = None,
+    attacks: str | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    augment: str | None = None,
+    averaging: str | None = None,
+    awp: str | None = None,
+    overrides: Sequence[str] = (),
+) -> Selection:
+    """The selection that the options of `run` and `plan` describe; each argument is the text of one option.
+
+    Raises ConfigError or UnknownNameError, which name the option.
+    """
+    changes = parse_overrides(overrides, registry)
+    schedule = {"epochs": epochs, "batch_size": batch_size}
+    changes.setdefault("protocol", {}).update({k: v for k, v in schedule.items() if v is not None})
+    components = {"augment": augment, "averaging": averaging, "awp": awp}
+    return Selection(
+        suite=registry.get("suite", suite, asked_by=f"--suite {suite}").name,
+        methods=parse_names("method", methods, registry, option="--methods"),
+        datasets=parse_names("dataset", datasets, registry, option="--datasets"),
+        models=parse_names("model", models, registry, option="--models"),
+        attacks=parse_attacks(attacks, registry, option="--attacks"),
+        seeds=parse_seeds(seeds),
+        protocol=protocol,
+        overrides={
+            **changes,
+            "house": {k: parse_component(k, text) for k, text in components.items() if text is not None},
+        },
+    )
+
+
+def parse_component(name: str, text: str) -> Any:
+    """The value of --augment, --averaging or --awp. Raises ConfigError for one that the component refuses."""
+    value = read_scalar(text)
+    block = {} if value is True else {SHORTHAND[name]: value}
+    for _, message in () if is_off(name, value) else component_faults(name, block):
+        example = EXAMPLES[name].replace("=", " ")
+        raise ConfigError(f"--{name} {text}: {message}.", hint=f"for example: --{example}")
+    return value
 
 
 def parse_names(kind: str, text: str | None, registry: Registry, *, option: str) -> tuple[str, ...]:

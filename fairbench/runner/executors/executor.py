@@ -86,6 +86,23 @@ A cell that fails leaves the others alone. When this process is asked to stop, s
 """
 
 
+@dataclass(frozen=True)
+class CheckedExecutor:
+    """An executor with a check that raises, before anything is printed or written, what it would refuse."""
+
+    check: Callable[[Job], None]
+    execute: Executor
+
+    def __call__(self, job: Job, told: Told) -> dict[str, str]:
+        self.check(job)
+        return self.execute(job, told)
+
+
+def checked_by(check: Callable[[Job], None]) -> Callable[[Executor], CheckedExecutor]:
+    """A decorator for an executor's function: `check` raises the errors of a job that it cannot do."""
+    return lambda execute: CheckedExecutor(check, execute)
+
+
 def find_executor(name: str) -> Executor:
     """The executor called `name`. Raises ConfigError, or PluginError when it cannot be loaded."""
     known = {point.name: point.value for point in entry_points(group=GROUP)}

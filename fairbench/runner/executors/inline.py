@@ -5,25 +5,30 @@ import time
 from fairbench.core.errors import EnvironmentFault, FairbenchError, LeaseHeldError, ResultsError
 from fairbench.core.files import read_sealed
 from fairbench.planning.status import folder_state
-from fairbench.runner.executors.executor import Job, Told
+from fairbench.runner.executors.executor import Job, Told, checked_by
 from fairbench.runner.executors.queue import Queue
 from fairbench.runner.folders import prepare_folder
 
 PAUSE = 0.5  # seconds between two looks at what others do
 
 
-def execute(job: Job, told: Told) -> dict[str, str]:
-    """Work through the job in order; the state of each cell by id.
-
-    Raises ConfigError, before anything runs, when a method refuses its options.
-    """
+def check(job: Job) -> None:
+    """Raise ConfigError for options that need processes or that a method refuses, and without the device."""
     from fairbench.runner.builders import check_options
-    from fairbench.runner.worker import run_cell
+    from fairbench.runner.device import choose_device
 
-    processes = "cells run in this process; take --executor local"
-    job.refuse("inline", pack=processes, gpus=processes, time_limit=processes, detach="take --executor slurm")
+    processes = "cells run in this process; use --executor local"
+    job.refuse("inline", pack=processes, gpus=processes, time_limit=processes, detach="use --executor slurm")
+    choose_device(job.device)
     for item in job.planned:
         check_options(item.cell)
+
+
+@checked_by(check)
+def execute(job: Job, told: Told) -> dict[str, str]:
+    """Work through the job in order; the state of each cell by id."""
+    from fairbench.runner.worker import run_cell
+
     queue = Queue(job, told)
     while not queue.over:
         cell = queue.next()

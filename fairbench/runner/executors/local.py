@@ -12,7 +12,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from fairbench.core.errors import ConfigError, EnvironmentFault, FairbenchError
-from fairbench.runner.executors.executor import Job, Told
+from fairbench.runner.executors.executor import Job, Told, checked_by
 from fairbench.runner.executors.process import Worker
 from fairbench.runner.executors.queue import Queue
 from fairbench.runner.folders import prepare_folder
@@ -30,9 +30,15 @@ class DeviceSlot:
     working: list[Worker] = field(default_factory=list)
 
 
+def check(job: Job) -> None:
+    """Raise ConfigError for --detach, and the errors of `places_of`."""
+    job.refuse("local", detach="use --executor slurm, or start the command with nohup")
+    places_of(job)
+
+
+@checked_by(check)
 def execute(job: Job, told: Told) -> dict[str, str]:
     """Work through the job on all its devices; the state of each cell by id."""
-    job.refuse("local", detach="take --executor slurm, or start the command with nohup")
     queue, places, died = Queue(job, told), places_of(job), Counter[str]()
     try:
         while not queue.over or any(place.working for place in places):

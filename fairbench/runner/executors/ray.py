@@ -16,7 +16,7 @@ from fairbench.core.errors import EnvironmentFault, FairbenchError
 from fairbench.core.lease import LeaseWatch, live_owner, read_lease
 from fairbench.planning.cells import Cell, cell_from
 from fairbench.registry.fields import Model
-from fairbench.runner.executors.executor import Job, Told
+from fairbench.runner.executors.executor import Job, Told, checked_by
 from fairbench.runner.executors.process import Worker
 from fairbench.runner.executors.queue import Queue
 from fairbench.runner.folders import prepare_folder
@@ -34,18 +34,25 @@ class Ray(Model):
     resources: dict[str, Annotated[float, Field(ge=0)]] = Field({}, description="Ray's custom ones")
 
 
-def execute(job: Job, told: Told) -> dict[str, str]:
-    """Work through the job on the cluster; the state of each cell by id.
-
-    Ray starts a cell again, up to `retries` times, whose worker or node was lost; it continues where it was.
-    Raises EnvironmentFault without Ray or without a cluster.
-    """
+def check(job: Job) -> None:
+    """Raise ConfigError for options that Ray decides itself, EnvironmentFault without the package."""
     job.refuse(
         "ray",
         pack="give cells a part of a GPU: `gpus: 0.5` in the section `ray` of --profile FILE",
         gpus="Ray chooses them",
         detach="start the command with nohup",
     )
+    job.profile.section("ray", Ray)
+    _ray()
+
+
+@checked_by(check)
+def execute(job: Job, told: Told) -> dict[str, str]:
+    """Work through the job on the cluster; the state of each cell by id.
+
+    Ray starts a cell again, up to `retries` times, whose worker or node was lost; it continues where it was.
+    Raises EnvironmentFault without a cluster.
+    """
     settings = job.profile.section("ray", Ray)
     ray = _ray()
     _join(ray, settings.address)

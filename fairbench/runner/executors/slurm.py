@@ -27,7 +27,7 @@ from fairbench.core.stopping import REQUEUE
 from fairbench.planning.cells import Cell
 from fairbench.planning.status import FINISHED, RUNS, CellStatus, folder_state
 from fairbench.registry.fields import Model
-from fairbench.runner.executors.executor import Job, Told
+from fairbench.runner.executors.executor import Job, Told, checked_by
 from fairbench.runner.folders import prepare_folder
 
 logger = logging.getLogger(__name__)
@@ -60,16 +60,22 @@ class Slurm(Model):
     options: dict[Line, Line] = Field({}, description="any other option of sbatch: {qos: long}")
 
 
+def check(job: Job) -> None:
+    """Raise ConfigError for options that belong in the profile, EnvironmentFault without Slurm."""
+    elsewhere = "set it in the section `slurm` of --profile FILE"
+    job.refuse("slurm", pack=elsewhere, gpus=elsewhere, time_limit=elsewhere)
+    job.profile.section("slurm", Slurm)
+    require_slurm()
+
+
+@checked_by(check)
 def execute(job: Job, told: Told) -> dict[str, str]:
     """Submit the job and stay until its last task is over, unless it is to be detached.
 
     Cells that an earlier job still has in the queue are not submitted again. When this process is asked to
-    stop, the job is cancelled; what its tasks saved is kept. Raises EnvironmentFault without Slurm.
+    stop, the job is cancelled; what its tasks saved is kept.
     """
-    elsewhere = "say it in the section `slurm` of --profile FILE"
-    job.refuse("slurm", pack=elsewhere, gpus=elsewhere, time_limit=elsewhere)
     settings = job.profile.section("slurm", Slurm)
-    require_slurm()
     queued = queue_of(job.results)
     states, new = {}, []
     for item in job.planned:

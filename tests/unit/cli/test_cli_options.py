@@ -4,8 +4,8 @@ import click
 import pytest
 
 from fairbench.cli.main import COMMANDS, cli
-from fairbench.cli.options import columns
-from fairbench.cli.progress import Lines, describe, duration, first_line, progress, worst_text
+from fairbench.cli.output import columns, duration, first_line
+from fairbench.cli.progress import Lines, describe, progress, worst_text
 
 
 def test_columns_are_aligned_and_lines_end_without_spaces():

@@ -1,0 +1,51 @@
+"""How values are written for people and for scripts."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+
+def print_json(value: Any) -> None:
+    """Print JSON; of a list each item on a line of its own."""
+    if isinstance(value, list):
+        click.echo("[\n" + ",\n".join(map(json.dumps, value)) + "\n]")
+    else:
+        click.echo(json.dumps(value, indent=1))
+
+
+def columns(rows: Sequence[tuple[str, ...]], header: tuple[str, ...]) -> str:
+    """Rows of text in aligned columns under a header."""
+    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+    lines = (
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in (header, *rows)
+    )
+    return "\n".join(lines)
+
+
+def duration(seconds: float) -> str:
+    """A time to read: 42 s, 3 min, 2.5 h."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def size(count: float) -> str:
+    """A number of bytes to read: 512 B, 3.4 MB, 1.2 GB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def first_line(text: str) -> str:
+    """The first line of `text`; "" when there is none."""
+    return text.splitlines()[0] if text else ""
+
+
+def printable(line: str) -> str:
+    """`line` without control characters, which could change the terminal."""
+    return "".join(c if c.isprintable() or c == "\t" else "\N{REPLACEMENT CHARACTER}" for c in line)

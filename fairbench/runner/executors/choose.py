@@ -1,0 +1,75 @@
+"""The executor that options ask for, checked before anything is printed or written."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fairbench.core.errors import ConfigError
+from fairbench.planning.status import CellStatus
+from fairbench.registry import Registry
+from fairbench.runner.executors.executor import CheckedExecutor, Executor, Job, Told, find_executor
+from fairbench.runner.executors.profile import read_profile
+
+
+@dataclass(frozen=True)
+class PreparedJob:
+    """An executor with the job that it accepts."""
+
+    name: str
+    execute: Executor
+    job: Job
+
+    def run(self, told: Told) -> dict[str, str]:
+        """Work through the job; the state of each cell by id."""
+        return self.execute(self.job, told) if self.job.planned else {}
+
+
+def prepare_job(
+    planned: Sequence[CellStatus],
+    results: Path,
+    registry: Registry,
+    device: str = "auto",
+    *,
+    executor: str | None = None,
+    profile: Path | None = None,
+    pack: int = 1,
+    gpus: str | None = None,
+    time_limit: float | None = None,
+    retries: int = 1,
+    wait: bool = False,
+    detach: bool = False,
+) -> PreparedJob:
+    """The executor for the cells of `planned`, by default inline, or local where processes are asked for.
+
+    gpus: numbers such as "0,1". time_limit: seconds. Raises ConfigError, PluginError or EnvironmentFault for
+    what the executor refuses; nothing is written.
+    """
+    processes = pack > 1 or gpus is not None or time_limit is not None
+    name = executor or ("local" if processes else "inline")
+    execute = find_executor(name)
+    job = Job(
+        planned=planned,
+        results=results,
+        registry=registry,
+        device=device,
+        pack=pack,
+        gpus=None if gpus is None else parse_gpus(gpus),
+        time_limit=time_limit,
+        retries=retries,
+        wait=wait,
+        detach=detach,
+        profile=read_profile(profile),
+    )
+    if isinstance(execute, CheckedExecutor):
+        if planned:
+            execute.check(job)
+        execute = execute.execute
+    return PreparedJob(name, execute, job)
+
+
+def parse_gpus(text: str) -> tuple[str, ...]:
+    """The numbers in "0,1". Raises ConfigError for anything else, and for a number that comes twice."""
+    gpus = tuple(part.strip() for part in text.split(","))
+    if not all(gpu.isdecimal() for gpu in gpus) or len(set(gpus)) < len(gpus):
+        raise ConfigError(f"--gpus {text!r} does not name GPUs.", hint="write their numbers: --gpus 0,1")
+    return gpus
