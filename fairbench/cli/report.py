@@ -51,13 +51,13 @@ def report_command(
     verify report.html` holds its tables against the records.
     """
     from fairbench.page import collect, page
-    from fairbench.tables.published_results import read_claims
+    from fairbench.tables.published_results import read_published
 
     if not output.parent.is_dir():
         raise ConfigError(
             f"there is no folder {output.parent} for the page.", hint="write another one: -o FILE"
         )
-    published = None if claims is None else read_claims(claims)
+    published = None if claims is None else read_published(claims)
     names = (split_names(methods, "--methods"), split_names(datasets, "--datasets"))
     chosen, any_record = choose(results, *names, protocol, baseline)
     if not chosen:
@@ -70,8 +70,8 @@ def report_command(
         open_registry(registry_files),
         baseline=baseline,
         attack=attack,
-        claims=published,
-        asked_claims=claims or "",
+        published=published,
+        sources=claims or "",
         problems=scan(results)[1],
         results=str(results),
         registry_files=[str(file) for file in registry_files],

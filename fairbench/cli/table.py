@@ -144,10 +144,10 @@ def print_tables(
     Raises UnknownNameError for a name that no record has.
     """
     from fairbench.tables.formats import render
-    from fairbench.tables.published_results import read_claims, with_claims
+    from fairbench.tables.published_results import read_published, with_published
     from fairbench.tables.views import build_tables
 
-    published = None if claims is None else read_claims(claims)
+    published = None if claims is None else read_published(claims)
     chosen, any_record = choose(
         results,
         methods,
@@ -158,7 +158,7 @@ def print_tables(
     )
     tables = build_tables(chosen, request, attack)
     if claims is not None and published is not None:
-        tables = [with_claims(table, published, claims) for table in tables]
+        tables = [with_published(table, published, claims) for table in tables]
     if not tables:
         raise FairbenchError(
             f"no runs to tabulate in {results}" + (" fit the options." if any_record else "."),

@@ -12,7 +12,7 @@ from fairbench.records.deduplicate import distinct
 from fairbench.records.read import Problem, Record, no_collection
 from fairbench.registry import Registry
 from fairbench.tables.inventory import Inventory, TableSpec
-from fairbench.tables.published_results import PublishedResult, with_claims
+from fairbench.tables.published_results import PublishedResult, with_published
 from fairbench.tables.request import TableRequest
 from fairbench.tables.table import Table
 from fairbench.tables.views import build_table
@@ -73,8 +73,8 @@ def collect(
     *,
     baseline: str = "trades",
     attack: str | None = None,
-    claims: Sequence[PublishedResult] | None = None,
-    asked_claims: str = "",
+    published: Sequence[PublishedResult] | None = None,
+    sources: str = "",
     problems: Sequence[Problem] = (),
     results: str = "results",
     registry_files: Sequence[str] = (),
@@ -85,9 +85,9 @@ def collect(
     records = list(records)
     runs = tuple(read_run(record) for record in distinct(records)[0])
     sections = _sections(Inventory(records, baseline), attack)
-    if claims is not None:
+    if published is not None:
         sections = [
-            replace(s, board=replace(s.board, table=with_claims(s.board.table, claims, asked_claims)))
+            replace(s, board=replace(s.board, table=with_published(s.board.table, published, sources)))
             for s in sections
         ]
     by_method: dict[str, list[RunHistory]] = defaultdict(list)

@@ -1,7 +1,7 @@
-"""Published numbers: read from `published_results.csv`, set beside ours with a verdict, never mixed.
+"""Published numbers, read from `published_results.csv` and shown in rows of their own beside our numbers.
 
-The file has a line for each row of a paper's table, accuracies in percent as printed. `fairbench table
---claims my.csv` reads one of the same columns from elsewhere.
+The file has one line for each row of a paper's table, accuracies in percent as printed. `fairbench table
+--claims my.csv` reads another file with the same columns.
 """
 
 import csv
@@ -16,12 +16,16 @@ from fairbench.tables.table import Column, Row, Table, TableCell
 
 OURS = Path(__file__).with_name("published_results.csv")
 NUMBERS = ("clean_average", "clean_worst", "clean_rho", "robust_average", "robust_worst", "robust_rho")
-RULES: dict[str, Convention] = {"trix": "trix"}  # whose printed rho does not follow the signed definition
+TEXTS = ("source", "table", "where", "dataset", "model", "attack", "method", "label", "note")
+RULES: dict[str, Convention] = {"trix": "trix"}  # sources whose printed rho has another definition than ours
 
 
 @dataclass(frozen=True)
 class PublishedResult:
-    """A row of a published table. values: by column key, (value, printed deviation or None), in [0, 1]."""
+    """One row of a published table.
+
+    values: by column key the value and its printed deviation or None; accuracies in [0, 1].
+    """
 
     source: str
     table: str
@@ -40,51 +44,53 @@ class PublishedResult:
         return RULES.get(self.source, "signed")
 
     @property
-    def place(self) -> str:
+    def name(self) -> str:
+        """Its source and table, as "trix 1a"."""
         return f"{self.source} {self.table}"
 
+    @property
+    def citation(self) -> str:
+        """Where it was published, as "arXiv 2507.07768, Table 1a"."""
+        return f"{self.where}, Table {self.table}"
 
-def read_claims(asked: str) -> list[PublishedResult]:
-    """The claims of the sources in "trix,dafa" ("all" for every one), or of a .csv file.
+
+def read_published(sources: str) -> list[PublishedResult]:
+    """The published results of the sources in "trix,dafa" ("all" for every source), or of a .csv file.
 
     Raises UnknownNameError for a source, ConfigError for a file that cannot be read.
     """
-    if asked.endswith(".csv"):
-        return _read(Path(asked))
-    claims = _read(OURS)
-    known = list(dict.fromkeys(claim.source for claim in claims))
-    names = known if asked == "all" else [name.strip() for name in asked.split(",")]
+    if sources.endswith(".csv"):
+        return _read(Path(sources))
+    results = _read(OURS)
+    known = list(dict.fromkeys(result.source for result in results))
+    names = known if sources == "all" else [name.strip() for name in sources.split(",")]
     for name in names:
         if name not in known:
-            raise UnknownNameError("source", name, known, asked_by=f"--claims {asked}")
-    return [claim for claim in claims if claim.source in names]
+            raise UnknownNameError("source", name, known, asked_by=f"--claims {sources}")
+    return [result for result in results if result.source in names]
 
 
 def _read(path: Path) -> list[PublishedResult]:
     try:
         with path.open(newline="") as file:
-            return [_claim(row) for row in csv.DictReader(file)]
+            return [_result(line) for line in csv.DictReader(file)]
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise ConfigError(
             f"{path} is not a file of published values: {type(error).__name__} {error}.",
-            hint="its columns: source,table,where,dataset,model,attack,method,label,"
+            hint=f"its columns: {','.join(TEXTS[:-1])},"
             + ",".join(name if name.endswith("rho") else f"{name},{name}_sd" for name in NUMBERS)
             + ",note",
         ) from error
 
 
-def _claim(row: dict[str, str]) -> PublishedResult:
+def _result(line: dict[str, str]) -> PublishedResult:
     values = {}
     for name in NUMBERS:
         scale = 1.0 if name.endswith("rho") else 100.0
-        if row[name]:
-            sd = row.get(f"{name}_sd")
-            values[name] = (_finite(row[name]) / scale, _finite(sd) / scale if sd else None)
-    texts = {
-        name: row[name]
-        for name in ("source", "table", "where", "dataset", "model", "attack", "method", "label", "note")
-    }
-    return PublishedResult(**texts, values=values)
+        if line[name]:
+            sd = line.get(f"{name}_sd")
+            values[name] = (_finite(line[name]) / scale, _finite(sd) / scale if sd else None)
+    return PublishedResult(**{name: line[name] for name in TEXTS}, values=values)
 
 
 def _finite(text: str) -> float:
@@ -94,61 +100,62 @@ def _finite(text: str) -> float:
     return value
 
 
-def with_claims(table: Table, claims: Sequence[PublishedResult], asked: str) -> Table:
-    """The table with a row of its own for each published value of its methods, and notes that say whose.
+def with_published(table: Table, published: Sequence[PublishedResult], sources: str) -> Table:
+    """The table with the published values of its methods, and notes that cite them.
 
-    A claim belongs to a row when data set, network, attack (by its settings) and method are the same; the
-    verdict says where the published value lies to our interval. Printed rho is left out where it follows
-    another rule. `asked` is what `read_claims` read.
+    A published value is shown below a row of the same data set, network, attack (by its settings) and method
+    without overrides. The verdict says whether it lies in our interval. Printed rho is left out where it
+    follows another rule. `sources` is the text that `read_published` read.
     """
-    here = [c for c in claims if c.dataset == table.dataset and c.model in ("", table.model)]
+    here = [p for p in published if p.dataset == table.dataset and p.model in ("", table.model)]
     rows: list[Row] = []
     used: list[PublishedResult] = []
     for row in table.rows:
         rows.append(row)
-        for claim in here if row.label == row.method else ():  # overrides were not published
-            if (claim.attack, claim.method) == (table.published_as, row.method):
-                used.append(claim)
-                rows.append(_published(claim, row, table))
+        for result in here if row.label == row.method else ():  # overrides were not published
+            if (result.attack, result.method) == (table.published_as, row.method):
+                used.append(result)
+                rows.append(_published_row(result, row, table))
     notes = [
-        f"published ({claim.place}): {claim.where}, Table {claim.table}"
-        + (f"; {claim.note}" if claim.note else "")
-        for claim in {claim.place: claim for claim in used}.values()
+        f"published ({result.name}): {result.citation}" + (f"; {result.note}" if result.note else "")
+        for result in {result.name: result for result in used}.values()
     ]
     if used:
-        notes.append("published values are of their authors' own programs, schedules and seeds")
+        notes.append("published values are from the authors' own code, schedules and seeds")
     elif here:
-        attacks = ", ".join(sorted({claim.attack for claim in here}))
+        attacks = ", ".join(sorted({result.attack for result in here}))
         notes.append(
             f"published values for this data set and network are under {attacks}: none is shown here"
         )
     else:
         notes.append("there are no published values for this data set and network")
-    request = (*table.request, ("claims", asked))
+    request = (*table.request, ("claims", sources))
     return replace(table, rows=tuple(rows), notes=(*table.notes, *notes), request=request)
 
 
-def _published(claim: PublishedResult, ours: Row, table: Table) -> Row:
-    pairs = zip(table.columns, ours.cells, strict=True)
-    return Row(
-        method=claim.method,
-        label=f"  published ({claim.place})",
-        cells=tuple(_beside(claim, column, cell, table.convention) for column, cell in pairs),
-        source=f"{claim.where}, Table {claim.table}",
-    )
+def _published_row(result: PublishedResult, ours: Row, table: Table) -> Row:
+    """The row of a published result below our row of the same method."""
+    cells = []
+    for column, cell in zip(table.columns, ours.cells, strict=True):
+        published = published_cell(result, column)
+        if column.unit == "rho" and result.rule != table.convention:
+            published = TableCell()
+        elif published.value is not None:
+            published = replace(published, verdict=verdict(published.value, cell))
+        cells.append(published)
+    return Row(result.method, f"  published ({result.name})", tuple(cells), source=result.citation)
 
 
-def _beside(claim: PublishedResult, column: Column, ours: TableCell, convention: str) -> TableCell:
-    if column.key not in claim.values or (column.unit == "rho" and claim.rule != convention):
-        return TableCell()
-    value, sd = claim.values[column.key]
-    return TableCell(value, sd=sd, verdict=verdict(value, ours))
+def published_cell(result: PublishedResult, column: Column) -> TableCell:
+    """The published value of a column with its printed deviation; empty where none was printed."""
+    value, sd = result.values.get(column.key, (None, None))
+    return TableCell(value, sd=sd)
 
 
 def verdict(published: float, ours: TableCell) -> str:
-    """Whether a published value lies inside our 95 % interval, below or above it; "" without an interval."""
+    """Where a published value lies: "inside" our 95 % interval, "below" it, "above" it, or "" without one."""
     if not ours.exists or ours.value is None or ours.half_width is None:
         return ""
-    if abs(published - ours.value) <= ours.half_width + 1e-12:  # the limit itself, whatever rounding says
+    if abs(published - ours.value) <= ours.half_width + 1e-12:  # the limit itself, despite rounding
         return "inside"
     return "below" if published < ours.value else "above"

@@ -1,4 +1,4 @@
-"""The tables of papers, rebuilt from published values by the code that makes ours."""
+"""The tables of papers from published values, printed by the same code as our own tables."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -8,51 +8,48 @@ from fairbench.core.errors import ConfigError, UnknownNameError
 from fairbench.metrics.rho import rho
 from fairbench.tables.columns import SIDES, columns
 from fairbench.tables.highlight import marked
-from fairbench.tables.published_results import PublishedResult, read_claims
+from fairbench.tables.published_results import PublishedResult, published_cell, read_published
 from fairbench.tables.table import Column, Row, Table, TableCell
 
 Rule = Literal["printed", "signed", "trix"]
 _NAMES = ("average", "worst", "rho")
 
 
-def published_tables(asked: str, rule: Rule = "printed") -> list[Table]:
-    """The tables "trix:1a" of a source, or all of "trix".
+def published_tables(name: str, rule: Rule = "printed") -> list[Table]:
+    """The table "trix:1a" of a source, or all tables of "trix".
 
-    rule: rho as printed, or recomputed from the printed means by our signed definition or the TRIX paper's
-    rule. Raises UnknownNameError for a source or table that does not exist.
+    rule: rho as printed, or computed again from the printed means by our signed definition or by the rule of
+    the TRIX paper. Raises UnknownNameError for a source or table that does not exist.
     """
     if rule not in get_args(Rule):
         raise ConfigError(f"no rule of rho called {rule!r}.", hint=f"known: {', '.join(get_args(Rule))}")
-    source, _, number = asked.partition(":")
-    by_table: dict[str, list[PublishedResult]] = defaultdict(list)
-    for claim in read_claims(source):
-        by_table[claim.place].append(claim)
-    if number:
-        known = [place.partition(" ")[2] for place in by_table]
-        if number not in known:
-            raise UnknownNameError("table", number, known, asked_by=f"--published {asked}")
-        by_table = defaultdict(list, {f"{source} {number}": by_table[f"{source} {number}"]})
-    return [_table(claims, rule) for claims in by_table.values()]
+    source, _, number = name.partition(":")
+    by_table: dict[tuple[str, str], list[PublishedResult]] = defaultdict(list)
+    for result in read_published(source):
+        by_table[result.source, result.table].append(result)
+    known = {table for _, table in by_table}
+    if number and number not in known:
+        raise UnknownNameError("table", number, known, asked_by=f"--published {name}")
+    return [_table(results, rule) for (_, table), results in by_table.items() if number in ("", table)]
 
 
-def _table(claims: Sequence[PublishedResult], rule: Rule) -> Table:
-    first, shown = claims[0], columns(_NAMES, SIDES)
+def _table(results: Sequence[PublishedResult], rule: Rule) -> Table:
+    first, shown = results[0], columns(_NAMES, SIDES)
     rows = [
         Row(
-            method=claim.method,
-            label=claim.label,
-            cells=tuple(_cell(claim, column, claims, rule) for column in shown),
-            source=f"{claim.where}, Table {claim.table}",
+            method=result.method,
+            label=result.label,
+            cells=tuple(_cell(result, column, results, rule) for column in shown),
+            source=result.citation,
         )
-        for claim in claims
+        for result in results
     ]
-    told = {
+    sentences = {
         "printed": "rho is as printed" + (", by the paper's own rule." if first.rule == "trix" else "."),
-        "signed": "rho (signed) is recomputed from the printed means.",
-        "trix": "rho is recomputed from the printed means by the rule of the TRIX paper's numbers.",
+        "signed": "rho (signed) is computed again from the printed means.",
+        "trix": "rho is computed again from the printed means by the rule of the TRIX paper's numbers.",
     }
     network = first.model or "network not named"
-    notes = sorted({claim.note for claim in claims if claim.note})
     return Table(
         dataset=first.dataset,
         model=first.model,
@@ -61,9 +58,9 @@ def _table(claims: Sequence[PublishedResult], rule: Rule) -> Table:
         attack=first.attack,
         view="published",
         title=f"published: {first.source}, Table {first.table}",
-        caption=f"Published values, not measured here: {first.where}, Table {first.table} ({first.dataset}, "
-        f"{network}, {first.attack}). The deviations are as printed. {told[rule]}",
-        notes=tuple(notes),
+        caption=f"Published values, not measured here: {first.citation} ({first.dataset}, {network}, "
+        f"{first.attack}). The deviations are as printed. {sentences[rule]}",
+        notes=tuple(sorted({result.note for result in results if result.note})),
         columns=shown,
         rows=marked(rows, shown),
         error="sd",
@@ -71,16 +68,15 @@ def _table(claims: Sequence[PublishedResult], rule: Rule) -> Table:
     )
 
 
-def _cell(claim: PublishedResult, column: Column, claims: Sequence[PublishedResult], rule: Rule) -> TableCell:
-    if column.unit == "rho" and rule != "printed":
-        side = column.group
-        base = next((other for other in claims if other.method == "trades"), None)
-        keys = (f"{side}_average", f"{side}_worst")
-        if base is None or not all(key in c.values for key in keys for c in (claim, base)):
-            return TableCell()
-        means = [100 * c.values[key][0] for c in (claim, base) for key in keys]
-        return TableCell(rho(*means, convention=rule))
-    if column.key not in claim.values:
+def _cell(
+    result: PublishedResult, column: Column, results: Sequence[PublishedResult], rule: Rule
+) -> TableCell:
+    """The printed value, or rho computed from the printed means of the method and of TRADES."""
+    if column.unit != "rho" or rule == "printed":
+        return published_cell(result, column)
+    keys = (f"{column.group}_average", f"{column.group}_worst")
+    base = next((other for other in results if other.method == "trades"), None)
+    if base is None or not all(key in each.values for key in keys for each in (result, base)):
         return TableCell()
-    value, sd = claim.values[column.key]
-    return TableCell(value, sd=sd)
+    means = [100 * each.values[key][0] for each in (result, base) for key in keys]
+    return TableCell(rho(*means, convention=rule))

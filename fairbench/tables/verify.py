@@ -22,7 +22,7 @@ from fairbench.tables.evidence import outcomes_digest, settings_digest, used_eva
 from fairbench.tables.formats import csv as csv_format
 from fairbench.tables.formats import html, latex, markdown
 from fairbench.tables.provenance import Stamp, made_from, read_evidence, read_stamps
-from fairbench.tables.published_results import read_claims, with_claims
+from fairbench.tables.published_results import read_published, with_published
 from fairbench.tables.request import TableRequest
 from fairbench.tables.table import RunDigest, Table
 from fairbench.tables.views import rebuild_table
@@ -182,7 +182,7 @@ def _rebuilt(stamp: Stamp, records: Sequence[Record]) -> Table:
     table = rebuild_table(records, request, settings, sides)
     if table.attack != attack:
         raise RecordError(f"its attack is {table.attack or 'none'}, not {attack!r}.")
-    return table if claims is None else with_claims(table, read_claims(claims), claims)
+    return table if claims is None else with_published(table, read_published(claims), claims)
 
 
 def _lines(table: Table, suffix: str) -> list[str]:

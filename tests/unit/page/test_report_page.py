@@ -24,7 +24,7 @@ from fairbench.registry import Registry, describe, load_registry
 from fairbench.registry.schema import MethodEntry
 from fairbench.tables.formats import html
 from fairbench.tables.formats.numbers import shown
-from fairbench.tables.published_results import read_claims
+from fairbench.tables.published_results import read_published
 from fairbench.tables.request import TableRequest
 from fairbench.tables.verify import verify_tables
 from fairbench.tables.views import build_tables
@@ -94,7 +94,7 @@ def test_every_number_is_that_of_the_table_to_the_last_digit(tmp_path: Path):
 
 def test_verify_finds_the_tables_of_the_page_as_the_records_say(tmp_path: Path):
     write_three_methods(tmp_path)
-    text = page_of(tmp_path, claims=read_claims("all"), asked_claims="all")
+    text = page_of(tmp_path, published=read_published("all"), sources="all")
     checks = verify_tables(text, ".html", scan(tmp_path)[0])
     assert len(checks) == 5
     assert [check.faults for check in checks] == [()] * 5
@@ -294,12 +294,12 @@ def test_every_class_of_every_method_is_in_the_map_whichever_way_it_stands(tmp_p
 def test_published_values_stand_in_rows_of_their_own(tmp_path: Path):
     for seed in range(2):
         write_run(tmp_path, "trades", seed, dataset="cifar10", model="resnet18")
-    claims = [c for c in read_claims("all") if (c.dataset, c.method) == ("cifar10", "trades")][:1]
-    assert claims
-    claimed = [
-        claims[0].__class__(**{**claims[0].__dict__, "model": "", "attack": ""})
+    published = [c for c in read_published("all") if (c.dataset, c.method) == ("cifar10", "trades")][:1]
+    assert published
+    placed = [
+        published[0].__class__(**{**published[0].__dict__, "model": "", "attack": ""})
     ]  # as no paper's attack
-    text = page_of(tmp_path, claims=claimed, asked_claims="all")
+    text = page_of(tmp_path, published=placed, sources="all")
     rows = sheets_of(text)[0]["rows"]
     assert [bool(row.get("source")) for row in rows] == [False, True]
     assert '<tr class="published">' in text

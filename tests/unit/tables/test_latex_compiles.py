@@ -8,7 +8,7 @@ import pytest
 
 from fairbench.records.read import scan
 from fairbench.tables.formats import render
-from fairbench.tables.published_results import read_claims, with_claims
+from fairbench.tables.published_results import read_published, with_published
 from fairbench.tables.published_tables import published_tables
 from fairbench.tables.request import VIEWS, TableRequest
 from fairbench.tables.views import build_tables
@@ -56,7 +56,9 @@ def test_every_view_compiles_and_fits_the_page(results, tmp_path):
             results.run(method, seed, clean=hits, robust=hits, size=100, counted=True, titles=titles)
     records = scan(results.path)[0]
     tables = [table for view in VIEWS for table in build_tables(records, TableRequest(view=view))]
-    tables.append(with_claims(replace(tables[0], dataset="cifar10", model=""), read_claims("trix"), "trix"))
+    tables.append(
+        with_published(replace(tables[0], dataset="cifar10", model=""), read_published("trix"), "trix")
+    )
     text, log = compiled(tables, tmp_path)
     assert overfull(log) == []
     for words in ("TARGETED-TRADES", "Floor", "Classes up", "95 % limits", "class 9"):

@@ -10,7 +10,7 @@ from fairbench.metrics.rho import rho
 from fairbench.records.attack_strength import published_as
 from fairbench.records.read import scan
 from fairbench.tables.formats import render
-from fairbench.tables.published_results import read_claims, verdict, with_claims
+from fairbench.tables.published_results import read_published, verdict, with_published
 from fairbench.tables.published_tables import published_tables
 from fairbench.tables.table import TableCell
 from fairbench.tables.views import build_tables
@@ -115,7 +115,7 @@ def table(results):
 
 
 def test_published_values_are_rows_of_their_own_and_change_no_number_of_ours(table):
-    beside = with_claims(table, read_claims("trix"), "trix")
+    beside = with_published(table, read_published("trix"), "trix")
     ours = [row for row in beside.rows if not row.source]
     assert tuple(ours) == table.rows
     theirs = [row for row in beside.rows if row.source]
@@ -132,10 +132,10 @@ def test_published_values_are_rows_of_their_own_and_change_no_number_of_ours(tab
 
 def test_rho_by_another_rule_is_never_set_beside_ours(table):
     (row,) = [
-        r for r in with_claims(table, read_claims("trix"), "trix").rows if r.label.endswith("(trix 1a)")
+        r for r in with_published(table, read_published("trix"), "trix").rows if r.label.endswith("(trix 1a)")
     ][1:]
     assert not table.cell(row, "robust_rho").exists
-    same = with_claims(table, read_claims("dafa"), "dafa")
+    same = with_published(table, read_published("dafa"), "dafa")
     (row,) = [r for r in same.rows if r.source and r.method == "trades"]
     assert same.cell(row, "robust_rho").value == 0
 
@@ -145,7 +145,7 @@ def test_values_under_another_attack_are_not_shown_and_the_note_says_so(results)
     cell = next((results.path / "runs").iterdir()) / "cell.json"
     cell.write_text(cell.read_text().replace('"model": "cnn-small"', '"model": "resnet18"', 1))
     (table,) = build_tables(scan(results.path)[0])
-    beside = with_claims(table, read_claims("dafa"), "dafa")
+    beside = with_published(table, read_published("dafa"), "dafa")
     assert beside.rows == table.rows
     assert any("are under autoattack: none is shown here" in note for note in beside.notes)
 
@@ -168,25 +168,25 @@ def test_an_attack_is_the_papers_by_its_settings_and_not_by_its_name(change, cal
     assert published_as({**AUTOATTACK, **change}) == called
 
 
-def test_claims_of_ones_own_are_read_from_a_file(tmp_path, table):
+def test_published_results_of_ones_own_are_read_from_a_file(tmp_path, table):
     path = tmp_path / "mine.csv"
-    head = Path(read_claims.__globals__["OURS"]).read_text().splitlines()[0]
+    head = Path(read_published.__globals__["OURS"]).read_text().splitlines()[0]
     row = "mine,7,a note,cifar10,resnet18,autoattack,trix,Trix,80,,70,,,50,1,30.5,,,"
     path.write_text(f"{head}\n{row}\n")
-    (claim,) = read_claims(str(path))
-    assert claim.values["robust_average"] == (0.5, 0.01)
-    assert "clean_rho" not in claim.values
-    assert any(row.label.endswith("(mine 7)") for row in with_claims(table, [claim], str(path)).rows)
+    (result,) = read_published(str(path))
+    assert result.values["robust_average"] == (0.5, 0.01)
+    assert "clean_rho" not in result.values
+    assert any(row.label.endswith("(mine 7)") for row in with_published(table, [result], str(path)).rows)
 
 
 def test_sources_and_files_that_do_not_exist_are_refused(tmp_path):
     with pytest.raises(UnknownNameError, match="did you mean: trix"):
-        read_claims("trixx")
+        read_published("trixx")
     with pytest.raises(ConfigError, match="its columns"):
-        read_claims(str(tmp_path / "none.csv"))
+        read_published(str(tmp_path / "none.csv"))
     (tmp_path / "bad.csv").write_text("source,table\na,b\n")
     with pytest.raises(ConfigError, match="not a file of published values"):
-        read_claims(str(tmp_path / "bad.csv"))
+        read_published(str(tmp_path / "bad.csv"))
     with pytest.raises(UnknownNameError, match="known: 1a"):
         published_tables("trix:9")
     with pytest.raises(ConfigError, match="printed, signed, trix"):
@@ -197,17 +197,17 @@ def test_every_published_method_data_set_and_network_is_registered():
     from fairbench.registry import load_registry
 
     registry = load_registry()
-    for claim in read_claims("trix,dafa"):
-        registry.get("method", claim.method)
-        registry.get("dataset", claim.dataset)
-        registry.get("attack", claim.attack)
-        assert not claim.model or registry.get("model", claim.model)
-    foreign = {claim.method for claim in read_claims("trix-2026")} - set(registry.names("method"))
+    for result in read_published("trix,dafa"):
+        registry.get("method", result.method)
+        registry.get("dataset", result.dataset)
+        registry.get("attack", result.attack)
+        assert not result.model or registry.get("model", result.model)
+    foreign = {result.method for result in read_published("trix-2026")} - set(registry.names("method"))
     assert foreign == {"absld", "codat", "ham", "trix-ema", "frl-trix", "bat-trix"}
 
 
 def test_the_deviation_of_a_published_value_is_the_printed_one_and_no_interval_of_ours(table):
-    beside = with_claims(table, read_claims("trix"), "trix")
+    beside = with_published(table, read_published("trix"), "trix")
     theirs = next(row for row in beside.rows if row.source)
     cell = beside.cell(theirs, "robust_worst")
     assert (cell.sd, cell.half_width) == (0.008, None)
@@ -217,12 +217,12 @@ def test_the_deviation_of_a_published_value_is_the_printed_one_and_no_interval_o
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
 def test_a_published_value_that_is_no_number_is_refused(tmp_path, value):
-    head = Path(read_claims.__globals__["OURS"]).read_text().splitlines()[0]
+    head = Path(read_published.__globals__["OURS"]).read_text().splitlines()[0]
     (tmp_path / "mine.csv").write_text(
         f"{head}\nmine,7,a,cifar10,resnet18,autoattack,trix,T,{value},,,,,,,,,,\n"
     )
     with pytest.raises(ConfigError, match="is no accuracy"):
-        read_claims(str(tmp_path / "mine.csv"))
+        read_published(str(tmp_path / "mine.csv"))
 
 
 def test_rho_needs_all_four_means():

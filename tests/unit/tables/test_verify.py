@@ -11,7 +11,7 @@ from fairbench.records.outcomes import read_outcomes, write_outcomes
 from fairbench.records.read import scan
 from fairbench.tables.formats import render
 from fairbench.tables.provenance import read_stamps
-from fairbench.tables.published_results import read_claims, with_claims
+from fairbench.tables.published_results import read_published, with_published
 from fairbench.tables.request import VIEWS, TableRequest
 from fairbench.tables.verify import verify_tables
 from fairbench.tables.views import build_tables
@@ -122,7 +122,7 @@ def test_a_run_that_is_gone_is_named(runs, tmp_path):
 
 def test_a_table_with_published_values_is_verified_with_them(runs):
     (table,) = build_tables(scan(runs.path)[0])
-    text = render([with_claims(table, read_claims("trix"), "trix")], "latex")
+    text = render([with_published(table, read_published("trix"), "trix")], "latex")
     assert read_stamps(text)[0].stamp.request["claims"] == "trix"
     (check,) = verify(runs, text, "latex")
     assert check.faults == ()
