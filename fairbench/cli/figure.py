@@ -12,7 +12,7 @@ from fairbench.core.errors import ConfigError, FairbenchError
 from fairbench.figures.kinds import FEATURES, KINDS
 
 if TYPE_CHECKING:
-    from fairbench.figures.figure import Figure, Options
+    from fairbench.figures.figure import Figure, FigureOptions
     from fairbench.figures.style import Width
     from fairbench.metrics.projection import Projection
     from fairbench.records.read import Record
@@ -68,7 +68,7 @@ def figure_command(
     device: str,
 ) -> None:
     """Draw the figures of a kind from the records that fit, and print where they are and what they say."""
-    from fairbench.figures.figure import Options, chosen_path, save_all
+    from fairbench.figures.figure import FigureOptions, chosen_path, save_all
 
     path = chosen_path(kind, output)
     if classes is not None and kind != FEATURES:
@@ -84,7 +84,7 @@ def figure_command(
             f"no runs to draw in {results}" + (" fit the options." if any_record else "."),
             hint="see: fairbench status; start with: fairbench run",
         )
-    options = Options(side, attack, baseline, tuple(names or ()), cast("Width | None", width))
+    options = FigureOptions(side, attack, baseline, tuple(names or ()), cast("Width | None", width))
     figures = draw(kind, records, options, split_names(classes, "--classes") or (), registry_files, device)
     for figure, files in save_all(figures, path):
         click.echo(", ".join(str(file) for file in files))
@@ -94,18 +94,17 @@ def figure_command(
 def draw(
     kind: str,
     records: "Sequence[Record]",
-    options: "Options",
+    options: "FigureOptions",
     classes: Sequence[str],
     registry_files: tuple[Path, ...],
     device: str,
 ) -> "list[Figure]":
-    """The figures of a kind; features through the door to the weights."""
+    """The figures of a kind; features are computed by `runner.features`, which reads the weights."""
     if kind != FEATURES:
         from fairbench.figures.kinds import build_figures
 
         return build_figures(kind, records, options)
     from fairbench.figures.features import features_figures
-    from fairbench.figures.style import house_style
     from fairbench.runner.features import project
 
     registry = open_registry(registry_files)
@@ -113,5 +112,4 @@ def draw(
     def projected(record: "Record", pair: Sequence[int], attack: str, id: str) -> "Projection":
         return project(record, registry, pair, attack, id, device)
 
-    with house_style():
-        return features_figures(records, options, projected, classes)
+    return features_figures(records, options, projected, classes)

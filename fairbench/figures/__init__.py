@@ -1,4 +1,6 @@
-"""Figures from records: one idea per module, each with the data it draws and a caption beside it.
+"""Figures from records: one module per kind; each figure comes with its data and a caption.
 
-matplotlib and pandas are imported when a figure is drawn, torch never.
+`panels.py` chooses the tables to draw, `data_rows.py` makes rows of their numbers, `drawing.py` has the parts
+that several kinds draw, `style.py` their colours and sizes. matplotlib and pandas are imported when a figure
+is drawn, torch never.
 """

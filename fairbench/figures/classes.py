@@ -1,149 +1,117 @@
-"""Class-wise accuracy: bars per method where classes can be told apart, else sorted curves."""
+"""Accuracy of every class: bars per class where they are few, else a sorted line per method."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fairbench.figures.figure import Figure, Options
-from fairbench.figures.numbers import (
-    FEW_CLASSES,
-    entry_columns,
-    limits,
-    place_columns,
-    whiskers,
-)
-from fairbench.figures.panels import Panel
-from fairbench.figures.style import (
-    INCHES,
-    INK,
-    Width,
-    legend,
-    looks,
-    name_room,
+from fairbench.figures.data_rows import data_frame, entry_columns, value_columns
+from fairbench.figures.drawing import (
+    class_bars,
+    entry_legend,
     name_ticks,
     new_drawing,
-    shown,
+    sorted_line,
+    turned_height,
 )
+from fairbench.figures.figure import Figure, FigureOptions
+from fairbench.figures.panels import class_names, key_of, sides_of, table_caption
+from fairbench.figures.style import FEW_CLASSES, INCHES, Width, entry_styles, printable
 from fairbench.tables.by_class import class_cells
+from fairbench.tables.inventory import TableSpec
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Drawing
 
 PANEL_HEIGHT = 1.5
 
 
-def classes_figure(panel: Panel, options: Options) -> Figure:
+def classes_figure(spec: TableSpec, options: FigureOptions) -> Figure:
     """The accuracy of each class, clean above robust, with whiskers."""
-    sides = panel.sides(options)
-    data = classes_data(panel, sides)
-    few = data["class"].nunique() <= FEW_CLASSES
-    words = [panel.words(sides, ("average",), options)]
-    if few:
-        words.append(f"Bars are class accuracies. {whiskers(panel)}")
-    else:
-        wide = (data["high"] - data["low"]).groupby(data["entry"], sort=False).median() / 2
-        told = ", ".join(f"{entry} {100 * half:.0f}" for entry, half in wide.items() if half == half)
-        words.append(
-            "Each method's classes are sorted by its own accuracy, which spreads them by chance as well: a "
-            "class is known to about so many points (median half-width of the 95 % intervals, which are in "
-            f"the data): {told or 'no interval'}."
-        )
-    with_style = draw_bars if few else draw_curves
-    return Figure(panel.place, data, with_style(data, options.width or "two"), " ".join(words))
-
-
-def classes_data(panel: Panel, sides: tuple[str, ...]) -> "pd.DataFrame":
-    """One row per side, method and class; `rank` counts the method's classes from the lowest, at 1."""
-    import pandas as pd
-
-    rows = []
-    for side in sides:
-        for entry in panel.entries:
-            cells = class_cells(entry, side)
-            order = np.argsort([limits(cell)["value"] for cell in cells], kind="stable")
-            rank = {int(c): k + 1 for k, c in enumerate(order)}
-            rows += [
-                {
-                    **place_columns(panel),
-                    **entry_columns(entry),
-                    "side": side,
-                    "class": name,
-                    "rank": rank[c],
-                    **limits(cells[c]),
-                }
-                for c, name in enumerate(panel.class_names)
-            ]
-    return pd.DataFrame(rows)
-
-
-def draw_bars(data: "pd.DataFrame", width: Width) -> "Drawing":
-    """Groups of bars, one group per class in the order of the data set."""
-    sides = list(data["side"].unique())
-    names = [shown(name) for name in data["class"].unique()]
-    room = name_room(names, INCHES[width] - 0.5)
-    drawing = new_drawing(width, 0.35 + PANEL_HEIGHT * len(sides) + room)
-    rows = drawing.subplots(len(sides), 1, sharex=True, squeeze=False)[:, 0]
-    handles = [grouped_bars(axes, data[data["side"] == side]) for axes, side in zip(rows, sides, strict=True)]
-    for axes, side in zip(rows, sides, strict=True):
-        axes.set(ylim=(0, 100), ylabel=f"{side} accuracy (%)")
-        axes.tick_params(axis="x", length=0)
-    name_ticks(rows[-1], names, INCHES[width] - 0.5)
-    legend(drawing, handles[0], [look.title for look in looks(data).values()])
-    return drawing
-
-
-def grouped_bars(axes: "Axes", data: "pd.DataFrame") -> list[Any]:
-    """Bars of `value` in percent for each `entry`, side by side at each `class`; the handles of a legend."""
-    found = looks(data)
-    wide = 0.82 / len(found)
-    handles = []
-    for k, (entry, look) in enumerate(found.items()):
-        own = data[data["entry"] == entry]
-        x = np.arange(len(own)) + (k - (len(found) - 1) / 2) * wide
-        handles.append(
-            axes.bar(
-                x,
-                100 * own["value"],
-                0.92 * wide,
-                color=look.colour,
-                hatch=look.hatch,
-                edgecolor="white",
-                lw=0,
-            )
-        )
-        add_whiskers(axes, x, own)
-    axes.set_xlim(-0.6, data["class"].nunique() - 0.4)
-    return handles
-
-
-def add_whiskers(axes: "Axes", x: np.ndarray, rows: "pd.DataFrame") -> None:
-    """Limits in percent, where there are any."""
-    there = rows["low"].notna().to_numpy()
-    axes.vlines(
-        x[there], 100 * rows["low"][there].clip(0, 1), 100 * rows["high"][there].clip(0, 1), color=INK, lw=0.7
+    sides = sides_of(spec, options)
+    data = classes_data(spec, sides)
+    few = len(class_names(spec)) <= FEW_CLASSES
+    explanation = f"Bars are class accuracies. {_whiskers(spec)}" if few else _sorted_classes(data)
+    draw = draw_bars if few else draw_sorted
+    return Figure(
+        key_of(spec),
+        data,
+        draw(data, options.width or "two"),
+        f"{table_caption(spec, sides, ('average',), options)} {explanation}",
     )
 
 
-def draw_curves(data: "pd.DataFrame", width: Width) -> "Drawing":
-    """Accuracies from the lowest class to the highest, a curve per method."""
+def _whiskers(spec: TableSpec) -> str:
+    counts = [len(entry.seeds) for entry in spec.entries]
+    if max(counts) == 1:
+        return "Whiskers are 95 % Wilson intervals over the test images."
+    single = "; for one seed, 95 % Wilson intervals over the test images" if min(counts) == 1 else ""
+    return f"Whiskers are 95 % t intervals over seeds{single}."
+
+
+def _sorted_classes(data: "pd.DataFrame") -> str:
+    half_width = (data["high"] - data["low"]).groupby(data["entry"], sort=False).median() / 2
+    listed = ", ".join(f"{entry} {100 * half:.0f}" for entry, half in half_width.items() if half == half)
+    return (
+        "The classes of each method are sorted by its own accuracy, so sampling noise alone makes a line "
+        "rise. Median half-width of the 95 % intervals of the classes, in points (all intervals are in the "
+        f".csv file): {listed or 'no interval'}."
+    )
+
+
+def classes_data(spec: TableSpec, sides: tuple[str, ...]) -> "pd.DataFrame":
+    """One row per side, method and class; `rank` counts the method's classes from the lowest, at 1."""
+    rows = []
+    for side in sides:
+        for entry in spec.entries:
+            values = [value_columns(cell) for cell in class_cells(entry, side)]
+            order = np.argsort([value["value"] for value in values], kind="stable")
+            rank = {int(c): k for k, c in enumerate(order, 1)}
+            head = {**entry_columns(spec, entry), "side": side}
+            rows += [
+                {**head, "class": name, "rank": rank[c], **values[c]}
+                for c, name in enumerate(class_names(spec))
+            ]
+    return data_frame(rows)
+
+
+def draw_bars(data: "pd.DataFrame", width: Width) -> "Drawing":
+    """A group of bars for each class, in the order of the data set."""
     sides = list(data["side"].unique())
-    drawing = new_drawing(width, 2.3)
-    columns = drawing.subplots(1, len(sides), sharey=True, squeeze=False)[0]
-    handles: list[Any] = []
-    for axes, side in zip(columns, sides, strict=True):
-        handles = []
-        for entry, look in looks(data).items():
-            own = data[(data["side"] == side) & (data["entry"] == entry)].sort_values("rank")
-            (line,) = axes.plot(own["rank"], 100 * own["value"], color=look.colour, ls=look.dash)
-            handles.append(line)
-        axes.set(
-            xlim=(1, data["rank"].max()),
-            ylim=(0, 100),
-            xlabel="classes, from the lowest",
-            title=f"{side}" if len(sides) > 1 else "",
+    names = [printable(name) for name in data["class"].unique()]
+    styles = entry_styles(data)
+    inches = INCHES[width] - 0.5
+    drawing = new_drawing(width, 0.35 + PANEL_HEIGHT * len(sides) + turned_height(names, inches))
+    grid = drawing.subplots(len(sides), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, side in zip(grid, sides, strict=True):
+        rows = data[data["side"] == side]
+        handles = class_bars(
+            axes,
+            [(rows[rows["entry"] == entry], style.colour, style.hatch) for entry, style in styles.items()],
         )
-    columns[0].set_ylabel("class accuracy (%)" if len(sides) > 1 else f"{sides[0]} class accuracy (%)")
-    legend(drawing, handles, [look.title for look in looks(data).values()])
+        axes.set(ylim=(0, 100), ylabel=f"{side} accuracy (%)")
+    name_ticks(grid[-1], names, inches)
+    entry_legend(drawing, handles, styles)
+    return drawing
+
+
+def draw_sorted(data: "pd.DataFrame", width: Width) -> "Drawing":
+    """A line for each method over its classes, from the lowest accuracy to the highest."""
+    sides = list(data["side"].unique())
+    styles = entry_styles(data)
+    drawing = new_drawing(width, 2.3)
+    grid = drawing.subplots(1, len(sides), sharey=True, squeeze=False)[0]
+    for axes, side in zip(grid, sides, strict=True):
+        rows = data[data["side"] == side]
+        handles = [
+            sorted_line(axes, rows[rows["entry"] == entry], style.colour, style.dash)
+            for entry, style in styles.items()
+        ]
+        axes.set(
+            ylim=(0, 100),
+            xlabel="classes, from the lowest accuracy",
+            title=side if len(sides) > 1 else "",
+        )
+    grid[0].set_ylabel("class accuracy (%)" if len(sides) > 1 else f"{sides[0]} class accuracy (%)")
+    entry_legend(drawing, handles, styles)
     return drawing

@@ -1,124 +1,104 @@
-"""Robust accuracy over the radius: every class, the average and the worst, a panel per method."""
+"""Robust accuracy over the radius of the attack: each class, average and worst, a panel per method."""
 
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fairbench.core.identity import canonical_json
-from fairbench.figures.figure import Figure, FigureKey, NothingToDrawError, Options
-from fairbench.figures.lines import GRID_INCHES, class_legend, class_lines, grid_of, lowest_only
-from fairbench.figures.numbers import entry_columns, limits, measured, place_columns
-from fairbench.figures.panels import Panel, inventory
-from fairbench.figures.style import INK, Width, fit, looks
+from fairbench.figures.data_rows import class_rows, data_frame, entry_columns
+from fairbench.figures.drawing import PANEL_INCHES, class_legend, class_lines, label_lowest, small_panels
+from fairbench.figures.figure import Figure, FigureOptions, NothingToDrawError
+from fairbench.figures.panels import inventory_of, key_of, table_caption
+from fairbench.figures.style import INK, Width, entry_styles, fit
 from fairbench.records.read import AttackKey, Record
-from fairbench.tables.by_class import class_cells
+from fairbench.tables.inventory import TableSpec
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Drawing
 
 MEASURES = ("average", "worst")
 
 
-@dataclass(frozen=True)
-class Sweep:
-    """Panels of one setting by ascending radius, under attacks that differ in nothing else."""
-
-    panels: tuple[Panel, ...]
-    radii: tuple[float, ...]
-
-
-def eps_figures(records: Iterable[Record], options: Options) -> list[Figure]:
+def eps_figures(records: Iterable[Record], options: FigureOptions) -> list[Figure]:
     """A figure for each sweep over the radius."""
     return [eps_figure(sweep, options) for sweep in sweeps(records, options)]
 
 
-def sweeps(records: Iterable[Record], options: Options) -> list[Sweep]:
-    """The sweeps of at least two radii. Raises NothingToDrawError when there is none."""
-    found = []
-    tables = inventory(records, options)
-    for setting in tables.settings:
+def sweeps(records: Iterable[Record], options: FigureOptions) -> list[list[TableSpec]]:
+    """The sweeps: panels of one setting under attacks that differ in the radius alone, by ascending radius.
+
+    Raises NothingToDrawError when no sweep has two radii.
+    """
+    inventory = inventory_of(records, options)
+    chosen = []
+    for setting in inventory.settings:
         for family in families(setting.attacks):
-            if options.attack is not None and options.attack not in {attack.name for attack in family}:
+            if options.attack not in (None, *(attack.name for attack in family)):
                 continue
-            specs = [tables.spec(setting, attack) for attack in family]
-            pairs = [(Panel(spec), radius(a)) for spec, a in zip(specs, family, strict=True) if spec.entries]
-            if len({eps for _, eps in pairs}) > 1:
-                found.append(Sweep(tuple(p for p, _ in pairs), tuple(eps for _, eps in pairs)))
-    if not found:
+            sweep = [spec for attack in family if (spec := inventory.spec(setting, attack)).entries]
+            if len({radius(spec.attack) for spec in sweep}) > 1:
+                chosen.append(sweep)
+    if not chosen:
         raise NothingToDrawError(
             "no run here was attacked at several radii by otherwise the same attack.",
             hint="run: fairbench run --suite figure3, or the run's own options with --attacks\n"
             "pgd-20-eps2@last,pgd-20-eps4@last,... (digits: pgd-20-digits-eps050@last,...)",
         )
-    return found
+    return chosen
 
 
 def families(attacks: Sequence[AttackKey]) -> list[list[AttackKey]]:
     """Attacks that differ only in radius, and in a step that scales with it; each by ascending radius."""
-    found: dict[str, list[AttackKey]] = defaultdict(list)
+    by_rest: dict[str, list[AttackKey]] = defaultdict(list)
     for attack in attacks:
         settings = json.loads(attack.settings)
         eps, step = settings.pop("eps", None), settings.pop("step_size", None)
         if isinstance(eps, int | float) and eps > 0:
             ratio = None if step is None else round(step / eps, 6)
-            found[canonical_json([settings, ratio])].append(attack)
-    return [sorted(family, key=radius) for _, family in sorted(found.items())]
+            by_rest[canonical_json([settings, ratio])].append(attack)
+    return [sorted(family, key=radius) for _, family in sorted(by_rest.items())]
 
 
-def radius(attack: AttackKey) -> float:
-    return float(json.loads(attack.settings)["eps"])
+def radius(attack: AttackKey | None) -> float:
+    """The radius of an attack; 0 for None."""
+    return 0.0 if attack is None else float(json.loads(attack.settings)["eps"])
 
 
-def eps_figure(sweep: Sweep, options: Options) -> Figure:
+def eps_figure(sweep: Sequence[TableSpec], options: FigureOptions) -> Figure:
     """Accuracy over the radius; 0 is no attack."""
     data = eps_data(sweep)
-    last = sweep.panels[-1]
+    last = sweep[-1]
     assert last.attack is not None
     settings = json.loads(last.attack.settings)
     step = settings.get("step_size")
-    scaled = f", the step {step / settings['eps']:.4g} of the radius" if step is not None else ""
-    radii = ", ".join(f"{eps:.6g}" for eps in sweep.radii)
-    words = (
-        f"{last.words(('robust',), MEASURES, options)} The same attack at radii {radii}{scaled}; radius 0 is "
-        "no attack. Thin lines are classes."
+    scaled = f", with a step of {step / settings['eps']:.4g} of the radius" if step is not None else ""
+    radii = ", ".join(f"{radius(spec.attack):.6g}" for spec in sweep)
+    caption = (
+        f"{table_caption(last, ('robust',), MEASURES, options)} The same attack at radii {radii}{scaled}; "
+        "radius 0 is no attack. Thin lines are classes."
     )
-    place = last.place
-    name = f"{place.attack}-sweep"
+    key = key_of(last)
     return Figure(
-        FigureKey(place.dataset, place.model, place.protocol, name, place.variant),
-        data,
-        draw(data, options.width or "two"),
-        words,
+        replace(key, attack=f"{key.attack}-sweep"), data, draw(data, options.width or "two"), caption
     )
 
 
-def eps_data(sweep: Sweep) -> "pd.DataFrame":
+def eps_data(sweep: Sequence[TableSpec]) -> "pd.DataFrame":
     """One row per method, radius and class, average or worst (`kind`)."""
-    import pandas as pd
-
     rows = []
-    clean_of: set[str] = set()
-    for panel, eps in zip(sweep.panels, sweep.radii, strict=True):
-        for entry in panel.entries:
-            sides = ["robust"] if entry.key in clean_of else ["clean", "robust"]
-            clean_of.add(entry.key)
-            for side in sides:
-                head = {
-                    **place_columns(panel),
-                    **entry_columns(entry),
-                    "eps": 0.0 if side == "clean" else eps,
-                }
-                if side == "clean":
-                    head["attack"] = "clean"
-                cells = [
-                    ("class", n, c) for n, c in zip(panel.class_names, class_cells(entry, side), strict=True)
-                ]
-                cells += [(name, "", measured(entry, side, name)) for name in MEASURES]
-                rows += [{**head, "kind": kind, "class": name, **limits(cell)} for kind, name, cell in cells]
-    frame = pd.DataFrame(rows)
+    with_clean: set[str] = set()  # entries whose clean accuracies are in a row already
+    for spec in sweep:
+        for entry in spec.entries:
+            head = entry_columns(spec, entry)
+            if entry.key not in with_clean:
+                with_clean.add(entry.key)
+                rows += class_rows(spec, entry, "clean", MEASURES, {**head, "eps": 0.0, "attack": "clean"})
+            rows += class_rows(spec, entry, "robust", MEASURES, {**head, "eps": radius(spec.attack)})
+    frame = data_frame(rows)
     order = {entry: k for k, entry in enumerate(frame["entry"].unique())}
     return frame.sort_values(
         ["entry", "eps"], key=lambda c: c.map(order) if c.name == "entry" else c, kind="stable"
@@ -127,39 +107,39 @@ def eps_data(sweep: Sweep) -> "pd.DataFrame":
 
 def draw(data: "pd.DataFrame", width: Width) -> "Drawing":
     """A panel per method: thin lines per class, bold ones for average and worst."""
-    found = looks(data)
-    drawing, grid = grid_of(width, len(found), height=2.0)
+    styles = entry_styles(data)
+    drawing, grid = small_panels(width, len(styles), height=2.0)
     names = list(data[data["kind"] == "class"]["class"].unique())
     handles: list[Any] = []
     bold: list[Any] = []
-    for axes, (entry, look) in zip(grid, found.items(), strict=True):
-        own = data[data["entry"] == entry]
-        handles = class_lines(axes, own[own["kind"] == "class"], "eps", names, scale=100)
+    for axes, (entry, style) in zip(grid, styles.items(), strict=True):
+        rows = data[data["entry"] == entry]
+        handles = class_lines(axes, rows[rows["kind"] == "class"], "eps", names, scale=100)
         bold = []
         for name, dash in (("average", "-"), ("worst", (0, (3, 1.5)))):
-            rows = own[own["kind"] == name]
+            own = rows[rows["kind"] == name]
             (line,) = axes.plot(
-                rows["eps"], 100 * rows["value"], color=INK, lw=1.8, ls=dash, clip_on=False, zorder=3
+                own["eps"], 100 * own["value"], color=INK, lw=1.8, ls=dash, clip_on=False, zorder=3
             )
             bold.append((line, name))
-        axes.set(ylim=(0, 100), xlabel="radius", title=fit(look.title, GRID_INCHES))
+        axes.set(ylim=(0, 100), xlabel="radius", title=fit(style.title, PANEL_INCHES))
         axes.margins(x=0.03)
-        as_levels(axes, data["eps"])
+        radius_ticks(axes, data["eps"])
     grid[0].set_ylabel("accuracy (%)")
-    lowest_only(grid)
+    label_lowest(grid)
     class_legend(drawing, handles, names, bold)
     return drawing
 
 
-def as_levels(axes: Any, radii: Any) -> None:
-    """Ticks at the radii not too near to the one before, in 255ths where all are whole grey levels."""
-    values: list[float] = []
-    for value in sorted(set(radii)):
-        if not values or value - values[-1] >= 0.14 * max(radii) or value == 0:
-            values.append(value)
-    levels = [255 * value for value in sorted(set(radii))]
-    if all(abs(level - round(level)) < 1e-6 for level in levels):
-        axes.set_xticks(values, [f"{round(255 * value)}" for value in values])
+def radius_ticks(axes: "Axes", radii: "pd.Series[float]") -> None:
+    """Ticks at the radii that are far enough apart; in 255ths where all are whole grey levels."""
+    ordered = sorted(set(radii))
+    ticks: list[float] = []
+    for value in ordered:
+        if not ticks or value - ticks[-1] >= 0.14 * ordered[-1] or value == 0:
+            ticks.append(value)
+    if all(abs(255 * value - round(255 * value)) < 1e-6 for value in ordered):
+        axes.set_xticks(ticks, [f"{round(255 * value)}" for value in ticks])
         axes.set_xlabel("radius (/255)")
     else:
-        axes.set_xticks(values, [f"{value:.3g}" for value in values])
+        axes.set_xticks(ticks, [f"{value:.3g}" for value in ticks])

@@ -1,41 +1,52 @@
-"""What a figure is: its place, the data that it draws, the drawing and its caption; and its files."""
+"""A figure: its key, its data, the drawing and its caption; and the files that it is saved as."""
 
+import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fairbench.core.errors import ConfigError, FairbenchError
 from fairbench.core.files import make_folder, write_atomic
-from fairbench.figures.style import SUFFIXES, Width, known_suffix, rendered
+from fairbench.figures.style import Width, figure_style
 from fairbench.tables.escapes import csv_text, plain
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure as Drawing
 
-BASELINE = "trades"
+# Without dates and versions the same figure gives the same bytes.
+_METADATA: dict[str, dict[str, Any]] = {
+    ".pdf": {"CreationDate": None},
+    ".svg": {"Date": None},
+    ".png": {"Software": None},
+}
+SUFFIXES = tuple(_METADATA)
 
 
 class NothingToDrawError(FairbenchError):
-    """Records that lack what a kind of figure shows; the hint says what to run."""
+    """The records lack what a kind of figure shows; the hint says what to run."""
 
 
 @dataclass(frozen=True)
-class Options:
-    """What is asked of a figure. `side` and `width` are the kind's own when None; `methods` is an order."""
+class FigureOptions:
+    """The options of `fairbench figure`.
+
+    side: "clean" or "robust"; None for the kind's default. attack: only this one. baseline, methods: the
+    order of the entries, as in tables. width: None for the kind's default.
+    """
 
     side: str | None = None
     attack: str | None = None
-    baseline: str = BASELINE
+    baseline: str = "trades"
     methods: tuple[str, ...] = ()
     width: Width | None = None
 
 
 @dataclass(frozen=True)
 class FigureKey:
-    """What a figure is of. `variant` tells apart equal names with other content, "" where names suffice."""
+    """What a figure is about. variant: tells settings of the same names apart, "" where the names suffice."""
 
     dataset: str
     model: str
@@ -46,15 +57,15 @@ class FigureKey:
 
 @dataclass(frozen=True)
 class Figure:
-    """A drawing with what it rests on: `data` is tidy, accuracies in [0, 1]."""
+    """A drawing with its data (one row per value, accuracies in [0, 1]) and its caption."""
 
-    place: FigureKey
+    key: FigureKey
     data: "pd.DataFrame"
     drawing: "Drawing"
     caption: str
 
     def save(self, path: Path) -> list[Path]:
-        """Write the figure to `path` (.pdf, .svg or .png), beside it its data as .csv and caption as .txt."""
+        """The files written: the drawing at `path` (.pdf, .svg or .png), data as .csv and caption as .txt."""
         frame = self.data.copy()
         for name in frame.columns:
             if frame[name].dtype.kind not in "ifb":
@@ -69,13 +80,21 @@ class Figure:
         return list(contents)
 
 
-def chosen_path(kind: str, asked: Path | None) -> Path:
-    """Where to write a figure: KIND.pdf here or in a folder, or the file that was asked for.
+def rendered(drawing: "Drawing", suffix: str) -> bytes:
+    """The file of a drawing, the same bytes each time. suffix: one of SUFFIXES."""
+    buffer = io.BytesIO()
+    with figure_style():
+        drawing.savefig(buffer, format=suffix.removeprefix("."), metadata=_METADATA[suffix])
+    return buffer.getvalue()
+
+
+def chosen_path(kind: str, output: Path | None) -> Path:
+    """The file to write: `output`, KIND.pdf in the folder `output`, or KIND.pdf here for None.
 
     Raises ConfigError for another kind of file.
     """
-    path = Path(f"{kind}.pdf") if asked is None else asked / f"{kind}.pdf" if asked.is_dir() else asked
-    if not known_suffix(path):
+    path = Path(f"{kind}.pdf") if output is None else output / f"{kind}.pdf" if output.is_dir() else output
+    if path.suffix.lower() not in SUFFIXES:
         raise ConfigError(
             f"figures cannot be written as {path.suffix or 'a file without suffix'}: {path}.",
             hint=f"end the name in {', '.join(SUFFIXES)}, or name a folder that exists",
@@ -84,28 +103,26 @@ def chosen_path(kind: str, asked: Path | None) -> Path:
 
 
 def save_all(figures: Sequence[Figure], path: Path) -> list[tuple[Figure, list[Path]]]:
-    """Write each figure: to `path` itself when there is one, else to names that say how they differ."""
+    """Each figure with its files: a single one at `path`, several at names that say how they differ."""
     make_folder(path.parent)
-    names = suffixes([figure.place for figure in figures])
+    names = name_parts([figure.key for figure in figures])
     return [
         (figure, figure.save(path.with_name(f"{path.stem}{name}{path.suffix}")))
         for figure, name in zip(figures, names, strict=True)
     ]
 
 
-def suffixes(places: Sequence[FigureKey]) -> list[str]:
-    """For each place the parts in which it differs from others, as ".cifar10.pgd-20"; "" for a single one."""
-    if len(places) == 1:
+def name_parts(keys: Sequence[FigureKey]) -> list[str]:
+    """For each key the parts in which it differs from others, as ".cifar10.pgd-20"; "" for a single key."""
+    if len(keys) == 1:
         return [""]
     parts = ("dataset", "model", "protocol", "attack")
-    varying = [part for part in parts if len({getattr(place, part) for place in places}) > 1]
-    found: list[str] = []
-    for place in places:
-        words = [getattr(place, part) or "none" for part in varying] + (
-            [place.variant] if place.variant else []
-        )
+    varying = [part for part in parts if len({getattr(key, part) for key in keys}) > 1]
+    names: list[str] = []
+    for key in keys:
+        words = [getattr(key, part) or "none" for part in varying] + ([key.variant] if key.variant else [])
         name = "".join("." + re.sub(r"[^A-Za-z0-9_-]+", "-", word)[:60] for word in words)
-        while name in found:
+        while name in names:
             name += "-again"
-        found.append(name)
-    return found
+        names.append(name)
+    return names

@@ -1,110 +1,100 @@
-"""The tables of a results folder as panels of figures: one per data set, network, protocol and attack."""
+"""What figures draw: the tables of a results folder that fit a figure's options, one panel each.
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+A panel is a `TableSpec`: the entries of one setting under one attack, in the order of a table's rows.
+"""
 
-from fairbench.figures.figure import Figure, FigureKey, NothingToDrawError, Options
-from fairbench.records.read import AttackKey, Record
+from collections.abc import Iterable
+
+import numpy as np
+
+from fairbench.figures.figure import FigureKey, FigureOptions, NothingToDrawError
+from fairbench.records.read import CLEAN, AttackKey, Record
 from fairbench.tables.captions import caption
-from fairbench.tables.entries import Entry
+from fairbench.tables.columns import SIDES
 from fairbench.tables.inventory import Inventory, TableSpec
 from fairbench.tables.request import TableRequest
 
 
-@dataclass(frozen=True)
-class Panel:
-    """A table with at least one done run, as figures show it."""
-
-    spec: TableSpec
-
-    @property
-    def attack(self) -> AttackKey | None:
-        return self.spec.attack
-
-    @property
-    def entries(self) -> tuple[Entry, ...]:
-        return self.spec.entries
-
-    @property
-    def place(self) -> FigureKey:
-        setting, key = self.spec.setting, self.spec.setting.key
-        attack = "" if self.attack is None else self.attack.name
-        return FigureKey(
-            key.dataset, key.model, key.protocol, attack, key.digest[:8] if setting.variant else ""
-        )
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        return self.entries[0].record.class_names
-
-    def sides(self, options: Options) -> tuple[str, ...]:
-        """The sides asked for, both by default; clean alone where there was no attack."""
-        there = ("clean", "robust") if self.attack is not None else ("clean",)
-        found = tuple(side for side in there if options.side in (None, side))
-        if not found:
-            key = self.spec.setting.key
-            raise NothingToDrawError(
-                f"no attack was evaluated on {key.dataset} under {key.protocol}.",
-                hint="add one: fairbench run --attacks pgd-20 with the options of the run",
-            )
-        return found
-
-    def words(self, sides: Sequence[str], columns: tuple[str, ...], options: Options) -> str:
-        """The caption of a table of these numbers: place, attack, seeds, checkpoints, errors, images."""
-        return caption(self.spec, TableRequest(columns=columns, baseline=options.baseline), sides)
-
-
-def inventory(records: Iterable[Record], options: Options) -> Inventory:
+def inventory_of(records: Iterable[Record], options: FigureOptions) -> Inventory:
     """The tables of the records. Raises UnknownNameError when none was evaluated under the chosen attack."""
-    tables = Inventory(records, options.baseline, options.methods)
-    tables.check_attack(options.attack)
-    return tables
+    inventory = Inventory(records, options.baseline, options.methods)
+    inventory.check_attack(options.attack)
+    return inventory
 
 
-def panels(records: Iterable[Record], options: Options) -> list[Panel]:
+def panels(records: Iterable[Record], options: FigureOptions) -> list[TableSpec]:
     """A panel for each setting and attack; one without attack where none was evaluated.
 
     Raises UnknownNameError for an attack that no record was evaluated under, NothingToDrawError when no run
     is done.
     """
-    return _done(inventory(records, options).specs(options.attack))
+    return drawable(inventory_of(records, options).specs(options.attack))
 
 
-def without_attacks(records: Iterable[Record], options: Options, *, lone: bool = False) -> list[Panel]:
-    """A panel for each setting, for what is about training. Raises NothingToDrawError when no run is done.
+def training_panels(
+    records: Iterable[Record], options: FigureOptions, *, single_attack: bool = False
+) -> list[TableSpec]:
+    """A panel without attack for each setting. Raises NothingToDrawError when no run is done.
 
-    With `lone`, under the attack of a setting that has just one.
+    single_attack: in a setting with exactly one attack, the panel is under that attack.
     """
-    tables = Inventory(records, options.baseline, options.methods)
-    return _done(
-        [
-            tables.spec(setting, setting.attacks[0] if lone and len(setting.attacks) == 1 else None)
-            for setting in tables.settings
-        ]
+    inventory = inventory_of(records, options)
+    return drawable(
+        inventory.spec(setting, setting.attacks[0] if single_attack and len(setting.attacks) == 1 else None)
+        for setting in inventory.settings
     )
 
 
-def _done(specs: Sequence[TableSpec]) -> list[Panel]:
-    found = [Panel(spec) for spec in specs if spec.entries]
-    if not found:
-        raise nothing_done()
-    return found
+def drawable(specs: Iterable[TableSpec]) -> list[TableSpec]:
+    """The panels that have a run that is done. Raises NothingToDrawError when none has."""
+    with_runs = [spec for spec in specs if spec.entries]
+    if not with_runs:
+        raise NothingToDrawError(
+            "no run to draw is done.", hint="see: fairbench status; start with: fairbench run"
+        )
+    return with_runs
 
 
-def nothing_done() -> NothingToDrawError:
-    return NothingToDrawError(
-        "no run to draw is done.", hint="see: fairbench status; start with: fairbench run"
-    )
+def key_of(spec: TableSpec) -> FigureKey:
+    """The key of a figure of this panel."""
+    setting, attack = spec.setting, "" if spec.attack is None else spec.attack.name
+    variant = setting.key.digest[:8] if setting.variant else ""
+    return FigureKey(setting.key.dataset, setting.key.model, setting.key.protocol, attack, variant)
 
 
-def every(found: Sequence[Panel], make: Callable[[Panel], Figure]) -> list[Figure]:
-    """What `make` makes of each, without those that have nothing to draw; raises when none has."""
-    made, faults = [], []
-    for panel in found:
-        try:
-            made.append(make(panel))
-        except NothingToDrawError as error:
-            faults.append(error)
-    if faults and not made:
-        raise faults[0]
-    return made
+def class_names(spec: TableSpec) -> tuple[str, ...]:
+    """(C,) the names of the classes."""
+    return spec.entries[0].record.class_names
+
+
+def sides_of(spec: TableSpec, options: FigureOptions) -> tuple[str, ...]:
+    """The sides asked for, both by default; without attack there is only "clean".
+
+    Raises NothingToDrawError for "robust" without attack.
+    """
+    sides = SIDES if spec.attack is not None else ("clean",)
+    chosen = tuple(side for side in sides if options.side in (None, side))
+    if not chosen:
+        setting = spec.setting.key
+        raise NothingToDrawError(
+            f"no attack was evaluated on {setting.dataset} under {setting.protocol}.",
+            hint="add one: fairbench run --attacks pgd-20 with the options of the run",
+        )
+    return chosen
+
+
+def table_caption(
+    spec: TableSpec, sides: tuple[str, ...], columns: tuple[str, ...], options: FigureOptions
+) -> str:
+    """The caption of a table of these numbers: setting, attack, seeds, checkpoints, errors, test images."""
+    return caption(spec, TableRequest(columns=columns, baseline=options.baseline), sides)
+
+
+def outcomes(record: Record, attack: AttackKey | None, epoch: int) -> np.ndarray:
+    """One row per test image at a checkpoint, under `attack` or without one.
+
+    Raises RecordError when the outcomes are missing or damaged.
+    """
+    if attack is None:
+        return record.outcomes(CLEAN, epoch)
+    return record.outcomes(attack.name, epoch, record.attack_ids[attack])

@@ -1,16 +1,13 @@
-"""The one house style: how every figure looks, what colour a method has, and names made harmless.
+"""The style of all figures: sizes, fonts, the colour of each method and class, and names cut to fit.
 
-Vector first: PDF with embedded TrueType fonts, SVG whose text stays text, PNG where pixels are wanted.
+PDF files embed TrueType fonts, SVG files keep text as text, PNG files have 300 dots per inch.
 """
 
 import colorsys
-import io
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from fairbench.core.identity import digest
@@ -18,38 +15,35 @@ from fairbench.tables.escapes import plain
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.artist import Artist
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as Drawing
 
 Width = Literal["one", "two"]
-INCHES: Mapping[Width, float] = {"one": 3.35, "two": 6.9}  # a column, and the text, of a two-column paper
-SUFFIXES = (".pdf", ".svg", ".png")
-SIZE = 7.0  # points, of most text
-INK = "#222222"
-LONGEST = 40  # characters of a name in a figure
-NAME_INCHES = 1.1  # of a name at an axis
-CHARACTER = 0.6 * SIZE / 72  # inches, about
+INCHES: Mapping[Width, float] = {"one": 3.35, "two": 6.9}  # one column and both columns of a paper
+FONT_SIZE = 7.0  # points
+INK = "#222222"  # text, axes and marks that belong to no method
+MAX_CHARACTERS = 40  # of a name in a figure
+NAME_INCHES = 1.1  # longest name beside an axis
+CHARACTER_INCHES = 0.6 * FONT_SIZE / 72  # mean width of a character
+FEW_CLASSES = 20  # with at most so many classes, a figure names each class
 
 RC = {
     "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib: the same everywhere
-    "font.size": SIZE,
-    "axes.titlesize": SIZE,
+    "font.sans-serif": ["DejaVu Sans"],  # part of matplotlib: the same on every machine
+    "font.size": FONT_SIZE,
+    "axes.titlesize": FONT_SIZE,
     "axes.titlelocation": "left",
     "axes.titlepad": 3.0,
-    "axes.labelsize": SIZE,
-    "xtick.labelsize": SIZE,
-    "ytick.labelsize": SIZE,
-    "legend.fontsize": SIZE,
+    "axes.labelsize": FONT_SIZE,
+    "xtick.labelsize": FONT_SIZE,
+    "ytick.labelsize": FONT_SIZE,
+    "legend.fontsize": FONT_SIZE,
     "legend.frameon": False,
     "legend.borderaxespad": 0.3,
     "legend.handlelength": 2.2,
     "legend.columnspacing": 1.2,
     "pdf.fonttype": 42,
     "svg.fonttype": "none",
-    "svg.hashsalt": "fairbench",  # the same data, the same bytes
-    "text.parse_math": False,  # a name with $ is a name
+    "svg.hashsalt": "fairbench",  # the same data give the same bytes
+    "text.parse_math": False,  # a $ in a name stays a $
     "axes.formatter.use_mathtext": False,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -74,7 +68,7 @@ RC = {
     "savefig.dpi": 300,
 }
 
-# Okabe and Ito's colours, and Tol's where they end; TRADES, which others are held against, is grey.
+# Colours by Okabe and Ito, then by Tol, for colour-blind readers; the usual baseline, TRADES, is grey.
 COLOURS = {
     "trades": "#666666",
     "trix": "#D55E00",
@@ -88,8 +82,15 @@ COLOURS = {
     "mart": "#999933",
     "pgd-at": "#BBBBBB",
 }
-STRANGERS = ("#117733", "#AA4499", "#661100", "#44AA99", "#DDCC77", "#6699CC")  # by a hash of the name
-CLASSES = (
+OTHER_COLOURS = (
+    "#117733",
+    "#AA4499",
+    "#661100",
+    "#44AA99",
+    "#DDCC77",
+    "#6699CC",
+)  # chosen by a hash of the name
+CLASS_COLOURS = (
     "#332288",
     "#88CCEE",
     "#44AA99",
@@ -108,7 +109,7 @@ HATCHES = ("", "////", "....", "\\\\\\\\", "xxxx", "----", "||||", "++++", "oooo
 
 @dataclass(frozen=True)
 class EntryStyle:
-    """How an entry looks in every figure: by colour, and without it by hatch, marker and dashes."""
+    """The colour of an entry, and the hatch, marker and dashes that tell it apart without colour."""
 
     title: str
     colour: str
@@ -118,53 +119,48 @@ class EntryStyle:
 
 
 @contextmanager
-def house_style() -> Iterator[None]:
-    """matplotlib's own defaults with ours over them, whatever the user's matplotlibrc says."""
+def figure_style() -> Iterator[None]:
+    """Use matplotlib's defaults with RC, and not the user's matplotlibrc, inside the block."""
     from matplotlib import style
 
     with style.context(["default", RC]):
         yield
 
 
-def looks(frame: "pd.DataFrame") -> dict[str, EntryStyle]:
-    """For each `entry` of a frame, in its order, how it looks; from its `method` and `title`.
+def entry_styles(frame: "pd.DataFrame") -> dict[str, EntryStyle]:
+    """The style of each `entry` of a frame, in its order; from its columns `method` and `title`.
 
-    A method has its colour whoever is beside it. A variant has that of its family, lighter, and so has a
-    second entry of the same method.
+    A method has the same colour in every figure. A variant ("trix-mixup") and a further entry of the same
+    method have the method's colour, lighter.
     """
-    whose = frame[["entry", "method", "title"]].drop_duplicates()
+    entries = frame[["entry", "method", "title"]].drop_duplicates()
     known = list(COLOURS)
-    taken = {known.index(method) for method in whose["method"] if method in COLOURS}
-    found: dict[str, EntryStyle] = {}
-    used: list[str] = []
-    for entry, method, title in whose.itertuples(index=False):
+    taken = {known.index(method) for method in entries["method"] if method in COLOURS}
+    styles: dict[str, EntryStyle] = {}
+    used_colours: list[str] = []
+    for entry, method, title in entries.itertuples(index=False):
         family = method if method in COLOURS else method.split("-")[0]
-        place = known.index(family) if family in COLOURS else int(digest(method), 16) % len(MARKERS)
-        colour = COLOURS.get(family) or STRANGERS[int(digest(method), 16) % len(STRANGERS)]
-        times = used.count(colour) + (family != method and family in COLOURS)
-        if times or method not in COLOURS:  # the next marker and hatch that nobody here has
-            place = next(
-                (
-                    k % len(MARKERS)
-                    for k in range(place, place + len(MARKERS))
-                    if k % len(MARKERS) not in taken
-                ),
-                place,
-            )
-        used.append(colour)
+        number = int(digest(method), 16)
+        place = known.index(family) if family in COLOURS else number % len(MARKERS)  # of marker and hatch
+        colour = COLOURS.get(family) or OTHER_COLOURS[number % len(OTHER_COLOURS)]
+        times = used_colours.count(colour) + (family != method and family in COLOURS)
+        if times or method not in COLOURS:
+            following = (k % len(MARKERS) for k in range(place, place + len(MARKERS)))
+            place = next((k for k in following if k not in taken), place)
+        used_colours.append(colour)
         taken.add(place)
-        found[entry] = EntryStyle(
-            shown(title),
+        styles[entry] = EntryStyle(
+            printable(title),
             lighter(colour, times),
             HATCHES[place],
             MARKERS[place],
             DASHES[place % len(DASHES)],
         )
-    return found
+    return styles
 
 
 def lighter(colour: str, times: int) -> str:
-    """The colour as "#rrggbb", each time nearer to white."""
+    """The colour "#rrggbb", moved `times` steps towards white (at most 4)."""
     red, green, blue = (int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5))
     hue, light, saturation = colorsys.rgb_to_hls(red, green, blue)
     light = 1 - (1 - light) * 0.65 ** min(times, 4)
@@ -172,80 +168,29 @@ def lighter(colour: str, times: int) -> str:
 
 
 def class_colours(count: int) -> list[str]:
-    """A colour for each class: ten that differ, or grey where nobody could tell them apart."""
-    return [CLASSES[c % len(CLASSES)] if count <= 2 * len(CLASSES) else "#888888" for c in range(count)]
+    """A colour for each class, each used twice at most; grey for all when there are more classes."""
+    few = count <= 2 * len(CLASS_COLOURS)
+    return [CLASS_COLOURS[c % len(CLASS_COLOURS)] if few else "#888888" for c in range(count)]
 
 
-def shown(text: str) -> str:
-    """A name as a figure can print it: one line, no longer than it fits, glyphs that the font has."""
+def printable(text: str) -> str:
+    """The text on one line, with a code for each character that the font lacks, cut to MAX_CHARACTERS."""
     known = _glyphs()
-    text = "".join(c if ord(c) in known else f"[U+{ord(c):04X}]" for c in plain(text))
-    return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
+    return _cut("".join(c if ord(c) in known else f"[U+{ord(c):04X}]" for c in plain(text)), MAX_CHARACTERS)
 
 
 def fit(text: str, inches: float) -> str:
-    """The text cut to what about fits into so many inches."""
-    most = max(4, int(inches / CHARACTER))
-    return text if len(text) <= most else text[: most - 3] + "..."
+    """The text cut to about `inches`."""
+    return _cut(text, max(4, int(inches / CHARACTER_INCHES)))
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else text[: longest - 3] + "..."
 
 
 @lru_cache(maxsize=1)
 def _glyphs() -> frozenset[int]:
+    """The code points that the font has."""
     from matplotlib.font_manager import FontProperties, findfont, get_font
 
     return frozenset(get_font(findfont(FontProperties(family=["DejaVu Sans"]))).get_charmap())
-
-
-def new_drawing(width: Width, height: float) -> "Drawing":
-    """An empty drawing, `height` in inches. Never through pyplot, which keeps what it drew."""
-    from matplotlib.figure import Figure as Drawing
-
-    return Drawing(figsize=(INCHES[width], height))
-
-
-def legend(drawing: "Drawing", handles: "Sequence[Artist]", titles: Sequence[str]) -> None:
-    """A legend above the axes, in as many columns as fit."""
-    width = drawing.get_figwidth()
-    room = CHARACTER * max(map(len, titles), default=1) + 0.5
-    columns = max(1, min(len(titles), int(width / room)))
-    rows = math.ceil(len(titles) / columns)
-    columns = math.ceil(len(titles) / rows)
-    # matplotlib leaves out labels that begin with an underscore: names are set afterwards.
-    box = drawing.legend(
-        list(handles), ["-"] * len(titles), loc="outside upper left", ncols=columns, borderpad=0.2
-    )
-    for text, title in zip(box.get_texts(), titles, strict=True):
-        text.set_text(title)
-
-
-def name_ticks(axes: "Axes", names: Sequence[str], inches: float) -> None:
-    """Names below an axis of `inches`, turned where they would touch."""
-    axes.set_xticks(range(len(names)), [fit(name, NAME_INCHES) for name in names])
-    if name_room(names, inches) > 0:
-        for text in axes.get_xticklabels():
-            text.set(rotation=40, ha="right", rotation_mode="anchor")
-    axes.tick_params(axis="x", length=0)
-
-
-def name_room(names: Sequence[str], inches: float) -> float:
-    """How many inches more below an axis its names need when they are turned; 0 when they are not."""
-    longest = min(max(map(len, names), default=0) * CHARACTER, NAME_INCHES)
-    return 0.65 * longest if longest > 0.95 * inches / max(len(names), 1) else 0.0
-
-
-def rendered(drawing: "Drawing", suffix: str) -> bytes:
-    """The file of a drawing, the same bytes each time; `suffix` is one of SUFFIXES."""
-    metadata: dict[str, dict[str, Any]] = {
-        ".pdf": {"CreationDate": None},
-        ".svg": {"Date": None},
-        ".png": {"Software": None},
-    }
-    buffer = io.BytesIO()
-    with house_style():
-        drawing.savefig(buffer, format=suffix.removeprefix("."), metadata=metadata[suffix])
-    return buffer.getvalue()
-
-
-def known_suffix(path: Path) -> bool:
-    """Whether a figure can be written to `path`."""
-    return path.suffix.lower() in SUFFIXES

@@ -1,85 +1,82 @@
-"""What a method keeps per class while it trains: weights, margins, radii; one line per class."""
+"""What a method logs per class while it trains (weights, margins, radii): one line per class."""
 
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fairbench.figures.figure import Figure, NothingToDrawError, Options
-from fairbench.figures.lines import (
-    GRID_INCHES,
+from fairbench.figures.data_rows import entry_columns, stacked_frame
+from fairbench.figures.drawing import (
+    PANEL_INCHES,
     class_legend,
     class_lines,
-    grid_of,
-    lowest_only,
-    whole_numbers,
+    label_lowest,
+    small_panels,
+    whole_number_ticks,
 )
-from fairbench.figures.numbers import entry_columns, place_columns
-from fairbench.figures.panels import Panel
-from fairbench.figures.style import Width, fit, looks, shown
+from fairbench.figures.figure import Figure, FigureOptions, NothingToDrawError
+from fairbench.figures.panels import class_names, key_of
+from fairbench.figures.style import Width, entry_styles, fit, printable
 from fairbench.records.curves import read_epochs
 from fairbench.tables.captions import title
 from fairbench.tables.entries import Entry
+from fairbench.tables.inventory import TableSpec
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure as Drawing
 
 
-def weights_figure(panel: Panel, options: Options) -> Figure:
+def weights_figure(spec: TableSpec, options: FigureOptions) -> Figure:
     """Each vector of one value per class that a method logged, over the epochs."""
-    data = weights_data(panel)
+    data = weights_data(spec)
     if data.empty:
+        methods = ", ".join(entry.label for entry in spec.entries)
         raise NothingToDrawError(
-            f"no method here logged a value per class: {', '.join(entry.label for entry in panel.entries)}.",
+            f"no method here logged a value per class: {methods}.",
             hint="run methods that adapt to classes: fairbench run --methods dafa,trix,cfa,fairtat,frl,wat",
         )
-    seeds = ", ".join(
-        f"{entry} {n}" for entry, n in data[["entry", "seeds"]].drop_duplicates().itertuples(index=False)
+    counts = data[["entry", "seeds"]].drop_duplicates().itertuples(index=False)
+    seeds = ", ".join(f"{entry} {count}" for entry, count in counts)
+    caption = (
+        f"{title(spec.setting, None, ('training',))}. The values per class that each method logged in an "
+        f"epoch: one line per class, the mean over seeds ({seeds})."
     )
-    words = (
-        f"{title(panel.spec.setting, None, ('training',))}. What each method kept per class in an "
-        f"epoch, one line per class, the mean over seeds ({seeds})."
-    )
-    return Figure(panel.place, data, draw(data, options.width or "two"), words)
+    return Figure(key_of(spec), data, draw(data, options.width or "two"), caption)
 
 
-def weights_data(panel: Panel) -> "pd.DataFrame":
+def weights_data(spec: TableSpec) -> "pd.DataFrame":
     """One row per method, logged name, epoch and class; value, low and high over seeds."""
-    import pandas as pd
-
-    frames = []
-    for entry in panel.entries:
-        for (name, epoch), vectors in sorted(_logged(entry).items()):
+    parts = []
+    for entry in spec.entries:
+        for (name, epoch), vectors in sorted(logged_vectors(entry).items()):
             stack = np.stack(vectors)  # (S, C)
-            frames.append(
-                pd.DataFrame(
-                    {
-                        **place_columns(panel),
-                        **entry_columns(entry),
-                        "seeds": len(vectors),
-                        "name": name,
-                        "epoch": epoch,
-                        "class": panel.class_names,
-                        "value": stack.mean(0),
-                        "low": stack.min(0),
-                        "high": stack.max(0),
-                    }
-                )
+            parts.append(
+                {
+                    **entry_columns(spec, entry),
+                    "seeds": len(vectors),
+                    "name": name,
+                    "epoch": epoch,
+                    "class": class_names(spec),
+                    "value": stack.mean(0),
+                    "low": stack.min(0),
+                    "high": stack.max(0),
+                }
             )
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+    return stacked_frame(parts)
 
 
-def _logged(entry: Entry) -> dict[tuple[str, int], list[np.ndarray]]:
-    """The vectors (C,) of each seed by name and epoch."""
-    found: dict[tuple[str, int], list[np.ndarray]] = {}
+def logged_vectors(entry: Entry) -> dict[tuple[str, int], list[np.ndarray]]:
+    """The vectors (C,) of each seed by logged name and epoch."""
+    vectors: dict[tuple[str, int], list[np.ndarray]] = defaultdict(list)
     for seed in entry.seeds.values():
         for row in read_epochs(seed.record.folder):
             logged = row.get("logged")
             for name, values in logged.items() if isinstance(logged, Mapping) else ():
                 if _is_vector(values, seed.record.num_classes):
-                    found.setdefault((str(name), row["epoch"]), []).append(np.array(values, dtype=np.float64))
-    return found
+                    vectors[(str(name), row["epoch"])].append(np.array(values, dtype=np.float64))
+    return vectors
 
 
 def _is_vector(values: Any, size: int) -> bool:
@@ -89,18 +86,20 @@ def _is_vector(values: Any, size: int) -> bool:
 
 
 def draw(data: "pd.DataFrame", width: Width) -> "Drawing":
-    """A panel for each method and name."""
-    parts = list(data[["entry", "name"]].drop_duplicates().itertuples(index=False))
-    drawing, grid = grid_of(width, len(parts), sharey=False)
-    found, names = looks(data), list(data["class"].unique())
+    """A panel for each method and logged name."""
+    panels = list(data[["entry", "name"]].drop_duplicates().itertuples(index=False))
+    drawing, grid = small_panels(width, len(panels), sharey=False)
+    styles, names = entry_styles(data), list(data["class"].unique())
     handles: list[Any] = []
-    for axes, (entry, name) in zip(grid, parts, strict=True):
-        own = data[(data["entry"] == entry) & (data["name"] == name)]
-        handles = class_lines(axes, own, "epoch", names)
-        whole_numbers(axes)
+    for axes, (entry, name) in zip(grid, panels, strict=True):
+        rows = data[(data["entry"] == entry) & (data["name"] == name)]
+        handles = class_lines(axes, rows, "epoch", names)
+        whole_number_ticks(axes)
         axes.set(
-            xlabel="epoch", ylabel=shown(name.replace("_", " ")), title=fit(found[entry].title, GRID_INCHES)
+            xlabel="epoch",
+            ylabel=printable(name.replace("_", " ")),
+            title=fit(styles[entry].title, PANEL_INCHES),
         )
-    lowest_only(grid)
+    label_lowest(grid)
     class_legend(drawing, handles, names)
     return drawing

@@ -9,24 +9,25 @@ import pytest
 from fairbench.core.errors import ConfigError, FairbenchError, UnknownNameError
 from fairbench.figures.features import features_figures
 from fairbench.figures.figure import (
+    SUFFIXES,
     FigureKey,
+    FigureOptions,
     NothingToDrawError,
-    Options,
     chosen_path,
+    name_parts,
+    rendered,
     save_all,
-    suffixes,
 )
 from fairbench.figures.kinds import FEATURES, KINDS, build_figures
-from fairbench.figures.style import INCHES, SUFFIXES, house_style, rendered
+from fairbench.figures.style import INCHES
 
 HOSTILE = r"$\frac{_&<script>alert(1)</script>%" + "\x1b[31m\n=1+1 \u4e2d" + "x" * 60
 
 
 def build(kind, records, project, options=None, classes=()):
-    options = options or Options(attack="pgd" if kind not in ("weights", "curves") else None)
+    options = options or FigureOptions(attack="pgd" if kind not in ("weights", "curves") else None)
     if kind == FEATURES:
-        with house_style():
-            return features_figures(records, options, project, classes)
+        return features_figures(records, options, project, classes)
     return build_figures(kind, records, options)
 
 
@@ -59,7 +60,7 @@ def test_every_kind_draws_in_every_format_with_its_data_and_caption(kind, trio, 
 @pytest.mark.parametrize("kind", ["classes", "confusion"])
 @pytest.mark.parametrize("width", INCHES)
 def test_a_figure_is_as_wide_as_it_was_asked_to_be(kind, width, trio, project):
-    options = Options(attack="pgd", width=width)
+    options = FigureOptions(attack="pgd", width=width)
     figure = one(kind, trio, project, options)
     assert figure.drawing.get_figwidth() == INCHES[width]
 
@@ -124,15 +125,15 @@ def test_one_seed_draws_too(kind, results, project):
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_attack_that_nobody_was_evaluated_under_is_an_error_with_a_proposal(kind, trio, project):
     with pytest.raises(UnknownNameError, match="no attack called 'pdg'"):
-        build(kind, trio, project, Options(attack="pdg"))
+        build(kind, trio, project, FigureOptions(attack="pdg"))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_runs_without_anything_to_draw_say_what_to_run(kind, results, project):
     results.run("trades", 0, attacks={}, logged=(), curves=False)
-    asked = Options(side="robust")
+    asked = FigureOptions(side="robust")
     if kind == FEATURES:
-        asked = Options()
+        asked = FigureOptions()
     with pytest.raises(NothingToDrawError) as error:
         build(kind, results.records(), project, asked)
     assert "run" in error.value.hint
@@ -154,19 +155,19 @@ ATTACKS_WEAK = {"kind": "pgd", "version": 1, "eps": 0.05, "step_size": 0.00625, 
 
 def test_several_settings_give_several_files_whose_names_say_which(three, project, tmp_path):
     three.run("trades", 0, dataset="cifar10")
-    figures = build("classes", three.records(), project, Options(attack="pgd"))
+    figures = build("classes", three.records(), project, FigureOptions(attack="pgd"))
     files = [files[0].name for _, files in save_all(figures, tmp_path / "f.pdf")]
     assert files == ["f.cifar10.pdf", "f.digits.pdf"]
-    everything = build("classes", three.records(), project, Options())
-    names = suffixes([figure.place for figure in everything])
+    everything = build("classes", three.records(), project, FigureOptions())
+    names = name_parts([figure.key for figure in everything])
     assert len(set(names)) == len(names) == 6
     assert ".digits.pgd-weak" in names
 
 
 def test_places_with_the_same_names_get_different_files():
     place = FigureKey("a", "b", "c", "d")
-    assert len(set(suffixes([place, place, FigureKey("../a", "b", "c", "d", "1234")]))) == 3
-    assert all("/" not in name for name in suffixes([place, FigureKey("../a", "b", "c", "d")]))
+    assert len(set(name_parts([place, place, FigureKey("../a", "b", "c", "d", "1234")]))) == 3
+    assert all("/" not in name for name in name_parts([place, FigureKey("../a", "b", "c", "d")]))
 
 
 @pytest.mark.parametrize("name", ["figure.jpg", "figure", "figure.pdf.exe"])
@@ -182,18 +183,18 @@ def test_a_folder_or_nothing_gives_a_pdf_of_the_kinds_name(tmp_path):
 
 def test_features_of_several_attacks_ask_for_one(trio, project):
     with pytest.raises(ConfigError) as error:
-        build(FEATURES, trio, project, Options())
+        build(FEATURES, trio, project, FigureOptions())
     assert "--attack pgd or pgd-targeted or pgd-weak" in error.value.hint
 
 
 @pytest.mark.parametrize(("classes", "error"), [(("cat", "dog"), UnknownNameError), (("cat",), ConfigError)])
 def test_features_are_of_two_classes_of_the_data_set(trio, project, classes, error):
     with pytest.raises(error):
-        build(FEATURES, trio, project, Options(attack="pgd"), classes)
+        build(FEATURES, trio, project, FigureOptions(attack="pgd"), classes)
 
 
 def test_features_are_of_cat_and_horse_unless_others_are_asked_for(trio, project):
-    asked = build(FEATURES, trio, project, Options(attack="pgd"), ("owl", "cat"))
+    asked = build(FEATURES, trio, project, FigureOptions(attack="pgd"), ("owl", "cat"))
     assert list(asked[0].data["class"].unique()) == ["owl", "cat"]
     assert list(one(FEATURES, trio, project).data["class"].unique()) == ["cat", "horse"]
 

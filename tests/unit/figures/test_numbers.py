@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fairbench.figures.eps import families
-from fairbench.figures.figure import Options
+from fairbench.figures.figure import FigureOptions
 from fairbench.figures.kinds import build_figures
 from fairbench.figures.success import MOVED, REACHED, UNTARGETED
 from fairbench.records.curves import read_epochs
@@ -12,7 +12,7 @@ from fairbench.records.read import AttackKey
 from fairbench.tables.request import TableRequest
 from fairbench.tables.views import build_tables
 
-PGD = Options(attack="pgd")
+PGD = FigureOptions(attack="pgd")
 
 
 def drawn(kind, records, options=PGD):
@@ -152,7 +152,7 @@ def test_success_counts_the_images_that_were_right_without_attack(trio):
 
 
 def test_curves_are_those_of_the_epochs_and_band_the_seeds(trio):
-    data = drawn("curves", trio, Options(attack="pgd"))
+    data = drawn("curves", trio, FigureOptions(attack="pgd"))
     own = data[(data["entry"] == "trix") & (data["images"] == "train")].set_index(
         ["quantity", "side", "epoch"]
     )
@@ -169,7 +169,7 @@ def test_curves_are_those_of_the_epochs_and_band_the_seeds(trio):
 def test_weights_are_what_the_methods_logged(three):
     three.run("cfa", 0, logged=("margin", "factor"))
     three.run("mart", 0, logged=())
-    data = drawn("weights", three.records(), Options())
+    data = drawn("weights", three.records(), FigureOptions())
     found = {tuple(pair) for pair in data[["method", "name"]].drop_duplicates().to_numpy().tolist()}
     weights = {("trades", "weight"), ("dafa", "weight"), ("trix", "weight")}
     assert found == weights | {("cfa", "margin"), ("cfa", "factor")}
@@ -179,18 +179,18 @@ def test_weights_are_what_the_methods_logged(three):
 
 
 def test_the_baseline_is_first_and_the_others_are_in_the_order_asked_for(trio):
-    options = Options(attack="pgd", methods=("trix", "dafa"))
+    options = FigureOptions(attack="pgd", methods=("trix", "dafa"))
     assert list(drawn("front", trio, options)["entry"]) == ["trades", "trix", "dafa"]
 
 
 def test_overridden_entries_of_a_method_stand_beside_each_other_and_look_different(results):
-    from fairbench.figures.style import looks
+    from fairbench.figures.style import entry_styles
 
     results.run("trades", 0)
     results.run("trix", 0)
     results.run("trix", 0, overrides={"strength": 2.0})
     data = drawn("front", results.records())
-    found = looks(data)
+    found = entry_styles(data)
     assert len(found) == 3
     assert len({(look.colour, look.marker) for look in found.values()}) == 3
-    assert found["trix"].colour == looks(data[data["method"] == "trix"])["trix"].colour
+    assert found["trix"].colour == entry_styles(data[data["method"] == "trix"])["trix"].colour
