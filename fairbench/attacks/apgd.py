@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fairbench.attacks.balls import BALLS, TINY, Ball
-from fairbench.attacks.budget import Norm
+from fairbench.attacks.budget import Norm, per_image
 from fairbench.attacks.image_draws import ImageDraws
 from fairbench.attacks.margin import gather_class
 from fairbench.attacks.network import Network
@@ -74,7 +74,7 @@ class Apgd(Search):
     def _next(self, rows: Rows, ball: Ball, k: int) -> Tensor:
         """The iterate after a gradient step combined with the previous displacement (momentum)."""
         iterate = rows["iterate"]
-        step = torch.addcmul(iterate, _beside(iterate, rows["step_size"]), rows["direction"])
+        step = torch.addcmul(iterate, per_image(rows["step_size"], iterate), rows["direction"])
         stepped = ball.project(step)
         if k == 0:  # no displacement yet
             return stepped
@@ -142,9 +142,4 @@ def _choose(which: Tensor, new: Tensor, old: Tensor) -> Tensor:
     `lerp` with weights 0 and 1 is exact, and several times faster on a CPU than `where` with a mask that is
     broadcast.
     """
-    return torch.lerp(old, new, _beside(old, which))
-
-
-def _beside(images: Tensor, row: Tensor) -> Tensor:
-    """One value per image (B,), shaped and typed to broadcast with images (B, C, H, W)."""
-    return row.to(images.dtype).view(-1, *[1] * (images.dim() - 1))
+    return torch.lerp(old, new, per_image(which, old))

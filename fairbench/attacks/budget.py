@@ -1,7 +1,7 @@
 """The budget of an attack: radius, step size, number of steps and norm."""
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
@@ -46,11 +46,18 @@ class Budget:
         return replace(self, eps=mix(self.eps, other.eps), step_size=mix(self.step_size, other.step_size))
 
 
+@overload
+def per_image(value: Tensor, images: Tensor) -> Tensor: ...
+@overload
+def per_image(value: float | Tensor, images: Tensor) -> float | Tensor: ...
 def per_image(value: float | Tensor, images: Tensor) -> float | Tensor:
     """`value` ready to broadcast with images (B, ...): a number, or (B,) as (B, 1, 1, 1) in their dtype."""
-    if isinstance(value, Tensor):
-        return value.to(images.dtype).reshape(-1, *[1] * (images.dim() - 1))
-    return value
+    return column(value.to(images.dtype), images) if isinstance(value, Tensor) else value
+
+
+def column(values: Tensor, images: Tensor) -> Tensor:
+    """`values` (B,) as (B, 1, 1, 1), ready to broadcast with images (B, ...)."""
+    return values.view(-1, *[1] * (images.dim() - 1))
 
 
 def lengths(displacement: Tensor, norm: Norm) -> Tensor:

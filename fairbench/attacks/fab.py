@@ -8,7 +8,7 @@ maximising a loss, and uses no random numbers.
 import torch
 from torch import Tensor
 
-from fairbench.attacks.budget import Norm, lengths
+from fairbench.attacks.budget import Norm, lengths, per_image
 from fairbench.attacks.hyperplane import onto_plane
 from fairbench.attacks.image_draws import ImageDraws
 from fairbench.attacks.margin import gather_class
@@ -52,8 +52,7 @@ class Fab(Search):
         fooled = network.logits(candidate).argmax(1) != y
         within = lengths(candidate - x, self.norm).flatten() <= self.eps
         record_success(rows, candidate, fooled & within)
-        kept = torch.where(fooled, BACKWARD_SHARE, 1.0).to(x.dtype)
-        rows["point"] = torch.lerp(x, candidate, kept.view(-1, *[1] * (x.dim() - 1)))
+        rows["point"] = torch.lerp(x, candidate, per_image(torch.where(fooled, BACKWARD_SHARE, 1.0), x))
 
     def _next(self, x: Tensor, point: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
         """The next point beyond the linearised boundary: a mean of the steps from `point` and from `x`."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fairbench.attacks.balls import BALLS, Ball
-from fairbench.attacks.budget import Budget, per_image
+from fairbench.attacks.budget import Budget, column, per_image
 from fairbench.attacks.draws import Draws
 
 Start = Literal["none", "gaussian", "gaussian-clipped", "uniform", "uniform-unclipped"]
@@ -59,7 +59,7 @@ def pgd(
         direction, stepped = ball.steepest(gradient), x_adv
         for target_ball, step_size in moves:
             stepped = target_ball.project(stepped + step_size * direction)
-        x_adv = stepped if moving is None else torch.where(moving.view(-1, 1, 1, 1), stepped, x_adv)
+        x_adv = stepped if moving is None else torch.where(column(moving, x_adv), stepped, x_adv)
     return x_adv.detach()
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fairbench.attacks.budget import column
 from fairbench.attacks.image_draws import ImageDraws
 from fairbench.attacks.network import Network
 
@@ -49,7 +50,7 @@ class Search(ABC):
 def record_success(rows: Rows, candidate: Tensor, fooled: Tensor) -> None:
     """Set `success` where `fooled` (B,), and store the `candidate` images of new successes in `x_adv`."""
     new = fooled & ~rows["success"]
-    rows["x_adv"] = torch.where(new.view(-1, *[1] * (candidate.dim() - 1)), candidate, rows["x_adv"])
+    rows["x_adv"] = torch.where(column(new, candidate), candidate, rows["x_adv"])
     rows["success"] = rows["success"] | fooled
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fairbench.attacks.balls import TINY
-from fairbench.attacks.budget import Norm, lengths
+from fairbench.attacks.budget import Norm, lengths, per_image
 from fairbench.attacks.image_draws import ImageDraws
 from fairbench.attacks.margin import margin
 from fairbench.attacks.network import Network
@@ -69,7 +69,7 @@ class Square(Search):
         margin, fooled = _evaluate(network, rows["x_adv"], rows["y"])
         better = (fooled | (margin < rows["margin"])) & ~rows["success"]
         # `lerp` with weights 0 and 1 is exact, and faster than `where` with a broadcast mask.
-        part.copy_(before.lerp_(change, better.to(change.dtype).view(-1, 1, 1, 1)))
+        part.copy_(before.lerp_(change, per_image(better, change)))
         rows["margin"] = torch.where(better, margin, rows["margin"])
         rows["success"] = rows["success"] | fooled
 

@@ -169,8 +169,8 @@ def describe_attack(progress: "Progress") -> str:
     """The stage of an attack, how much of it is done, the accuracy so far and the time left."""
     stage = f"{progress.stage} " if progress.stage else ""
     text = f"{stage}{100 * progress.done:.0f} %"
-    if progress.standing is not None:
-        text += f", {100 * progress.standing:.1f} % stand"
+    if progress.robust is not None:
+        text += f", {100 * progress.robust:.1f} % robust"
     return text + (f", {duration(progress.left)} left" if progress.left is not None else "")
 
 

@@ -1,1 +1,1 @@
-"""A model, test images and an attack make one row per example."""
+"""Evaluation: a model, test images and an attack give one row per image."""

@@ -1,4 +1,4 @@
-"""A3 as a campaign: its rounds over the images that still stand."""
+"""A3 as a campaign: its rounds on the images that are still robust."""
 
 from torch import Tensor
 
@@ -18,10 +18,10 @@ def run_a3(campaign: Campaign) -> None:
 
     a3(
         attack,
-        campaign.left(),
+        campaign.robust_positions(),
         eps=campaign.eps,
         norm=campaign.norm,
         num_classes=campaign.num_classes,
         num_images=len(campaign.label),
     )
-    campaign.survived.clear()  # rounds are no attacks of their own: their passes are told, not their verdicts
+    campaign.survived.clear()  # rounds are not attacks of their own: only their passes are recorded

@@ -1,7 +1,7 @@
-"""AutoAttack as a campaign: which searches, in which order, at which classes.
+"""AutoAttack as a campaign: which searches run, in which order, on which target classes.
 
-Croce and Hein, ICML 2020, arXiv 2003.01690. Each part starts from the clean images that still stand; targeted
-parts try the most likely other classes of the clean image, one after the other.
+Croce and Hein, ICML 2020, arXiv 2003.01690. Each part attacks the images that are still robust, starting from
+the clean image. Targeted parts use the most likely wrong classes of the clean image, one after the other.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from fairbench.core.errors import ConfigError
 from fairbench.evaluation.campaign import BACKWARD, Campaign
 from fairbench.registry.attacks import AutoAttack
 
-REFERENCE_COST = {  # forward passes per image; its FAB computes parameter gradients
+REFERENCE_COST = {  # in forward passes per image; FAB of the package also computes parameter gradients
     "apgd-ce": 103 + 101 * BACKWARD,
     "apgd-t": 920 + 909 * BACKWARD,
     "fab-t": 1829 + 900 * 2 * BACKWARD,
@@ -29,12 +29,13 @@ REFERENCE_COST = {  # forward passes per image; its FAB computes parameter gradi
 
 
 def run_autoattack(campaign: Campaign, attack: AutoAttack) -> None:
-    """All parts of `attack`. Raises ConfigError for fewer classes than its targeted loss compares."""
+    """Run all parts of `attack`. Raises ConfigError for fewer classes than its targeted loss needs."""
     require_classes(attack.parts, campaign.num_classes)
     if attack.engine == "reference":
         if attack.num_steps != 100:
             raise ConfigError("the reference package runs 100 steps only.", hint="leave num_steps out")
-        return _reference(campaign, attack)
+        _run_reference(campaign, attack)
+        return
     ranking = other_classes(campaign.clean_logits, campaign.images.labels, attack.num_targets)
     plan: list[tuple[str, Search, Tensor | None]] = []
     for part in attack.parts:
@@ -45,9 +46,9 @@ def run_autoattack(campaign: Campaign, attack: AutoAttack) -> None:
             plan.append((part, search, None))
     campaign.expected = {key: search.cost[0] + BACKWARD * search.cost[1] for key, search, _ in plan}
     for key, search, target in plan:
-        left = campaign.left()
-        campaign.attack(search, left, key, target=None if target is None else target[left.to(target.device)])
-    return None
+        index = campaign.robust_positions()
+        aims = None if target is None else target[index.to(target.device)]
+        campaign.attack(search, index, key, target=aims)
 
 
 SEARCHES: dict[str, Callable[[AutoAttack], Search]] = {
@@ -58,18 +59,19 @@ SEARCHES: dict[str, Callable[[AutoAttack], Search]] = {
 }
 
 
-def _reference(campaign: Campaign, attack: AutoAttack) -> None:
-    """The package's attacks, each on what still stands, in batches in index order as it makes them itself."""
+def _run_reference(campaign: Campaign, attack: AutoAttack) -> None:
+    """Run the attacks of the package, each on the robust images, in batches in index order as the package."""
     campaign.expected = {part: REFERENCE_COST[part] for part in attack.parts}
 
     def attempt(
         x: Tensor, y: Tensor, index: Tensor, tick: Callable[[float], None], part: str
     ) -> SearchResult:
-        found = [
+        batches = zip(x.split(campaign.batch_size), y.split(campaign.batch_size), strict=True)
+        parts = [
             autoattack(
                 campaign.network,
-                some_x,
-                some_y,
+                batch_x,
+                batch_y,
                 norm=attack.norm,
                 eps=attack.eps,
                 seed=attack.seed,
@@ -78,10 +80,10 @@ def _reference(campaign: Campaign, attack: AutoAttack) -> None:
                 num_targets=attack.num_targets,
                 num_queries=attack.num_queries,
             )
-            for some_x, some_y in zip(x.split(campaign.batch_size), y.split(campaign.batch_size), strict=True)
+            for batch_x, batch_y in batches
         ]
-        x_adv = torch.cat(found)
+        x_adv = torch.cat(parts)
         return SearchResult((x_adv != x).flatten(1).any(1), {"x_adv": x_adv})
 
     for part in attack.parts:
-        campaign.attempt(partial(attempt, part=part), campaign.left(), part, REFERENCE_COST[part])
+        campaign.attempt(partial(attempt, part=part), campaign.robust_positions(), part, REFERENCE_COST[part])

@@ -1,7 +1,8 @@
-"""Searches one after the other over the images that still stand.
+"""A campaign: several searches in sequence, each on the images that are still robust.
 
-A search runs in blocks of images; each block's findings are verified, kept in the journal and never computed
-again. SearchResult depend on images, seed and settings alone: not on blocks, batches or interruptions.
+A search runs on blocks of images. The result of each block is checked by the verdict, stored in the journal
+and never computed again. Results depend on images, seed and settings only, not on blocks, batches or
+interruptions.
 """
 
 import time
@@ -20,16 +21,16 @@ from fairbench.evaluation.journal import Journal
 from fairbench.evaluation.progress import Progress
 from fairbench.evaluation.verdicts import fooled_by, logits_of_set
 
-BACKWARD = 1.35  # an input gradient in forward passes (measured on a ResNet-18); for the time left only
-BLOCK = 4  # batches in a block: enough to close up, little enough to lose
+BACKWARD = 1.35  # cost of a backward pass in forward passes (measured on a ResNet-18); for the time left only
+BLOCK = 4  # batches per block: enough for regrouping, and little work lost after an interruption
 
 Attempt = Callable[[Tensor, Tensor, Tensor, Callable[[float], None]], SearchResult]
-"""From x, y, index and a listener of the share done to findings with the row `x_adv`."""
+"""A function of x, y, index and a callback for the share done; its result has the row `x_adv`."""
 
 
 @dataclass
 class Stage:
-    """What a part of an attack did: images tried, broken, and found but not confirmed by the verdict."""
+    """Counts of one part of an attack: images tried, broken, and adversarial only before the verdict."""
 
     name: str
     tried: int = 0
@@ -44,7 +45,7 @@ class Stage:
 class Campaign:
     """The state of an attack on all images of a set.
 
-    `model` gives the verdicts, `network` is searched (the same model, perhaps folded or in another dtype).
+    `model` decides the verdicts. `network` is attacked: the same model, possibly folded or in another dtype.
     Both are frozen and in eval mode.
     """
 
@@ -58,24 +59,24 @@ class Campaign:
     batch_size: int = BATCH_SIZE
     progress: Callable[[Progress], None] = lambda progress: None
     stages: dict[str, Stage] = field(default_factory=dict)
-    survived: dict[str, Tensor] = field(default_factory=dict)  # (N,) after each stage
-    expected: Mapping[str, float] | None = None  # forward passes per image by key; None: nobody knows
+    survived: dict[str, Tensor] = field(default_factory=dict)  # (N,) bool, robust after each stage
+    expected: Mapping[str, float] | None = None  # forward passes per image by key; None: unknown
 
     def __post_init__(self) -> None:
         self.label = self.images.labels.cpu()
         self.clean_logits = logits_of_set(self.model, self.images)
         self.prediction = self.clean_logits.argmax(1).cpu()
-        self.standing = self.prediction == self.label
-        self.broken: list[tuple[Tensor, Tensor]] = []  # positions and images, in order of their fall
+        self.robust = self.prediction == self.label
+        self.broken: list[tuple[Tensor, Tensor]] = []  # positions and images, in order of success
         self._rate: tuple[float, float] = (0.0, 0.0)  # seconds, forward passes
 
     @property
     def num_classes(self) -> int:
         return self.images.num_classes
 
-    def left(self) -> Tensor:
-        """Positions of the images that still stand, ascending."""
-        return self.standing.nonzero().flatten()
+    def robust_positions(self) -> Tensor:
+        """Positions of the images that are still robust, ascending."""
+        return self.robust.nonzero().flatten()
 
     def attack(
         self,
@@ -86,20 +87,20 @@ class Campaign:
         target: Tensor | None = None,
         keep: tuple[str, ...] = (),
     ) -> SearchResult:
-        """Search around the images at `index`; those found and confirmed fall.
+        """Search around the images at `index`, and count those with a confirmed success as broken.
 
-        `key` names the work, "stage" or "stage.part", for the journal and the draws. `target` (n,) goes with
-        `index`. The findings say who fell, with the rows to `keep`.
+        `key` names the work, "stage" or "stage.part", for the journal and the draws. `target` (n,) belongs to
+        `index`. The result has the confirmed successes, and the rows to `keep`.
         """
 
-        def attempt(x: Tensor, y: Tensor, some: Tensor, tick: Callable[[float], None]) -> SearchResult:
-            aims = None if target is None else target[torch.searchsorted(index, some)].to(x.device)
+        def attempt(x: Tensor, y: Tensor, block: Tensor, tick: Callable[[float], None]) -> SearchResult:
+            aims = None if target is None else target[torch.searchsorted(index, block)].to(x.device)
             return run_search(
                 search,
                 self.network,
                 x,
                 y,
-                some,
+                block,
                 seed=self.seed,
                 purpose=key,
                 target=aims,
@@ -111,24 +112,24 @@ class Campaign:
         return self.attempt(attempt, index, key, search.cost[0] + BACKWARD * search.cost[1])
 
     def attempt(self, attempt: Attempt, index: Tensor, key: str, cost: float) -> SearchResult:
-        """As `attack`, for anything that finds images; `cost` is in forward passes per image."""
-        parts = []
-        for number, some in enumerate(index.split(self.batch_size * BLOCK)):
-            begun = number * self.batch_size * BLOCK
+        """As `attack`, for any function that finds adversarial images; `cost` in forward passes per image."""
+        stage, parts = key.split(".")[0], []
+        for number, block in enumerate(index.split(self.batch_size * BLOCK)):
+            before = number * self.batch_size * BLOCK
 
-            def tick(share: float, begun: int = begun, size: int = len(some)) -> None:
-                self._tell(key, cost, begun + share * size, len(index))
+            def tick(share: float, before: int = before, size: int = len(block)) -> None:
+                self._report_progress(key, cost, before + share * size, len(index))
 
-            parts.append(self._block(attempt, some, f"{key}.block{number}", key.split(".")[0], cost, tick))
+            parts.append(self._run_block(attempt, block, f"{key}.block{number}", stage, cost, tick))
         if self.expected is not None:
             self.expected = {name: each for name, each in self.expected.items() if name != key}
-        self.survived[key.split(".")[0]] = self.standing.clone()
+        self.survived[stage] = self.robust.clone()
         if not parts:
             return SearchResult(torch.zeros(0, dtype=torch.bool), {})
         rows = {name: torch.cat([part.rows[name] for part in parts]) for name in parts[0].rows}
         return SearchResult(torch.cat([part.success for part in parts]), rows)
 
-    def _block(
+    def _run_block(
         self,
         attempt: Attempt,
         index: Tensor,
@@ -137,16 +138,17 @@ class Campaign:
         cost: float,
         tick: Callable[[float], None],
     ) -> SearchResult:
+        """The result of a block, from the journal or computed and written there; updates the state."""
         saved = self.journal.read(key, index)
         if saved is None:
             began, before = time.perf_counter(), Passes(**asdict(self.network.passes))
             x, y = self._x(index), self.images.labels[index.to(self.images.device)]
-            findings = attempt(x, y, index, tick)
-            found = findings.success.nonzero().flatten()
-            x_adv = findings.rows["x_adv"][found]
-            fooled, prediction = fooled_by(self.model, x[found], y[found], x_adv, self.eps, self.norm)
-            confirmed = torch.zeros_like(findings.success).index_put_((found,), fooled)
-            kept = {name: value.cpu() for name, value in findings.rows.items() if name != "x_adv"}
+            result = attempt(x, y, index, tick)
+            tried = result.success.nonzero().flatten()
+            x_adv = result.rows["x_adv"][tried]
+            fooled, prediction = fooled_by(self.model, x[tried], y[tried], x_adv, self.eps, self.norm)
+            confirmed = torch.zeros_like(result.success).index_put_((tried,), fooled)
+            kept = {name: value.cpu() for name, value in result.rows.items() if name != "x_adv"}
             tensors = {"found": confirmed, "x_adv": x_adv[fooled], "prediction": prediction[fooled]}
             tensors |= {f"row.{name}": value for name, value in kept.items()}
             about = {
@@ -159,20 +161,20 @@ class Campaign:
             self.journal.write(key, index, *saved)
             self._rate = (self._rate[0] + about["seconds"], self._rate[1] + cost * len(index))
         tensors, about = saved
-        found = tensors["found"]
-        self.standing[index[found]] = False
-        self.prediction[index[found]] = tensors["prediction"]
-        self.broken.append((index[found], tensors["x_adv"]))
+        success = tensors["found"]
+        self.robust[index[success]] = False
+        self.prediction[index[success]] = tensors["prediction"]
+        self.broken.append((index[success], tensors["x_adv"]))
         stage = self.stages.setdefault(stage_name, Stage(stage_name))
         stage.tried += len(index)
-        stage.broken += int(found.sum())
+        stage.broken += int(success.sum())
         for name in ("unconfirmed", "forward", "backward", "seconds"):
             setattr(stage, name, getattr(stage, name) + about[name])
         rows: Rows = {n.removeprefix("row."): v for n, v in tensors.items() if n.startswith("row.")}
-        return SearchResult(found, rows)
+        return SearchResult(success, rows)
 
-    def evidence(self) -> AdversarialExamples:
-        """Everyone who fell, by ascending position."""
+    def adversarial_examples(self) -> AdversarialExamples:
+        """All broken images, by ascending position."""
         shape = self.images.image_shape
         index = torch.cat([index for index, _ in self.broken] or [torch.zeros(0, dtype=torch.int64)])
         x_adv = torch.cat([x_adv for _, x_adv in self.broken] or [torch.zeros(0, *shape)])
@@ -182,11 +184,10 @@ class Campaign:
     def _x(self, index: Tensor) -> Tensor:
         return to_unit(self.images.images[index.to(self.images.device)])
 
-    def _tell(self, key: str, cost: float, done: float, total: int) -> None:
+    def _report_progress(self, key: str, cost: float, done: float, total: int) -> None:
         seconds, passes = self._rate
         left = None
         if self.expected is not None and passes:
-            rest = sum(each for name, each in self.expected.items() if name != key) * int(self.standing.sum())
+            rest = sum(each for name, each in self.expected.items() if name != key) * int(self.robust.sum())
             left = (cost * (total - done) + rest) * seconds / passes
-        standing = float(self.standing.float().mean())
-        self.progress(Progress(key, done / max(total, 1), standing, left))
+        self.progress(Progress(key, done / max(total, 1), float(self.robust.float().mean()), left))

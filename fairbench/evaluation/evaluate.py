@@ -1,4 +1,4 @@
-"""Attack the test images and say, for each, what the model predicted."""
+"""Attack the test images and return the prediction for each of them."""
 
 import time
 from collections.abc import Callable
@@ -25,22 +25,22 @@ from fairbench.evaluation.campaign import Campaign, Stage
 from fairbench.evaluation.health import check_model
 from fairbench.evaluation.journal import Journal
 from fairbench.evaluation.progress import Progress
-from fairbench.evaluation.verdicts import full_precision, logits_of, require_inside
+from fairbench.evaluation.verdicts import CHUNK, full_precision, logits_of, require_inside
 from fairbench.metrics.masking import Finding, black_box_wins
 from fairbench.models.folding import folded
 from fairbench.objectives.losses import cross_entropy
 from fairbench.registry.attacks import A3Attack, AttackEntry, AutoAttack, PgdAttack
 
 LOSSES = {"ce": cross_entropy, "margin": margin}
-CHECKED = 128  # images that the model's health is checked on
+CHECKED = 128  # images on which the model is checked before an evaluation
 
 
 @dataclass
 class Outcomes:
-    """One row per test example: label, prediction (under the attack) and whether it counts as correct.
+    """One row per test image: label, prediction (under the attack) and whether it counts as correct.
 
-    `columns` are further verdicts (N,) bool. `about` is how they came about: passes by stage, findings
-    on the model's health. `evidence` holds the adversarial images of those that an ensemble broke.
+    `columns` are further verdicts (N,) bool. `about` describes the evaluation: passes by stage, and findings
+    of the model check. `adversarial` are the adversarial examples of an ensemble attack.
     """
 
     label: np.ndarray
@@ -48,7 +48,7 @@ class Outcomes:
     correct: np.ndarray
     columns: dict[str, np.ndarray] = field(default_factory=dict)
     about: dict[str, Any] = field(default_factory=dict)
-    evidence: AdversarialExamples | None = None
+    adversarial: AdversarialExamples | None = None
 
 
 def evaluate(
@@ -60,31 +60,31 @@ def evaluate(
     journal: Journal | None = None,
     progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Outcomes:
-    """Outcomes of `attack` on all images in order; None means no attack (clean, and the model's health).
+    """Outcomes of `attack` on all images in order; `attack` None: clean images, and the model check.
 
-    The result does not depend on `batch_size`, nor on interruptions behind which a `journal` continues.
+    The result does not depend on `batch_size`, nor on interruptions (a `journal` continues after them).
     Raises DataError for images outside [0, 1] and for outputs that are not finite, ConfigError for a
-    model that these attacks cannot judge.
+    model that these attacks cannot evaluate.
     """
     check_labels(images.labels, images.num_classes)
     _require_float32(model)
     with frozen(model), full_precision():
         if isinstance(attack, AutoAttack | A3Attack):
-            return _ensemble(model, images, attack, batch_size, journal or Journal(None), progress)
+            return _run_ensemble(model, images, attack, batch_size, journal or Journal(None), progress)
         about: dict[str, Any] = {}
         if attack is None:
-            about["health"] = [asdict(finding) for finding in _health(model, images)]
+            about["health"] = [asdict(finding) for finding in _check_health(model, images)]
         parts: list[dict[str, Tensor]] = []
         began = time.perf_counter()
         for first in range(0, len(images.labels), batch_size):
             x = to_unit(images.images[first : first + batch_size], torch.float32)
             y = images.labels[first : first + batch_size]
             check_unit_range(x)
-            parts.append(_batch(model, x, y, attack, first, images.num_classes))
+            parts.append(_evaluate_batch(model, x, y, attack, first, images.num_classes))
             done = (first + len(y)) / len(images.labels)
-            fallen = sum(int((~part["correct"]).sum()) for part in parts) / len(images.labels)
+            wrong = sum(int((~part["correct"]).sum()) for part in parts) / len(images.labels)
             left = (time.perf_counter() - began) * (1 - done) / done
-            progress(Progress("", done, 1 - fallen, left))
+            progress(Progress("", done, 1 - wrong, left))
         about["stages"] = [_single_stage(attack, parts, time.perf_counter() - began)]
     joined = {name: torch.cat([part[name] for part in parts]).cpu().numpy() for name in parts[0]}
     return Outcomes(
@@ -92,9 +92,10 @@ def evaluate(
     )
 
 
-def _batch(
+def _evaluate_batch(
     model: nn.Module, x: Tensor, y: Tensor, attack: PgdAttack | None, first: int, num_classes: int
 ) -> dict[str, Tensor]:
+    """Prediction and verdicts, (B,) each, of the images from position `first` on."""
     if attack is None:
         prediction = logits_of(model, x).argmax(1)
         return {"prediction": prediction, "correct": prediction == y}
@@ -107,19 +108,20 @@ def _require_float32(model: nn.Module) -> None:
     other = next((d for d in dtypes if d.is_floating_point and d != torch.float32), None)
     if other is not None:
         raise ConfigError(
-            f"the model's weights are {str(other).removeprefix('torch.')}; verdicts are made in float32.",
+            f"the model's weights are {str(other).removeprefix('torch.')}; evaluation needs float32.",
             hint="convert it: model.float()",
         )
 
 
-def _health(model: nn.Module, images: ImageSet) -> list[Finding]:
+def _check_health(model: nn.Module, images: ImageSet) -> list[Finding]:
+    """Findings of the model check on the first images."""
     x = to_unit(images.images[:CHECKED])
     check_unit_range(x)
     return check_model(model, x, images.labels[:CHECKED], images.num_classes)
 
 
 def _single_stage(attack: PgdAttack | None, parts: list[dict[str, Tensor]], seconds: float) -> dict[str, Any]:
-    """The only stage of an attack that is no ensemble."""
+    """The single stage of an evaluation without an ensemble."""
     correct = torch.cat([part["correct"] for part in parts])
     count, steps = len(correct), 0 if attack is None else attack.num_steps
     stage = Stage("clean" if attack is None else "pgd", count, int((~correct).sum()))
@@ -127,7 +129,7 @@ def _single_stage(attack: PgdAttack | None, parts: list[dict[str, Tensor]], seco
     return asdict(stage)
 
 
-def _ensemble(
+def _run_ensemble(
     model: nn.Module,
     images: ImageSet,
     attack: AutoAttack | A3Attack,
@@ -135,9 +137,9 @@ def _ensemble(
     journal: Journal,
     progress: Callable[[Progress], None],
 ) -> Outcomes:
-    """What still stands after all parts of an ensemble, each image that fell with its evidence."""
-    _health(model, images)  # what it reports is told with the clean evaluation; here it may refuse
-    for part in torch.split(images.images, 1024):
+    """Outcomes after all parts of an ensemble, with the adversarial examples."""
+    _check_health(model, images)  # only for the errors; the clean evaluation reports its findings
+    for part in torch.split(images.images, CHUNK):
         check_unit_range(to_unit(part))
     example = to_unit(images.images[:CHECKED])
     if isinstance(attack, AutoAttack) and attack.engine == "reference":
@@ -152,16 +154,16 @@ def _ensemble(
         run_autoattack(campaign, attack)
     else:
         run_a3(campaign)
-    columns = {f"survived_{name}": standing.numpy() for name, standing in campaign.survived.items()}
+    columns = {f"survived_{name}": robust.numpy() for name, robust in campaign.survived.items()}
     about: dict[str, Any] = {"stages": [asdict(stage) for stage in campaign.stages.values()]}
     about["health"] = [asdict(finding) for finding in _warnings(campaign)]
     return Outcomes(
         campaign.label.numpy(),
         campaign.prediction.numpy(),
-        campaign.standing.numpy(),
+        campaign.robust.numpy(),
         columns,
         about,
-        campaign.evidence(),
+        campaign.adversarial_examples(),
     )
 
 
@@ -175,19 +177,19 @@ def pgd_images(
     target: Tensor | None = None,
     observe: Callable[[int, Tensor, Tensor], None] | None = None,
 ) -> Tensor:
-    """What PGD makes of images x (B, ch, H, W): away from their classes y (B,), or towards `target` (B,).
+    """Adversarial images (B, ch, H, W) of PGD for x with labels y (B,), or towards `target` (B,).
 
-    Raises ContractError when it leaves its budget.
+    Raises ContractError when the result is outside the budget.
     """
     loss = LOSSES[attack.loss]
 
-    def raised(logits: Tensor) -> Tensor:
+    def maximised(logits: Tensor) -> Tensor:
         return loss(logits, y) if target is None else -loss(logits, target)
 
     x_adv = pgd(
         model,
         x,
-        raised,
+        maximised,
         budget=Budget(attack.eps, attack.step_size, attack.num_steps, attack.norm),
         start="uniform-unclipped" if attack.start == "uniform" and not attack.clip_start else attack.start,
         rng=draws,
@@ -198,7 +200,7 @@ def pgd_images(
 
 
 def targets(y: Tensor, attack: PgdAttack, draws: ImageDraws, num_classes: int) -> Tensor | None:
-    """The wrong class (B,) that each image is moved towards; None for an attack without targets."""
+    """The random target class (B,) of each image; None for an untargeted attack."""
     return draws.of("target").other_class(y, num_classes) if attack.target == "random" else None
 
 
@@ -210,17 +212,17 @@ def pgd_outcomes(
     draws: ImageDraws,
     target: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """PGD: prediction at the last iterate, and correctness by both notions of robust.
+    """PGD: prediction at the last iterate, and correctness by both definitions of robust; (B,) each.
 
-    `correct_last` is the evaluation of the DAFA and TRIX papers' tables; `correct_every_step`, right
-    after each of the K steps, is what their programs log in training. `correct` is the one that
-    `attack.success` asks for. With a `target` (B,), `reached_target` says whether
-    the last iterate is taken for it.
+    `correct_last`, correct at the last iterate, is the evaluation in the tables of the DAFA and TRIX papers;
+    `correct_every_step`, correct after each of the K steps, is what their programs log in training. `correct`
+    is the one chosen by `attack.success`. With a `target` (B,), `reached_target` is whether the last iterate
+    is classified as the target.
     """
     every = torch.ones_like(y, dtype=torch.bool)
 
     def observe(k: int, iterate: Tensor, logits: Tensor) -> None:
-        if k > 0:  # the start is not an attack's result
+        if k > 0:  # the start is not a result of the attack
             every.logical_and_(logits.argmax(1) == y)
 
     x_adv = pgd_images(model, x, y, attack, draws, target=target, observe=observe)
@@ -228,13 +230,13 @@ def pgd_outcomes(
     last = prediction == y
     every &= last
     correct = every if attack.success == "every-step" else last
-    found = {"prediction": prediction, "correct": correct, "correct_last": last, "correct_every_step": every}
-    return found if target is None else {**found, "reached_target": prediction == target}
+    rows = {"prediction": prediction, "correct": correct, "correct_last": last, "correct_every_step": every}
+    return rows if target is None else {**rows, "reached_target": prediction == target}
 
 
 def _warnings(campaign: Campaign) -> list[Finding]:
-    """Square, which knows no gradients, finding what the gradients missed."""
-    before = [standing for name, standing in campaign.survived.items() if name != "square"]
+    """A finding when Square, which uses no gradients, breaks many images that are robust to gradients."""
+    before = [robust for name, robust in campaign.survived.items() if name != "square"]
     after = campaign.survived.get("square")
     if after is None or not before:
         return []

@@ -1,8 +1,8 @@
-"""Whether attacks can judge a model at all: checks on a few images before any verdict is believed.
+"""Checks of a model on a few images before an evaluation: can these attacks measure its robustness?
 
 Source     The checks of AutoAttack (Croce and Hein, ICML 2020, arXiv 2003.01690) and the rules of
-           RobustBench (Croce et al., 2021, arXiv 2010.09670); that verdicts do not depend on the rest of
-           the batch is ours.
+           RobustBench (Croce et al., 2021, arXiv 2010.09670). The check that outputs do not depend on the
+           other images of the batch is our addition.
 """
 
 from collections.abc import Iterable
@@ -18,18 +18,19 @@ from fairbench.data.images import check_labels, check_unit_range
 from fairbench.metrics.masking import Finding
 from fairbench.objectives.losses import cross_entropy
 
-PASSES = 5  # AutoAttack asks a model so often
-REPEAT_TOLERANCE = 1e-4  # between logits of length 1 of two passes; AutoAttack's value
-SPLIT_TOLERANCE = 1e-3  # between two splits: other batch sizes take other kernels, which round differently
+PASSES = 5  # forward passes on the same images; AutoAttack's value
+REPEAT_TOLERANCE = 1e-4  # distance of normalised logits between two passes; AutoAttack's value
+SPLIT_TOLERANCE = 1e-3  # between batch sizes, which may use other kernels with other rounding
 SUM_TOLERANCE = 1e-5  # of a row of probabilities; AutoAttack's value
 
 
 def check_model(model: nn.Module, x: Tensor, y: Tensor, num_classes: int) -> list[Finding]:
-    """What a reader must know of a frozen model in eval mode, from images x (B, ch, H, W), labels y (B,).
+    """Findings that a reader of the results must know; for a frozen model in eval mode.
 
-    Costs about eight passes. Raises DataError for images outside [0, 1], and ConfigError for a model that
-    is in training mode or whose outputs are of another shape than (B, num_classes), not finite,
-    probabilities, random, dependent on the other images of the batch, or without any gradient.
+    Uses images x (B, ch, H, W) with labels y (B,) and about eight passes. Raises DataError for images outside
+    [0, 1], and ConfigError for a model in training mode, or whose outputs have another shape than
+    (B, num_classes), are not finite, are probabilities, are random, depend on the other images of the batch,
+    or have no gradient.
     """
     check_unit_range(x)
     check_labels(y, num_classes)
@@ -49,8 +50,8 @@ def _require_eval_mode(model: nn.Module) -> None:
         raise ConfigError(
             f"{len(training)} modules of the model stay in training mode after eval(), "
             f"for instance {', '.join(training[:3])}.",
-            hint="BatchNorm and dropout then make verdicts depend on chance and on the other images;\n"
-            "let train(False) reach every module",
+            hint="BatchNorm and dropout then make outputs depend on chance and on the other images;\n"
+            "make sure that train(False) reaches every module",
         )
 
 
@@ -61,11 +62,11 @@ def require_logits(logits: Any, size: int, num_classes: int) -> None:
         raise ConfigError(
             f"the model's outputs for {size} images are {shape}, not one logit for each of {num_classes} "
             f"classes, {(size, num_classes)}.",
-            hint="is this the data set that the model was trained for?",
+            hint="check that the model was trained on this data set",
         )
     if not bool(torch.isfinite(logits).all()):
         raise ConfigError(
-            "the model's outputs are not finite: it cannot be evaluated.",
+            "the model's outputs are not finite, so it cannot be evaluated.",
             hint="its training diverged, the weights are damaged, or its precision is too low",
         )
     unit = (logits >= 0) & (logits <= 1 + SUM_TOLERANCE)
@@ -73,7 +74,7 @@ def require_logits(logits: Any, size: int, num_classes: int) -> None:
     if bool(unit.all() & whole.all()):
         raise ConfigError(
             "the model's outputs are probabilities: attacks need the logits before the softmax.",
-            hint="leave the last softmax out; attacks by margins are too weak behind it",
+            hint="remove the last softmax; it makes margin-based attacks too weak",
         )
 
 
@@ -83,14 +84,15 @@ def _require_repeatable(passes: list[Tensor], y: Tensor) -> None:
     spread = float((unit[:, None] - unit[None]).norm(dim=-1).max())
     if len(counts) > 1 or not spread <= REPEAT_TOLERANCE:
         raise ConfigError(
-            f"the model gives other outputs when asked again (normalised logits differ by {spread:.2g}): "
-            "it draws random numbers, or adapts itself to what it sees.",
-            hint="attacks on random or adapting models need a protocol of their own; switch that off",
+            f"the model gives different outputs for the same images (normalised logits differ by "
+            f"{spread:.2g}): it uses random numbers, or changes itself at test time.",
+            hint="randomised and adaptive models need special attacks, which fairbench does not have;\n"
+            "switch the randomness or the adaptation off",
         )
 
 
 def _require_independent(model: nn.Module, x: Tensor, together: Tensor) -> None:
-    """The same outputs from a third of the images at a time, in reversed order."""
+    """Compare with the outputs in three smaller batches, in reversed order."""
     parts = [model(part) for part in x.flip(0).split(max(1, len(x) // 3))]
     apart = torch.cat(parts).flip(0)
     spread = float((F.normalize(apart, dim=1) - F.normalize(together, dim=1)).norm(dim=1).max())
@@ -98,13 +100,13 @@ def _require_independent(model: nn.Module, x: Tensor, together: Tensor) -> None:
         raise ConfigError(
             f"the model's outputs for an image depend on the rest of the batch (normalised logits differ "
             f"by {spread:.2g}).",
-            hint="BatchNorm that uses the batch's own statistics does this; use running ones",
+            hint="BatchNorm with batch statistics does this; use running statistics",
         )
 
 
 def _gradient_findings(model: nn.Module, x: Tensor, y: Tensor) -> list[Finding]:
-    """SearchResult from one forward pass that is watched, and the gradient of the cross-entropy."""
-    found = []
+    """Findings from the calls of one forward pass, and from the gradient of the cross-entropy."""
+    findings = []
     x = x.detach().requires_grad_()
     with torch.enable_grad():
         with BackwardWatch() as watch:
@@ -115,43 +117,43 @@ def _gradient_findings(model: nn.Module, x: Tensor, y: Tensor) -> list[Finding]:
             (gradient,) = torch.autograd.grad(loss, x, allow_unused=True)
     if gradient is None:
         raise ConfigError(
-            "no gradient leads from the model's outputs to its images: its forward pass is cut.",
-            hint="attacks need it; look for detach(), no_grad() and numpy in the forward pass",
+            "the model's outputs have no gradient with respect to its images.",
+            hint="attacks need this gradient; look for detach(), no_grad() and numpy in the forward pass",
         )
     if watch.seen:
-        found.append(
+        findings.append(
             Finding(
                 "dynamic",
                 "the model computes gradients inside its forward pass (a defence that optimises at test "
                 "time): these attacks may be too weak for it",
             )
         )
-    blocked = int((~_usable(gradient)).sum())
-    if blocked:
-        found.append(
+    unusable = int((~_usable(gradient)).sum())
+    if unusable:
+        findings.append(
             Finding(
                 "no-gradient",
-                f"the gradient of the cross-entropy is zero or not finite for {blocked} of {len(x)} images: "
-                "attacks by gradients are blind there",
+                f"the gradient of the cross-entropy is zero or not finite for {unusable} of {len(x)} images: "
+                "gradient-based attacks cannot work there",
             )
         )
-    return found
+    return findings
 
 
 def _usable(gradient: Tensor) -> Tensor:
-    """Which images' gradients (B, ...) point anywhere: (B,) bool."""
+    """Which gradients (B, ...) are finite and not zero: (B,) bool."""
     flat = gradient.flatten(1)
     return (flat != 0).any(1) & flat.isfinite().all(1)
 
 
-BACKWARD = (torch.autograd.grad, torch.autograd.backward, torch.Tensor.backward)
+BACKWARD_CALLS = (torch.autograd.grad, torch.autograd.backward, torch.Tensor.backward)
 
 
 class BackwardWatch(TorchFunctionMode):
-    """Sees the calls into torch while it is on; `seen` once one of them asks for a backward pass.
+    """Inside `with`, sets `seen` when a backward pass is called.
 
-    `torch.func` and `torch.autograd.functional` end in these calls too. Nothing is patched or traced, so
-    debuggers and coverage go on.
+    `torch.func` and `torch.autograd.functional` use these calls too. Nothing is patched or traced, so
+    debuggers and coverage keep working.
     """
 
     seen = False
@@ -163,6 +165,6 @@ class BackwardWatch(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """The call itself."""
-        self.seen |= func in BACKWARD
+        """Run the call."""
+        self.seen |= func in BACKWARD_CALLS
         return func(*args, **(kwargs or {}))

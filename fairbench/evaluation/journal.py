@@ -1,4 +1,4 @@
-"""Finished blocks of an evaluation on disk, so that whoever is interrupted continues behind them."""
+"""Finished blocks of an evaluation on disk: an interrupted evaluation continues after them."""
 
 import shutil
 from collections.abc import Callable
@@ -16,10 +16,10 @@ from fairbench.models.checkpoints import read_tensors, write_tensors
 
 @dataclass(frozen=True)
 class Journal:
-    """One file for each finished block, named by its attack and number. `folder` None keeps nothing.
+    """One file per finished block, named by its attack and number. With `folder` None nothing is stored.
 
-    `what` says what the blocks are about, weights and settings: blocks about anything else are not
-    believed. `check` is called before each is written, to stop a worker whose work another took over.
+    `what` is a digest of the weights and settings; blocks with another digest are ignored. `check` is called
+    before each write, to stop a worker that has lost its lease.
     """
 
     folder: Path | None
@@ -27,25 +27,25 @@ class Journal:
     check: Callable[[], None] = lambda: None
 
     def read(self, key: str, index: Tensor) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """What was written for `key`; None when that is absent, damaged, or not about `what` and `index`."""
+        """Tensors and data stored for `key`; None if absent, damaged, or of another `what` or `index`."""
         if self.folder is None:
             return None
         try:
             tensors, about = read_tensors(self._path(key))
         except CheckpointError:
             return None
-        known = about.get("what") == self.what and torch.equal(tensors.pop("index", index[:0]), index)
-        return (tensors, about) if known else None
+        matches = about.get("what") == self.what and torch.equal(tensors.pop("index", index[:0]), index)
+        return (tensors, about) if matches else None
 
     def write(self, key: str, index: Tensor, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
-        """Keep a finished block; it is there whole or not at all."""
+        """Store a finished block, atomically."""
         if self.folder is not None:
             self.check()
             make_folder(self.folder)
             write_tensors(self._path(key), {"index": index, **tensors}, {**about, "what": self.what})
 
     def clear(self) -> None:
-        """Forget everything: the outcomes are written."""
+        """Delete all blocks, after the outcomes are written."""
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
 

@@ -1,19 +1,19 @@
-"""How far an evaluation is."""
+"""Progress of an evaluation."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Progress:
-    """One attack at one checkpoint.
+    """Progress of one attack on one checkpoint.
 
-    stage     the part at work, "" for an attack of one part
-    done      share of the stage's work that is done, in [0, 1]
-    standing  share of all test images that no part has broken so far, None while unknown
-    left      seconds that the rest of the attack takes if nothing more falls, None while unknown
+    stage   the part that is running, "" for an attack with one part
+    done    share of the stage's work that is done, in [0, 1]
+    robust  share of all test images that no part has broken so far, None if unknown
+    left    seconds for the rest of the attack if no more images are broken, None if unknown
     """
 
     stage: str
     done: float
-    standing: float | None = None
+    robust: float | None = None
     left: float | None = None

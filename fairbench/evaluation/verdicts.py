@@ -1,7 +1,7 @@
-"""The boring second path: whether an image is adversarial, decided by the model itself and nothing clever.
+"""Verdicts: whether an image is adversarial, decided by the original model in the simplest way.
 
-The original network in eval mode and in float32, no folding, no compilation, no reduced precision, always
-batches of the same size. What a search found counts only when this agrees.
+The network runs in eval mode and float32, without folding, compilation or reduced precision, always in
+batches of the same size. A success of a search counts only if the verdict confirms it.
 """
 
 from collections.abc import Iterator
@@ -15,23 +15,24 @@ from fairbench.core.errors import ContractError, DataError
 from fairbench.data.images import ImageSet, to_unit
 
 VERDICT_BATCH = 64
-PART = 1024  # images that are turned into floats at a time
+CHUNK = 1024  # images converted to float at a time
 
 
 def logits_of(model: nn.Module, x: Tensor) -> Tensor:
     """Logits (B, C) of images x (B, ch, H, W). Raises DataError when they are not finite."""
     logits = _logits(model, x)
     if not bool(torch.isfinite(logits).all()):
-        raise DataError("the model's outputs are not finite: it cannot be evaluated.")
+        raise DataError("the model's outputs are not finite, so it cannot be evaluated.")
     return logits
 
 
 def logits_of_set(model: nn.Module, images: ImageSet) -> Tensor:
     """Logits (N, C) of all images of a set. Raises DataError when they are not finite."""
-    return torch.cat([logits_of(model, to_unit(part)) for part in torch.split(images.images, PART)])
+    return torch.cat([logits_of(model, to_unit(part)) for part in torch.split(images.images, CHUNK)])
 
 
 def _logits(model: nn.Module, x: Tensor) -> Tensor:
+    """Logits (B, C), computed in batches that are filled up to the same size."""
     parts = []
     with torch.no_grad():
         for batch in x.split(VERDICT_BATCH):
@@ -43,10 +44,10 @@ def _logits(model: nn.Module, x: Tensor) -> Tensor:
 def fooled_by(
     model: nn.Module, x: Tensor, y: Tensor, x_adv: Tensor, eps: float, norm: str
 ) -> tuple[Tensor, Tensor]:
-    """Who is fooled (B,) bool, and the predictions (B,) on `x_adv`.
+    """Whether each `x_adv` is adversarial (B,) bool, and the predictions (B,) on `x_adv`.
 
-    Fooled: another class than y by finite logits, at most `eps` + 1e-6 from x in `norm` (linf or l2), pixels
-    in [0, 1].
+    Adversarial: predicted as another class than y with finite logits, at most `eps` + 1e-6 from x in `norm`
+    (linf or l2), pixels in [0, 1].
     """
     if len(x) == 0:
         return torch.zeros_like(y, dtype=torch.bool), torch.zeros_like(y)
@@ -58,7 +59,7 @@ def fooled_by(
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """Float32 means float32: no TF32 in products and convolutions, no autocast."""
+    """Inside the block, float32 is exact: no TF32 in matrix products and convolutions, no autocast."""
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     try:
@@ -69,15 +70,15 @@ def full_precision() -> Iterator[None]:
 
 
 def inside(x: Tensor, x_adv: Tensor, eps: float, norm: str) -> Tensor:
-    """Which images (B,) are within the ball and [0, 1]; not-a-number is outside."""
-    move = (x_adv - x).flatten(1).double()
-    distance = move.abs().amax(1) if norm == "linf" else move.norm(dim=1)
+    """Which images (B,) are inside the ball and [0, 1]; NaN counts as outside."""
+    displacement = (x_adv - x).flatten(1).double()
+    distance = displacement.abs().amax(1) if norm == "linf" else displacement.norm(dim=1)
     pixels = ((x_adv >= 0) & (x_adv <= 1)).flatten(1).all(1)
     return pixels & (distance <= eps + BUDGET_TOLERANCE)
 
 
 def require_inside(x: Tensor, x_adv: Tensor, eps: float, norm: str = "linf") -> None:
-    """Raise ContractError when an attack's images are outside the ball or [0, 1]."""
+    """Raise ContractError when images of an attack are outside the ball or [0, 1]."""
     outside = int((~inside(x, x_adv, eps, norm)).sum())
     if outside:
         raise ContractError(

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fairbench.attacks.labels import dominant, paired
+from fairbench.attacks.margin import gather_class
 from fairbench.objectives.classes import class_indicator
 
 
@@ -42,7 +43,7 @@ def runner_up(logits: Tensor, label: Tensor) -> Tensor:
 def mart_margin(logits_adv: Tensor, label: Tensor) -> Tensor:
     """MART's boosted cross-entropy (ICLR 2020): -log p_y - log(1 - p_k), k the runner-up: (B,)."""
     probability = log_probabilities(logits_adv).exp()
-    wrong = probability.gather(1, runner_up(logits_adv, label)[:, None]).squeeze(1)
+    wrong = gather_class(probability, runner_up(logits_adv, label))
     # 1.0001 and 1e-12 are the program's; the first bounds the gradient where p_k nears 1.
     return cross_entropy(logits_adv, label) - torch.log(1.0001 - wrong + 1e-12)
 
@@ -56,7 +57,7 @@ def mart_consistency(logits: Tensor, logits_adv: Tensor, label: Tensor, *, stabl
     if not stable_log:
         log_q = torch.log(log_q.exp() + 1e-12)
     divergence = (log_p.exp() * (log_p - log_q)).sum(1)
-    label_probability = log_p.exp().gather(1, label[:, None]).squeeze(1)
+    label_probability = gather_class(log_p.exp(), label)
     return (1.0000001 - label_probability) * divergence  # the program's constant
 
 

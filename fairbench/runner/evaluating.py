@@ -17,7 +17,7 @@ from fairbench.core.errors import RecordError
 from fairbench.core.files import make_folder, read_json, write_atomic, write_json
 from fairbench.core.identity import digest, digest_bytes
 from fairbench.data.images import ImageSet, to_unit
-from fairbench.evaluation.adversarial_examples import write_evidence
+from fairbench.evaluation.adversarial_examples import write_examples
 from fairbench.evaluation.evaluate import evaluate
 from fairbench.evaluation.external_checkpoint import digest_weights
 from fairbench.evaluation.journal import Journal
@@ -72,12 +72,12 @@ def evaluate_into(
             "versions": versions(),
         }
         check()
-        if found.evidence is not None and attack is not None:
-            here = found.evidence.index.to(images.device)
+        if found.adversarial is not None and attack is not None:
+            here = found.adversarial.index.to(images.device)
             x, y = to_unit(images.images[here]), images.labels[here]
             proof = path.with_suffix(PROOF)
             with frozen(model):
-                write_evidence(proof, model, x, y, found.evidence, attack.eps, attack.norm)
+                write_examples(proof, model, x, y, found.adversarial, attack.eps, attack.norm)
             about["adversarial"] = {"file": proof.name, "digest": digest_bytes(proof.read_bytes())}
         write_json(about_path, about)
         # Last, because it says that the others are there.

@@ -17,7 +17,7 @@ from fairbench.attacks.frozen import frozen
 from fairbench.core.errors import CheckpointError, RecordError
 from fairbench.core.identity import digest_bytes
 from fairbench.data.images import ImageSet, to_unit
-from fairbench.evaluation.adversarial_examples import AdversarialExamples, read_evidence
+from fairbench.evaluation.adversarial_examples import AdversarialExamples, read_examples
 from fairbench.evaluation.evaluate import evaluate
 from fairbench.evaluation.verdicts import fooled_by, full_precision, logits_of_set
 from fairbench.planning.cells import read_cell, training_protocol
@@ -90,7 +90,7 @@ def _check(
     try:
         if digest is None or digest_bytes(proof.read_bytes()) != digest:
             raise RecordError("they are not those of the record")
-        evidence = read_evidence(proof, to_unit(images.images))
+        evidence = read_examples(proof, to_unit(images.images))
     except (CheckpointError, RecordError, OSError) as error:
         what = f"no adversarial images to show: {error}; delete {evaluation.file} and run again"
         return Check(attack.name, evaluation.epoch, len(rows), len(rows), what)

@@ -1,4 +1,4 @@
-"""Ensembles: the same verdicts however the work is cut, nothing done twice, every fall with its evidence."""
+"""Ensembles: the same verdicts however the work is cut, nothing done twice, adversarial examples stored."""
 
 import threading
 from dataclasses import replace
@@ -16,7 +16,11 @@ from fairbench.attacks.margin import other_classes
 from fairbench.attacks.network import Network
 from fairbench.core.errors import ConfigError
 from fairbench.data.images import to_unit
-from fairbench.evaluation.adversarial_examples import AdversarialExamples, read_evidence, write_evidence
+from fairbench.evaluation.adversarial_examples import (
+    AdversarialExamples,
+    read_examples,
+    write_examples,
+)
 from fairbench.evaluation.campaign import BLOCK, Campaign
 from fairbench.evaluation.evaluate import evaluate
 from fairbench.evaluation.journal import Journal
@@ -46,7 +50,7 @@ def assert_same(one, other):
     assert np.array_equal(one.correct, other.correct)
     assert np.array_equal(one.prediction, other.prediction)
     assert all(np.array_equal(one.columns[name], other.columns[name]) for name in one.columns)
-    assert torch.equal(one.evidence.index, other.evidence.index)
+    assert torch.equal(one.adversarial.index, other.adversarial.index)
 
 
 ATTACKS = [autoattack(), A3Attack(name="a3", kind="a3", eps=0.03)]  # the last image ends A3's rounds
@@ -71,15 +75,18 @@ def test_verdicts_do_not_depend_on_the_batch_size_or_on_where_an_evaluation_was_
     assert len(list((tmp_path / "partial").iterdir())) == len(blocks)
 
 
-def test_every_image_that_fell_has_evidence_and_only_those():
+def test_every_broken_image_has_an_adversarial_example_and_only_those():
     model, images = model_and_images()
     found = evaluate(model, images, autoattack())
     clean = evaluate(model, images, None).correct
-    assert found.evidence.index.tolist() == np.flatnonzero(clean & ~found.correct).tolist()
-    x, y = to_unit(images.images[found.evidence.index]), images.labels[found.evidence.index]
-    fooled, prediction = fooled_by(model, x, y, found.evidence.x_adv, EPS, "linf")
+    assert found.adversarial.index.tolist() == np.flatnonzero(clean & ~found.correct).tolist()
+    x, y = (
+        to_unit(images.images[found.adversarial.index]),
+        images.labels[found.adversarial.index],
+    )
+    fooled, prediction = fooled_by(model, x, y, found.adversarial.x_adv, EPS, "linf")
     assert fooled.all()
-    assert np.array_equal(prediction.numpy(), found.prediction[found.evidence.index])
+    assert np.array_equal(prediction.numpy(), found.prediction[found.adversarial.index])
 
 
 def test_a_part_alone_breaks_what_it_breaks_first_in_the_ensemble():
@@ -102,9 +109,12 @@ def test_no_radius_breaks_nothing_and_a_large_one_everything():
 def test_a_search_in_bfloat16_counts_only_what_float32_confirms():
     model, images = model_and_images()
     found = evaluate(model, images, autoattack(precision="bfloat16", attacks=("apgd-ce",)))
-    x, y = to_unit(images.images[found.evidence.index]), images.labels[found.evidence.index]
+    x, y = (
+        to_unit(images.images[found.adversarial.index]),
+        images.labels[found.adversarial.index],
+    )
     assert len(x) > 0
-    assert fooled_by(model, x, y, found.evidence.x_adv, EPS, "linf")[0].all()
+    assert fooled_by(model, x, y, found.adversarial.x_adv, EPS, "linf")[0].all()
 
 
 def test_what_the_verdict_refuses_stays_in_the_pool_and_is_counted():
@@ -116,16 +126,16 @@ def test_what_the_verdict_refuses_stays_in_the_pool_and_is_counted():
 
     with frozen(model):
         campaign = Campaign(model, Network(Liar().eval()), images, EPS, "linf", 0)
-        before = campaign.standing.clone()
+        before = campaign.robust.clone()
 
         def attempt(x, y, index, tick):
             from fairbench.attacks.search import SearchResult
 
             return SearchResult(torch.ones(len(x), dtype=torch.bool), {"x_adv": x})
 
-        findings = campaign.attempt(attempt, campaign.left(), "lie", 1.0)
-    assert not findings.success.any()
-    assert torch.equal(campaign.standing, before)
+        result = campaign.attempt(attempt, campaign.robust_positions(), "lie", 1.0)
+    assert not result.success.any()
+    assert torch.equal(campaign.robust, before)
     assert campaign.stages["lie"].unconfirmed == int(before.sum())
 
 
@@ -172,10 +182,10 @@ def test_progress_names_the_part_and_what_still_stands_and_only_then_the_time_le
         "fab-t",
         "square",
     ]
-    assert all(0 < p.done <= 1 and 0 <= p.standing <= 1 for p in told)
+    assert all(0 < p.done <= 1 and 0 <= p.robust <= 1 for p in told)
     assert told[0].left is None
     assert told[-1].left >= 0
-    standing = [p.standing for p in told]
+    standing = [p.robust for p in told]
     assert standing == sorted(standing, reverse=True)
 
 
@@ -192,25 +202,25 @@ def test_a_journal_about_other_images_is_not_believed(tmp_path):
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_evidence_read_back_still_fools(tmp_path, norm):
+def test_examples_read_back_are_still_adversarial(tmp_path, norm):
     model, images = model_and_images()
     eps = EPS if norm == "linf" else 10 * EPS
-    found = evaluate(model, images, autoattack(attacks=("apgd-ce",), norm=norm, eps=eps)).evidence
-    x, y = to_unit(images.images[found.index]), images.labels[found.index]
+    examples = evaluate(model, images, autoattack(attacks=("apgd-ce",), norm=norm, eps=eps)).adversarial
+    x, y = to_unit(images.images[examples.index]), images.labels[examples.index]
     with frozen(model):
-        write_evidence(tmp_path / "e.safetensors", model, x, y, found, eps, norm)
-        again = read_evidence(tmp_path / "e.safetensors", to_unit(images.images))
-        assert torch.equal(again.index, found.index)
+        write_examples(tmp_path / "e.safetensors", model, x, y, examples, eps, norm)
+        again = read_examples(tmp_path / "e.safetensors", to_unit(images.images))
+        assert torch.equal(again.index, examples.index)
         assert len(again.index) > 0
         assert fooled_by(model, x, y, again.x_adv, eps, norm)[0].all()
     assert (tmp_path / "e.safetensors").stat().st_size < 4 * x.numel()
 
 
-def test_evidence_of_nobody_is_a_file_too(tmp_path):
+def test_no_examples_are_a_file_too(tmp_path):
     model, images = model_and_images(4)
     none = AdversarialExamples(torch.zeros(0, dtype=torch.int64), torch.zeros(0, *images.image_shape))
-    write_evidence(tmp_path / "e.safetensors", model, none.x_adv, images.labels[:0], none, EPS, "linf")
-    assert len(read_evidence(tmp_path / "e.safetensors", to_unit(images.images)).index) == 0
+    write_examples(tmp_path / "e.safetensors", model, none.x_adv, images.labels[:0], none, EPS, "linf")
+    assert len(read_examples(tmp_path / "e.safetensors", to_unit(images.images)).index) == 0
 
 
 def test_folding_changes_logits_by_rounding_only_and_an_untraceable_model_is_copied():
@@ -315,7 +325,7 @@ def test_an_output_that_is_not_finite_returns_its_image_to_the_pool(norm):
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
 def test_weights_of_another_precision_are_refused(dtype):
     model, images = model_and_images(4)
-    with pytest.raises(ConfigError, match=r"verdicts are made in float32"):
+    with pytest.raises(ConfigError, match=r"evaluation needs float32"):
         evaluate(model.to(dtype), images, None)
 
 

@@ -113,7 +113,7 @@ def test_any_other_file_is_refused_without_a_traceback_or_a_warning(tmp_path, co
 @pytest.mark.parametrize("content", [{}, [torch.ones(1)], torch.ones(1), {"epoch": 3}, {"state_dict": {}}, 3])
 def test_a_file_without_a_state_dict_is_refused(tmp_path, content):
     torch.save(content, tmp_path / "w.pt")
-    with pytest.raises(CheckpointError, match="does not hold a state dict") as error:
+    with pytest.raises(CheckpointError, match="does not contain a state dict") as error:
         read_checkpoint(tmp_path / "w.pt")
     assert "state_dict" in error.value.hint
 

@@ -87,7 +87,7 @@ def test_probabilities_are_refused_and_their_logarithms_are_not():
     ids=["noisy input", "dropout", "noisy output"],
 )
 def test_random_outputs_are_refused(change):
-    with pytest.raises(ConfigError, match="other outputs when asked again"):
+    with pytest.raises(ConfigError, match="different outputs for the same images"):
         check(Around(change))
 
 
@@ -105,7 +105,7 @@ class Adapting(nn.Module):
 
 
 def test_adaptation_at_test_time_is_refused():
-    with pytest.raises(ConfigError, match="adapts itself"):
+    with pytest.raises(ConfigError, match="changes itself at test time"):
         check(Adapting())
 
 
@@ -131,7 +131,7 @@ def test_batch_norm_without_running_statistics_is_refused():
     model.bn1 = nn.BatchNorm2d(6, track_running_stats=False)
     with pytest.raises(ConfigError, match="depend on the rest of the batch") as error:
         check(model)
-    assert "running ones" in error.value.hint
+    assert "running statistics" in error.value.hint
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -233,10 +233,10 @@ def test_a_gradient_that_leads_nowhere_is_reported(change):
 
 def test_a_forward_pass_that_is_cut_off_from_its_images_is_refused():
     model = Around(lambda f, x: f(x.detach()))
-    with pytest.raises(ConfigError, match="no gradient leads"):
+    with pytest.raises(ConfigError, match="have no gradient"):
         check(model)
     given = toys.batch()
-    with pytest.raises(ConfigError, match="no gradient leads"):  # with parameters that have one, too
+    with pytest.raises(ConfigError, match="have no gradient"):  # with parameters that have one, too
         check_model(model.eval(), given.x, given.y, 4)
 
 
