@@ -15,7 +15,6 @@ from numpy.lib import format as npy
 from numpy.typing import ArrayLike, NDArray
 
 from fairbench.core.errors import DataError, RecordError
-from fairbench.core.files import write_atomic
 from fairbench.core.identity import digest_bytes
 from fairbench.records import MAX_CLASSES
 
@@ -30,15 +29,6 @@ def outcome_name(attack: str, id: str) -> str:
 def outcome_dtype(*columns: str) -> np.dtype[Any]:
     """The row of an outcomes file whose attack adds the bool `columns`."""
     return np.dtype([*_COLUMNS, *((name, "?") for name in columns)])
-
-
-def write_outcomes(
-    path: Path, label: ArrayLike, prediction: ArrayLike, correct: ArrayLike, **columns: ArrayLike
-) -> str:
-    """Write the outcomes that `encoded` takes atomically; returns the SHA-256 of the file."""
-    content = encoded(label, prediction, correct, **columns)
-    write_atomic(path, lambda file: file.write(content))
-    return digest_bytes(content)
 
 
 def encoded(label: ArrayLike, prediction: ArrayLike, correct: ArrayLike, **columns: ArrayLike) -> bytes:

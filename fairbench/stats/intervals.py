@@ -29,14 +29,6 @@ class Interval:
     n: int
     sd: float | None = None
 
-    @property
-    def low(self) -> float | None:
-        return None if self.half_width is None else self.mean - self.half_width
-
-    @property
-    def high(self) -> float | None:
-        return None if self.half_width is None else self.mean + self.half_width
-
 
 def t_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     """Mean of independent values, one per seed, with the half-width of its Student t interval.
@@ -53,25 +45,6 @@ def t_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     deviations = vector - mean
     sd = math.sqrt(float((deviations * deviations).sum()) / (n - 1))
     return Interval(mean, t_factor(n, level) * sd / math.sqrt(n), level, n, sd)
-
-
-def rho_interval(
-    method_average: ArrayLike,
-    method_worst: ArrayLike,
-    base_average: ArrayLike,
-    base_worst: ArrayLike,
-    *,
-    level: float = 0.95,
-    convention: Convention = "signed",
-) -> Interval:
-    """rho of the mean accuracies, with a half-width by linear propagation, paired over seeds.
-
-    The t interval of `rho_values`. NaN without half-width where rho is undefined.
-    """
-    values = rho_values(method_average, method_worst, base_average, base_worst, convention=convention)
-    if np.isnan(values).any():
-        return Interval(math.nan, None, level, values.size)
-    return t_interval(values, level)
 
 
 def rho_values(
@@ -129,36 +102,11 @@ def wilson_interval(k: ArrayLike, n: ArrayLike, level: float = 0.95) -> tuple[fl
     return _plain(np.where(k == 0, 0.0, centre - half)), _plain(np.where(k == n, 1.0, centre + half))
 
 
-@overload
-def clopper_pearson_interval(k: float, n: float, level: float = 0.95) -> tuple[float, float]: ...
-@overload
-def clopper_pearson_interval(k: Shares, n: float | Shares, level: float = 0.95) -> tuple[Vector, Vector]: ...
-
-
-def clopper_pearson_interval(
-    k: ArrayLike, n: ArrayLike, level: float = 0.95
-) -> tuple[float | Vector, float | Vector]:
-    """Limits of a share of which `k` of `n` were seen, both in [0, 1]; for guarantees.
-
-    Covers every share with probability `level` or more, and so is wider than Wilson's; each limit
-    fails with probability (1 - level) / 2 at most. Arrays, fractions of k and errors as in
-    `wilson_interval`. Source: Clopper and Pearson (1934), Biometrika 26.
-    """
-    k, n = _shares(k, n)
-    tail = (1 - checked_level(level)) / 2
-    return _plain(lower_limit(k, n, tail)), _plain(upper_limit(k, n, tail))
-
-
 def lower_limit(k: Vector, n: Vector, tail: float) -> Vector:
     """Exact limit that lies above the share with probability `tail` at most; 0 for k = 0."""
     from scipy.special import betaincinv
 
     return np.asarray(np.where(k <= 0, 0.0, betaincinv(np.where(k <= 0, 1.0, k), n - k + 1, tail)))
-
-
-def upper_limit(k: Vector, n: Vector, tail: float) -> Vector:
-    """Exact limit that lies below the share with probability `tail` at most; 1 for k = n."""
-    return 1 - lower_limit(n - k, n, tail)
 
 
 @lru_cache

@@ -73,8 +73,8 @@ def sign_flip(differences: ArrayLike) -> float:
     """Two-sided p value of differences whose signs could as well be the opposite, in (0, 1].
 
     differences (S,), one per seed. Exact for symmetric differences of any shape: all 2^S signs up to 15
-    seeds, 9999 seeded draws beyond. Never below `smallest_sign_flip_p`. Raises DataError for no or infinite
-    values. Source: Fisher (1935), The Design of Experiments, section 21.
+    seeds, 9999 seeded draws beyond. Never below 2^(1 - S), so five seeds cannot reach 0.05.
+    Raises DataError for no or infinite values. Source: Fisher (1935), The Design of Experiments, section 21.
     """
     from scipy.stats import permutation_test
 
@@ -92,13 +92,6 @@ def sign_flip(differences: ArrayLike) -> float:
         random_state=np.random.default_rng(0),
     )
     return float(found.pvalue)
-
-
-def smallest_sign_flip_p(num_seeds: int) -> float:
-    """The p value of `num_seeds` differences of one sign: 2^(1 - S), so five seeds never reach 0.05."""
-    if num_seeds < 1:
-        raise DataError(f"a comparison needs at least one seed, not {num_seeds}.")
-    return float(2.0 ** (1 - num_seeds))
 
 
 def mcnemar(b: int, c: int) -> float:

@@ -11,13 +11,10 @@ from fairbench.attacks.budget import Budget
 from fairbench.attacks.draws import Draws
 from fairbench.core.seeds import derive_seed
 from fairbench.data.batch import Batch
-from fairbench.data.images import ImageSet
 from fairbench.objectives.contract import (
     AdversarialObjective,
     Context,
     DataInfo,
-    EpochStats,
-    LossTerms,
     build_config,
 )
 from fairbench.training.statistics import EpochTotals
@@ -81,13 +78,6 @@ def mixed(share: float | Tensor, given: Batch | None = None) -> Batch:
     return replace(given, x=x, y2=given.y[other], lam=lam)
 
 
-def images(size: int = 24, num_classes: int = 4, seed: int = 0) -> ImageSet:
-    """The images of `batch` as a data set."""
-    found = batch(size, num_classes, seed)
-    pixels = (found.x * 255).round().to(torch.uint8)
-    return ImageSet(pixels, found.y, num_classes, tuple(map(str, range(num_classes))))
-
-
 def context(
     epoch: int = 1,
     step: int = 0,
@@ -148,35 +138,6 @@ def one_step(
     return training_step(model, method, sgd(model, lr), given, ctx or context(), found, check=check)
 
 
-def adversary(method: AdversarialObjective, model: nn.Module, given: Batch, ctx: Context) -> Any:
-    """What `perturb` gives with the model in eval mode."""
-    model.eval()
-    found = method.perturb(model, given, ctx)
-    model.train()
-    return found
-
-
-def loss_of(method: AdversarialObjective, model: nn.Module, given: Batch, x_adv: Any) -> LossTerms:
-    """The loss terms of a batch."""
-    return method.loss(model, given, x_adv, context())
-
-
-def stats(similarity: Tensor, count: Tensor | None = None) -> EpochStats:
-    """The statistics of an epoch with this table of mean robust probabilities."""
-    size = len(similarity)
-    count = torch.full((size,), 6.0, dtype=torch.float64) if count is None else count
-    accuracy = torch.full((size,), 0.5, dtype=torch.float64)
-    confusion = torch.eye(size, dtype=torch.float64)
-    return EpochStats(count, accuracy, accuracy, similarity.double(), confusion)
-
-
-def weigh(method: AdversarialObjective, *weight: float) -> AdversarialObjective:
-    """The method with these class weights, where it has any."""
-    if hasattr(method.state, "weight"):
-        method.state.weight = torch.tensor(weight, dtype=torch.float64)
-    return method
-
-
 def copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Values that stay what they are now."""
     return {name: value.detach().clone() for name, value in tensors.items()}
@@ -194,8 +155,3 @@ def differences(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> li
     if first.keys() != second.keys():
         return sorted(first.keys() ^ second.keys())
     return [name for name in first if not identical(first[name], second[name])]
-
-
-def assert_same(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> None:
-    """Equal bit for bit."""
-    assert differences(first, second) == []

@@ -192,9 +192,3 @@ class Training:
             robust_accuracy=self._awkward(AWKWARD_TABLE, epoch).diagonal().clone(),
             terms={name: self._awkward(AWKWARD_LOSS, epoch) for name in stats.terms},
         )
-
-
-def train(method: AdversarialObjective, epochs: int = 3, steps: int = 2) -> dict[str, Tensor]:
-    """Losses, weights and BatchNorm statistics after training; the draws depend on epoch and step alone."""
-    training = Training(method, epochs=epochs, steps=steps).run()
-    return {"losses": torch.stack(training.losses), **training.model.state_dict()}

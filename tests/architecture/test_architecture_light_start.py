@@ -50,8 +50,9 @@ def test_light_commands_do_not_load_torch(arguments: list[str], tmp_path: Path):
 
 
 def test_a_table_is_made_without_torch(tmp_path: Path):
+    from outcome_files import write_outcomes
+
     from fairbench.core.files import write_json
-    from fairbench.records.outcomes import write_outcomes
 
     folder = tmp_path / "results" / "runs" / "trades.digits.cnn-small.tiny.seed0.0"
     outcomes = folder / "outcomes" / "epoch-0001"

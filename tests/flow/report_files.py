@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import numpy as np
+from outcome_files import write_outcomes
 
 from fairbench.core.files import write_json
 from fairbench.core.identity import digest
-from fairbench.records.outcomes import write_outcomes
 
 PGD = {"name": "pgd-20", "id": "pgdid", "kind": "pgd", "eps": 0.1, "step_size": 0.02, "num_steps": 20}
 PROVENANCE = {

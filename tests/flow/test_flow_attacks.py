@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from interrupted import stop_after
+from outcome_files import write_outcomes
 from safetensors.numpy import load_file, save_file
 
 from fairbench.evaluation.journal import Journal
-from fairbench.records.outcomes import read_outcomes, write_outcomes
+from fairbench.records.outcomes import read_outcomes
 
 EVALUATION = """
 version: 1

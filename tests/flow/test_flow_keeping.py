@@ -65,8 +65,9 @@ def test_merging_tells_a_conflict_and_overwrites_nothing(bench):
     data = json.loads(record.read_text())
     del data["digest"]
     import numpy as np
+    from outcome_files import write_outcomes
 
-    from fairbench.records.outcomes import read_outcomes, write_outcomes
+    from fairbench.records.outcomes import read_outcomes
 
     rows = read_outcomes(outcomes)
     for line in data["evaluations"]:

@@ -13,6 +13,7 @@ import torch
 from flow_files import REGISTRY
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from outcome_files import write_outcomes
 
 from fairbench.cli.main import main
 from fairbench.core.errors import FairbenchError
@@ -25,7 +26,7 @@ from fairbench.planning.resolve import resolve
 from fairbench.planning.selection import Selection, parse_attacks, parse_names, parse_overrides, parse_seeds
 from fairbench.planning.status import statuses
 from fairbench.records.curves import read_epochs
-from fairbench.records.outcomes import read_outcomes, write_outcomes
+from fairbench.records.outcomes import read_outcomes
 from fairbench.registry import load_registry
 from fairbench.runner.executors.profile import read_profile
 from fairbench.runner.executors.slurm import Slurm

@@ -4,11 +4,11 @@ import csv
 
 import numpy as np
 import pytest
+from outcome_files import write_outcomes
 
 from fairbench.cli.main import main
 from fairbench.core.files import write_json
 from fairbench.figures.kinds import KINDS
-from fairbench.records.outcomes import write_outcomes
 
 
 def write_run(results, method, dataset="digits", seed=0):

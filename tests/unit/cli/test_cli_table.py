@@ -1,10 +1,10 @@
 """The options of `fairbench table`."""
 
 import pytest
+from outcome_files import write_outcomes
 
 from fairbench.cli.main import main
 from fairbench.core.files import write_json
-from fairbench.records.outcomes import write_outcomes
 
 
 def write_run(results, method, dataset="digits", protocol="tiny"):

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from outcome_files import write_outcomes
 
 from fairbench.core.files import write_json
 from fairbench.core.identity import digest
-from fairbench.records.outcomes import write_outcomes
 from fairbench.records.read import scan
 
 PGD = {"kind": "pgd", "version": 1, "eps": 0.1, "step_size": 0.0125, "num_steps": 20}

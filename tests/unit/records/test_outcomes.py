@@ -4,10 +4,11 @@ import io
 
 import numpy as np
 import pytest
+from outcome_files import write_outcomes
 
 from fairbench.core.errors import DataError, RecordError, ResultsError
 from fairbench.core.identity import digest_bytes
-from fairbench.records.outcomes import outcome_dtype, read_outcomes, write_outcomes
+from fairbench.records.outcomes import outcome_dtype, read_outcomes
 
 LABEL = np.array([0, 1, 2, 2])
 PREDICTION = np.array([0, 2, 2, 1])

@@ -4,10 +4,10 @@ import json
 
 import numpy as np
 import pytest
+from outcome_files import write_outcomes
 
 from fairbench.core.errors import RecordError, ResultsError
 from fairbench.core.files import write_json
-from fairbench.records.outcomes import write_outcomes
 from fairbench.records.read import Record, read_record, scan
 
 CELL = {

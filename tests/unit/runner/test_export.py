@@ -3,9 +3,9 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from outcome_files import write_outcomes
 
 from fairbench.core.errors import ConfigError
-from fairbench.records.outcomes import write_outcomes
 from fairbench.records.read import Record
 from fairbench.registry import load_registry
 from fairbench.registry.schema import MethodEntry, Paper

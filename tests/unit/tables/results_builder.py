@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import numpy as np
+from outcome_files import write_outcomes
 
 from fairbench.core.files import write_json
 from fairbench.core.identity import digest
-from fairbench.records.outcomes import write_outcomes
 
 PGD = {
     "name": "pgd-20",

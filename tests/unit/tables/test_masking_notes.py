@@ -3,8 +3,9 @@
 import json
 
 import pytest
+from outcome_files import write_outcomes
 
-from fairbench.records.outcomes import read_outcomes, write_outcomes
+from fairbench.records.outcomes import read_outcomes
 from fairbench.records.read import read_record
 from fairbench.tables.views import build_tables
 

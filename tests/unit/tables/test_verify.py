@@ -4,10 +4,11 @@ import json
 import re
 
 import pytest
+from outcome_files import write_outcomes
 
 from fairbench.core.errors import ConfigError, RecordError
 from fairbench.core.files import read_json, write_json
-from fairbench.records.outcomes import read_outcomes, write_outcomes
+from fairbench.records.outcomes import read_outcomes
 from fairbench.records.read import scan
 from fairbench.tables.formats import render
 from fairbench.tables.provenance import read_stamps

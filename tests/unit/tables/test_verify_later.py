@@ -4,10 +4,10 @@ import shutil
 
 import numpy as np
 import pytest
+from outcome_files import write_outcomes
 from results_builder import PGD
 
 from fairbench.core.files import read_json, write_json
-from fairbench.records.outcomes import write_outcomes
 from fairbench.records.read import scan
 from fairbench.tables.formats import render
 from fairbench.tables.request import VIEWS, TableRequest
