@@ -1,11 +1,11 @@
-"""`fairbench bench`."""
+"""`fairbench bench`: measure the training speed of this machine."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from fairbench.cli.options import device_option, open_registry, registry_option
+from fairbench.cli.options import device_option, json_option, open_registry, registry_option
 from fairbench.cli.output import columns, print_json
 from fairbench.core.errors import ConfigError
 
@@ -15,19 +15,60 @@ if TYPE_CHECKING:
 
 
 @click.command("bench")
-@click.option("--methods", default="trades,trix", show_default=True, metavar="A,B|all", help="Methods.")
-@click.option("--models", default="resnet18", show_default=True, metavar="A,B", help="Networks.")
-@click.option("--precisions", default="fp32", show_default=True, metavar="A,B", help="Of fp32, tf32, bf16.")
-@click.option("--dataset", default="cifar10", show_default=True, help="Whose shape and size images have.")
-@click.option("--protocol", default="trix-150", show_default=True, help="Attack, optimiser and length.")
-@click.option("--batch-size", type=click.IntRange(min=2), help="Instead of the protocol's.")
-@click.option("--seconds", type=click.FloatRange(min=0.01), default=5.0, show_default=True, help="A block.")
-@click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True, help="Blocks of each.")
-@click.option("--reference/--no-reference", default=True, show_default=True, help="The plain loop too.")
-@click.option("--ablate", is_flag=True, help="The last method without each speed-up in turn.")
-@click.option("--profile", is_flag=True, help="Where the time of the last method goes.")
-@click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write it there too.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
+@click.option(
+    "--methods", default="trades,trix", show_default=True, metavar="A,B|all", help="Methods to time."
+)
+@click.option("--models", default="resnet18", show_default=True, metavar="A,B", help="Networks to train.")
+@click.option(
+    "--precisions", default="fp32", show_default=True, metavar="A,B", help="Any of fp32, tf32, bf16."
+)
+@click.option(
+    "--dataset",
+    default="cifar10",
+    show_default=True,
+    metavar="NAME",
+    help="Data set that gives the image size and the number of images.",
+)
+@click.option(
+    "--protocol",
+    default="trix-150",
+    show_default=True,
+    metavar="NAME",
+    help="Protocol that gives attack, optimiser and number of epochs.",
+)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=2),
+    metavar="N",
+    help="Images per step, instead of the protocol's.",
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0.01),
+    default=5.0,
+    show_default=True,
+    metavar="S",
+    help="Length of a timing block.",
+)
+@click.option(
+    "--rounds",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    metavar="N",
+    help="Timing blocks per measurement.",
+)
+@click.option(
+    "--reference/--no-reference", default=True, show_default=True, help="Also time a plain PyTorch loop."
+)
+@click.option("--ablate", is_flag=True, help="Also time the last method without each speed-up.")
+@click.option(
+    "--profile", is_flag=True, help="Also list the operations that take the time of the last method."
+)
+@click.option(
+    "--output", type=click.Path(path_type=Path), metavar="FILE", help="Also write the result to this file."
+)
+@json_option
 @device_option
 @registry_option
 def bench_command(
@@ -40,14 +81,14 @@ def bench_command(
     registry_files: tuple[Path, ...],
     **settings: Any,
 ) -> None:
-    """Measure how fast training is here.
+    """Measure the training speed of this machine.
 
-    Steps are those of `run`, on random images, because speed does not depend on what is on them. Beside them
-    a plain loop trains the same network in eager float32, in alternation, block by block.
+    Times the training steps of `run` on random images; their content does not change the speed. A plain
+    PyTorch loop trains the same network in float32 as a reference. Both are timed in turn, block by block.
 
     \b
-    Examples:
-      fairbench bench --device cuda --precisions fp32,tf32,bf16 --ablate --profile
+    Examples
+      fairbench bench --device cuda --precisions fp32,tf32,bf16 --ablate
       fairbench bench --models cnn-small --methods all --seconds 2
     """
     from fairbench.planning.selection import parse_names
@@ -69,7 +110,7 @@ def bench_command(
     report = None
     try:
         for report in run(request, registry, device, lambda text: click.echo(text, err=True)):
-            if output is not None:  # after each row: who is cut off keeps what was measured
+            if output is not None:  # after each row, so that nothing is lost when the command is stopped
                 output.write_text(text_of(report, HEADER))
     finally:
         if report is not None and as_json:
@@ -79,7 +120,7 @@ def bench_command(
 
 
 def text_of(report: "SpeedReport", header: tuple[str, ...]) -> str:
-    """The report as it is printed."""
+    """The report as text."""
     lines = [*report.about, "", columns([cells(row, header) for row in report.rows], header)]
     for title, rows in report.tables.items():
         lines += ["", title, columns(rows[1:], rows[0])]

@@ -1,4 +1,4 @@
-"""`fairbench cell`: work on one run folder, which is what every scheduler starts."""
+"""`fairbench cell`: run the cell of a run folder; every executor starts this command."""
 
 import sys
 from functools import partial
@@ -14,16 +14,16 @@ from fairbench.cli.progress import progress
 @click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FOLDER...")
 @device_option
 @registry_option
-@click.option("--wait", is_flag=True, help="Wait for whoever works on a cell, and take over from the dead.")
-@click.option("--until-eof", is_flag=True, help="Stop when standard input ends.")
+@click.option("--wait", is_flag=True, help="Wait for cells held by other processes; take over stale ones.")
+@click.option("--until-eof", is_flag=True, help="Stop when standard input is closed.")
 def cell_command(
     folders: tuple[Path, ...], device: str, registry_files: tuple[Path, ...], wait: bool, until_eof: bool
 ) -> None:
-    """Start the cell in a run FOLDER, resume it, or do nothing when it is done; several one after the other.
+    """Train and evaluate the cell of each run FOLDER, one after the other.
 
-    This is the command that any scheduler has to start. Code is looked up in the registry, never where a
-    folder says. SIGTERM and SIGUSR1 save the state of the training
-    and end it with exit code 75: start the same command again.
+    A cell that was interrupted continues; a finished one is left as it is. Schedulers start this command.
+    The code of methods is found through the registry, never through paths in the folder. On SIGTERM and
+    SIGUSR1 the training state is saved and the exit code is 75: start the same command again to continue.
     """
     from fairbench.core.files import read_sealed
     from fairbench.planning.cells import read_cell

@@ -1,17 +1,17 @@
-"""`fairbench check`: hold a method against the laws of the contract."""
+"""`fairbench check`: test a method against the laws of the contract."""
 
 import sys
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from fairbench.cli.options import json_option, open_registry, registry_option
+from fairbench.cli.options import json_option, registry_option, warn_of_broken
 from fairbench.cli.output import print_json
 
 if TYPE_CHECKING:
-    from fairbench.testing import Outcome, Trial
+    from fairbench.testing import Outcome
+    from fairbench.testing.method_check import MethodCheck
 
 
 @click.command("check", epilog="Example: fairbench check mymethod.py")
@@ -19,64 +19,40 @@ if TYPE_CHECKING:
 @registry_option
 @json_option
 def check_command(method: str, registry_files: tuple[Path, ...], as_json: bool) -> None:
-    """Hold a method, or all of them, against the laws of the contract, on toy images and the CPU.
+    """Test a method, or all of them, against the laws of the contract, on toy images and the CPU.
 
-    One line per law: ok, FAILED with what to do about it, or skipped with the reason. Ends with 1 when a
-    law is broken.
+    Prints a line per law: ok, FAILED with what to do about it, or skipped with the reason. The exit code is 1
+    when a method breaks a law or cannot be used.
     """
-    import torch
+    from fairbench.testing.method_check import check_method, methods_to_check
 
-    from fairbench.testing import LAWS, Trial, registered, subject
-
-    torch.set_num_threads(1)  # networks this small only wait for each other's threads
+    registry, names = methods_to_check(method, registry_files)
     if method == "all":
-        registry = open_registry(registry_files)
-        names, broken = registry.names("method"), bool(registry.broken)
-    else:
-        registry, name = registered(method, registry_files)
-        registry.get("method", name, asked_by=f"check {method}")
-        names, broken = [name], False
-    report: dict[str, Any] = {}
+        warn_of_broken(registry)
+    checks = []
     for name in names:
-        began = time.perf_counter()
-        trial = Trial(subject(registry, name), LAWS)
         if not as_json:
             click.echo(f"{name}: {registry.plugin(name).summary}")
-        outcomes = [_asked(trial, law, silent=as_json) for law in LAWS]
-        failed = [outcome.law.name for outcome in outcomes if outcome.state == "FAILED"]
-        seconds = time.perf_counter() - began
-        report[name] = {
-            "ok": not failed,
-            "laws": {outcome.law.name: facts(outcome) for outcome in outcomes},
-            "relative_cost": next(o.number for o in outcomes if o.law.name == "cost"),
-            "seconds": round(seconds, 3),
-        }
+        checks.append(check_method(registry, name, (lambda outcome: None) if as_json else show_outcome))
         if not as_json:
-            verdict = f"breaks {', '.join(failed)}" if failed else "keeps the contract"
-            click.echo(f"{name} {verdict}  ({seconds:.1f} s)" + ("\n" if name != names[-1] else ""))
+            click.echo(verdict(checks[-1]) + ("\n" if name != names[-1] else ""))
     if as_json:
-        print_json(report)
-    sys.exit(0 if all(found["ok"] for found in report.values()) and not broken else 1)
+        print_json({check.name: check.to_json() for check in checks})
+    unusable = method == "all" and registry.broken
+    sys.exit(1 if unusable or any(check.broken for check in checks) else 0)
 
 
-def _asked(trial: "Trial", law: str, *, silent: bool) -> "Outcome":
-    """What one law says; told at once unless `silent`."""
-    outcome = trial.outcome(law)
-    if not silent:
-        line = f"  {outcome.state:8}{outcome.law.name:13}{outcome.law.sentence}"
-        click.echo(line + (f"  ({outcome.remark})" if outcome.remark and outcome.state != "FAILED" else ""))
-        if outcome.state == "FAILED":
-            for text in (outcome.remark, *outcome.hint.splitlines()):
-                click.echo(f"            {text}")
-    return outcome
+def show_outcome(outcome: "Outcome") -> None:
+    """Print what one law said, with advice when the method breaks it."""
+    line = f"  {outcome.state:8}{outcome.law.name:13}{outcome.law.sentence}"
+    if outcome.state == "FAILED":
+        advice = (outcome.remark, *outcome.hint.splitlines())
+        click.echo("\n".join([line, *(f"            {text}" for text in advice)]))
+    else:
+        click.echo(line + (f"  ({outcome.remark})" if outcome.remark else ""))
 
 
-def facts(outcome: "Outcome") -> dict[str, Any]:
-    """One law's outcome as plain data."""
-    return {
-        "sentence": outcome.law.sentence,
-        "state": outcome.state.lower(),
-        "remark": outcome.remark,
-        "hint": outcome.hint,
-        "seconds": round(outcome.seconds, 3),
-    }
+def verdict(check: "MethodCheck") -> str:
+    """Whether the method keeps the contract, or which laws it breaks."""
+    words = f"breaks {', '.join(check.broken)}" if check.broken else "keeps the contract"
+    return f"{check.name} {words}  ({check.seconds:.1f} s)"

@@ -12,16 +12,17 @@ from fairbench.planning.status import RUNS
 @click.command("clean")
 @results_option
 @json_option
-@click.option("--weights", is_flag=True, help="Checkpoints of done runs too; new attacks need them.")
-@click.option("--failed", is_flag=True, help="Runs that failed or diverged too, all of them.")
-@click.option("--unfinished", is_flag=True, help="Runs that never ended too, all of them.")
-@click.option("--yes", is_flag=True, help="Do it. Without this, nothing is deleted.")
+@click.option("--weights", is_flag=True, help="Also checkpoints of finished runs. New attacks need them.")
+@click.option("--failed", is_flag=True, help="Also whole folders of runs that failed or diverged.")
+@click.option("--unfinished", is_flag=True, help="Also whole folders of runs that have not ended.")
+@click.option("--yes", is_flag=True, help="Delete. Without this option, nothing is deleted.")
 def clean_command(
     results: Path, as_json: bool, weights: bool, failed: bool, unfinished: bool, yes: bool
 ) -> None:
-    """Say what nobody needs any more and how much it frees; delete it with --yes.
+    """List files that are no longer needed, with their size; delete them with --yes.
 
-    Left-overs of killed processes, and what finished runs kept for a resume. Never what somebody works on.
+    These are files that killed processes left, and saved states of runs that have ended. Runs that a process
+    works on are left alone.
     """
     from fairbench.runner.cleaning import find_waste, remove
 
@@ -40,4 +41,4 @@ def clean_command(
     elif yes:
         click.echo(f"deleted {len(gone)} of {len(found)}, {size(sum(waste.size for waste in gone))} freed")
     else:
-        click.echo(f"{len(found)} to delete, which frees {total}; add --yes to do it")
+        click.echo(f"{len(found)} to delete, {total} in all; add --yes to delete them")

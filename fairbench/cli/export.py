@@ -1,4 +1,4 @@
-"""`fairbench export`: a run's model for others."""
+"""`fairbench export`: write a run's model for use elsewhere."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,28 +16,28 @@ if TYPE_CHECKING:
 @click.command(
     "export", epilog="Example: fairbench export trix.cifar10.resnet18.trix-150.seed0 --to robustbench"
 )
-@click.argument("record")
+@click.argument("run", metavar="RUN")
 @click.option(
     "--to",
     type=click.Choice(["robustbench", "safetensors"]),
     required=True,
-    help="As robustbench loads models, or plain safetensors.",
+    help="Format: for the package robustbench, or plain safetensors.",
 )
 @click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path),
     metavar="FOLDER",
-    help="Where to write.  [default: RESULTS/exports/RUN.epoch-N]",
+    help="Folder to write to.  [default: RESULTS/exports/RUN.epoch-N]",
 )
 @click.option(
-    "--epoch", type=click.IntRange(min=1), metavar="N", help="An evaluated epoch.  [default: the last]"
+    "--epoch", type=click.IntRange(min=1), metavar="N", help="Evaluated epoch to export.  [default: the last]"
 )
 @results_option
 @registry_option
 @json_option
 def export_command(
-    record: str,
+    run: str,
     to: "Format",
     output: Path | None,
     epoch: int | None,
@@ -45,15 +45,15 @@ def export_command(
     registry_files: tuple[Path, ...],
     as_json: bool,
 ) -> None:
-    """Write the weights of a run, a file that builds its network, and RobustBench's JSON on it.
+    """Write a run's weights, a file that builds its network, and its RobustBench JSON.
 
-    RECORD is a run's folder, or its name in the results folder, as far as it is unique. The exported
-    model gives the same verdict on every image as the record has.
+    RUN is a run's folder, or the beginning of its name. The exported model classifies every test image as
+    recorded.
     """
     registry = open_registry(registry_files)
     from fairbench.runner.export import export
 
-    found = export(find_run(record, results), to, registry, results, output, epoch)
+    found = export(find_run(run, results), to, registry, results, output, epoch)
     if as_json:
         print_json(
             {

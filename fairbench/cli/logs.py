@@ -16,14 +16,14 @@ from fairbench.runner.logs import LOG
 TAIL = 20  # lines
 
 
-@click.command("logs")
-@click.argument("run", metavar="CELL")
+@click.command("logs", epilog="Example: fairbench logs trix.cifar10.resnet18.trix-150.seed0")
+@click.argument("run", metavar="RUN")
 @results_option
-@click.option("--all", "whole", is_flag=True, help=f"All of it, not only the last {TAIL} lines.")
+@click.option("--all", "whole", is_flag=True, help=f"Print whole files instead of the last {TAIL} lines.")
 def logs_command(run: str, results: Path, whole: bool) -> None:
-    """Show what happened to a CELL: its attempts, how it ended, and what its workers said.
+    """Show a run's attempts, its state, and the end of its log and error file.
 
-    CELL is a run folder, or the beginning of its name.
+    RUN is a run's folder, or the beginning of its name.
     """
     folder = find_run(run, results)
     click.echo(str(folder))

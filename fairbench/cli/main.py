@@ -12,32 +12,32 @@ import click
 from fairbench.core import stopping
 from fairbench.core.errors import FairbenchError, indent, suggest
 
-COMMANDS = {  # the name, which is also its module's, and the line in the help
-    "list": "Show what can be run.",
-    "prepare": "Fetch and check data sets.",
-    "plan": "Show the cells that a run would do.",
-    "run": "Train, attack and tabulate.",
-    "status": "Show what a results folder holds.",
-    "table": "Print the tables.",
-    "report": "Write a page to browse, send and archive.",
-    "figure": "Draw the figures.",
-    "verify": "Check a run's numbers against its weights.",
-    "evaluate": "Attack a checkpoint from anywhere.",
-    "export": "Write a run's model for others.",
-    "merge": "Join the results folders of several people.",
-    "logs": "Show what happened to a run.",
-    "retry": "Work once more on runs that failed.",
-    "clean": "Say what nobody needs any more, and delete it.",
-    "cell": "Work on one run folder (what a scheduler starts).",
-    "new": "Write a method to start from.",
-    "check": "Hold a method against the contract.",
-    "bench": "Measure how fast training is here.",
+COMMANDS = {  # its name, which is also its module's, and its line in the help
+    "list": "List methods, data sets, networks, attacks, protocols, suites.",
+    "prepare": "Download and check data sets.",
+    "plan": "List the cells that a run would do, with time and disk space.",
+    "run": "Train, attack and print the tables.",
+    "status": "List the runs in a results folder and their progress.",
+    "table": "Print tables of the results.",
+    "report": "Write an HTML page of the results.",
+    "figure": "Draw figures of the results.",
+    "verify": "Check a table or a run against what it was made from.",
+    "evaluate": "Attack a model that was trained elsewhere.",
+    "export": "Write a run's model for use elsewhere.",
+    "merge": "Copy runs from other results folders.",
+    "logs": "Show the attempts, log and error of a run.",
+    "retry": "Run failed cells again.",
+    "clean": "List files that are no longer needed, or delete them.",
+    "cell": "Run the cell of a run folder; schedulers start this.",
+    "new": "Write a new method from a template.",
+    "check": "Test a method against the contract.",
+    "bench": "Measure the training speed of this machine.",
     "doctor": "Check this installation.",
 }
 
 
 class LazyGroup(click.Group):
-    """Commands that cost nothing until they are used."""
+    """Commands whose modules are imported when they are used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -66,20 +66,20 @@ class LazyGroup(click.Group):
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Start with `fairbench run`: it trains three methods on embedded images and prints a table.",
+    epilog="Start with `fairbench run`: it trains three methods on small built-in images and prints a table.",
 )
 @click.version_option(package_name="fairbench-at", prog_name="fairbench")
-@click.option("--debug", is_flag=True, help="Show tracebacks and the log.")
+@click.option("--debug", is_flag=True, help="Print tracebacks and log messages.")
 def cli(debug: bool) -> None:
-    """Compare methods of fair adversarial training under identical seeds and schedules."""
+    """Compare fair adversarial training methods under the same seeds and schedules."""
     level = logging.DEBUG if debug else logging.WARNING
     logging.basicConfig(level=level, format="%(name)s: %(message)s")
-    for handler in logging.getLogger().handlers:  # a run's own log may be told more
+    for handler in logging.getLogger().handlers:  # the log file of a run may hold more
         handler.setLevel(level)
 
 
 def main(arguments: Sequence[str] | None = None) -> Any:
-    """Entry point. A user's mistake is a message and an exit code, never a traceback."""
+    """Run the command line. Errors are a message and an exit code; --debug shows the traceback."""
     debug = "--debug" in (sys.argv[1:] if arguments is None else arguments)
     stopping.install_handlers()
     try:
@@ -88,8 +88,8 @@ def main(arguments: Sequence[str] | None = None) -> Any:
         )
         sys.exit(code if isinstance(code, int) else 0)
     except (click.exceptions.Abort, KeyboardInterrupt) as error:
-        cause = error.__cause__ or error  # click's Abort hides what it was
-        _stop("interrupted; the same command again continues", getattr(cause, "exit_code", 130))
+        cause = error.__cause__ or error  # click's Abort hides the first one
+        _stop("interrupted; run the same command again to continue", getattr(cause, "exit_code", 130))
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -101,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> Any:
             error.exit_code,
         )
     except BrokenPipeError:
-        # Whoever read our output has stopped: not an error, and nothing more can be said.
+        # The program that reads the output has ended, as `head` does: not an error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
 

@@ -1,4 +1,4 @@
-"""`fairbench merge`: join results folders."""
+"""`fairbench merge`: copy runs from other results folders."""
 
 import sys
 from collections import Counter
@@ -10,16 +10,16 @@ from fairbench.cli.options import json_option, results_option
 from fairbench.cli.output import print_json
 
 
-@click.command("merge")
+@click.command("merge", epilog="Example: fairbench merge ../colleague/results")
 @click.argument("sources", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DIR...")
 @results_option
 @json_option
-@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@click.option("--dry-run", is_flag=True, help="Only print what would be done.")
 def merge_command(sources: tuple[Path, ...], results: Path, as_json: bool, dry_run: bool) -> None:
-    """Join results folders: copy the runs of each DIR into --results.
+    """Copy the runs of each DIR into the results folder.
 
-    A run that both have stays, and attacks that only the other has evaluated are added. Two runs of one
-    cell with different outcomes are a conflict: the one in --results stays. Exit code 1 if there is any.
+    A run that is in both stays as it is; attacks that only DIR has evaluated are added to it. Two runs of the
+    same cell with different outcomes are a conflict: the one in --results stays, and the exit code is 1.
     """
     from fairbench.records.merge import merge
 
@@ -32,5 +32,5 @@ def merge_command(sources: tuple[Path, ...], results: Path, as_json: bool, dry_r
                 click.echo(f"{each.action}: {each.folder.name}: {each.why}")
         counts = Counter(each.action for each in found)
         said = ", ".join(f"{count} {action}" for action, count in sorted(counts.items())) or "no runs"
-        click.echo(f"{said} in {results}" + (" (nothing was done)" if dry_run else ""))
+        click.echo(f"{said} in {results}" + (" (nothing was changed)" if dry_run else ""))
     sys.exit(1 if any(each.action == "conflict" for each in found) else 0)

@@ -216,11 +216,15 @@ def open_registry(files: tuple[Path, ...]) -> "Registry":
     from fairbench.registry import load_registry
 
     registry = load_registry(files)
-    for plugin in registry.broken:
-        click.echo(
-            f"warning: method {plugin.name!r} cannot be used: {plugin.reason} ({plugin.origin})", err=True
-        )
+    warn_of_broken(registry)
     return registry
+
+
+def warn_of_broken(registry: "Registry") -> None:
+    """Print a warning for each plugin that cannot be used."""
+    for plugin in registry.broken:
+        reason = f"{plugin.reason} ({plugin.origin})"
+        click.echo(f"warning: method {plugin.name!r} cannot be used: {reason}", err=True)
 
 
 def split_names(text: str | None, option: str) -> list[str] | None:

@@ -1,4 +1,4 @@
-"""`fairbench status`: what a results folder holds and who works in it."""
+"""`fairbench status`: the runs in a results folder and their progress."""
 
 import sys
 import time
@@ -16,19 +16,28 @@ from fairbench.runner.overview import RunStatus, overview
 HEADER = ("method", "data set", "model", "protocol", "seed", "state", "epoch", "left", "worker", "")
 AT_WORK = ("running", "queued")
 WATCH_SECONDS = 2.0
-IDLE_LOOKS = 10  # between two cells there is a moment at which nobody works
+IDLE_LOOKS = 10  # for a moment between two cells, nothing is running
 
 
 @click.command("status")
 @results_option
 @json_option
-@click.option("--watch", is_flag=True, help="Show it anew until nothing has run or waited for 20 s.")
+@click.option(
+    "--watch", is_flag=True, help="Update the list until nothing has run or been queued for 20 seconds."
+)
 def status_command(results: Path, as_json: bool, watch: bool) -> None:
-    """Show every run in a results folder, what it does, how far it is and who works on it.
+    """List every run in a results folder: its state, progress and worker.
 
     \b
-    States: done, running, queued (a scheduler has it), partial (continues), failed, diverged.
-    Left: of the training, at the pace of its last epochs.
+    States
+      done      finished
+      running   a process works on it
+      queued    a scheduler will start it
+      partial   interrupted, or attacks are missing; `run` continues it
+      failed    ended with an error; `run` tries it again
+      diverged  the loss became infinite or NaN; `run` leaves it
+
+    "left" is the training time that remains, at the speed of the last epochs.
     """
     runs, problems = overview(results)
     if as_json:
@@ -62,18 +71,18 @@ def as_text(runs: Sequence[RunStatus]) -> str:
 
 
 def summary(runs: Sequence[RunStatus]) -> str:
-    """How many runs are in which state, and how long those at work still train."""
+    """How many runs are in which state, and the longest training time that remains."""
     counts = Counter(run.state for run in runs)
     text = f"{len(runs)} runs: " + ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
     left = [run.left for run in runs if run.left is not None]
     workers = len({run.worker for run in runs if run.worker})
     if workers:
         text += f"; {workers} worker{'s' if workers > 1 else ''}"
-    return text + (f"; the runs at work train for {duration(max(left))} more" if left else "")
+    return text + (f"; {duration(max(left))} of training left" if left else "")
 
 
 def _watch(results: Path) -> None:
-    """The table again and again: in place on a terminal, else whenever it has changed."""
+    """Update the table in place on a terminal; elsewhere print it whenever it has changed."""
     from rich.console import Console
     from rich.live import Live
     from rich.text import Text

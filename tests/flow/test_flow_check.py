@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 from flow_files import PLUGIN
 
-import fairbench.testing
-from fairbench.testing import LAWS
+from fairbench.testing import LAWS, method_check
 
 TOP = Path(__file__).resolve().parents[2]
 BROKEN = PLUGIN.replace("budget=ctx.budget", "budget=ctx.budget.scale(batch.x.new_full((len(batch),), 2.0))")
@@ -24,7 +23,7 @@ def folder(tmp_path, monkeypatch):
 def few_laws(monkeypatch):
     """Only the quickest laws; that each method keeps all of them is tested elsewhere."""
     few = ("terms", "training", "budget", "cost")
-    monkeypatch.setattr(fairbench.testing, "LAWS", {name: LAWS[name] for name in few})
+    monkeypatch.setattr(method_check, "LAWS", {name: LAWS[name] for name in few})
     return few
 
 

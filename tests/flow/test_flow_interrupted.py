@@ -94,7 +94,7 @@ def test_a_stopped_run_says_goodbye_and_continues(bench, mine, monkeypatch, numb
     _, error = bench.run(*mine, code=code)
     signal.signal(signal.SIGINT, before)
     assert_tidy(bench.results)
-    assert "the same command again continues" in error
+    assert "run the same command again to continue" in error
     log = (bench.folder_of("mine") / "worker.log").read_text()
     assert "epoch 2 of 3" in log
     assert "epoch 3 of 3" not in log
@@ -114,7 +114,7 @@ def test_a_cell_of_another_process_is_left_alone_and_nothing_is_done_twice(bench
     try:
         assert bench.states(*mine) == {"mine.0": "running", "trades.0": "missing"}
         _, error = bench.run(*mine)
-        assert "1 cells are being worked on by another process" in error
+        assert "1 cells run in another process" in error
         _, error = bench.call("cell", *mine[:2], str(bench.folder_of("mine")), code=1)
         assert "is working on it" in error
         assert bench.states(*mine) == {"mine.0": "running", "trades.0": "done"}

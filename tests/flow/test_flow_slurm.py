@@ -93,7 +93,7 @@ def test_an_array_goes_on_behind_its_time_limit_to_the_very_same_weights(bench, 
         starts = log.count(f"task {task} has GPU")
         assert starts >= 2 if mine else starts == 1, log  # the warning is not punctual: it may come early
         assert "has GPU 0 on node" in log or "has GPU 1 on node" in log
-        assert ("interrupted; the same command again continues" in log) == mine
+        assert ("interrupted; run the same command again to continue" in log) == mine
     script = (job / "job.sh").read_text()
     assert "#SBATCH --array=0-3%4" in script
     assert "#SBATCH --comment='a test of fairbench'" in script

@@ -26,7 +26,7 @@ def described(text, name):
     return dict(line.strip().split(": ", 1) for line in block.splitlines() if ": " in line)
 
 
-def test_a_method_is_described_with_paper_program_origin_needs_house_and_cost(listed):
+def test_a_method_is_described_with_paper_program_origin_needs_components_and_cost(listed):
     found = described(listed("--verbose"), "frl")
     assert found["paper"].startswith("To be Robust or to be Fair")
     assert found["paper"].endswith("Xu, Liu, Li, Jain, Tang, ICML 2021, arXiv 2010.06121")
@@ -34,8 +34,8 @@ def test_a_method_is_described_with_paper_program_origin_needs_house_and_cost(li
     assert found["origin"].startswith("entry point of fairbench-at ")
     assert found["origin"].endswith("(fairbench_methods.frl:Frl)")
     assert found["needs"] == "validation: start"
-    assert "hold_out (" in found["house"]
-    assert "fine_tune (start=trades" in found["house"]
+    assert "hold_out (" in found["components"]
+    assert "fine_tune (start=trades" in found["components"]
     assert "x TRADES. TRADES plus" in found["cost"]
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from fairbench_methods import trades
 
-from fairbench.cli.list import describe
 from fairbench.core.errors import ConfigError
 from fairbench.core.identity import digest
+from fairbench.planning.catalogue import describe
 from fairbench.planning.resolve import resolve
 from fairbench.planning.selection import Selection, parse_overrides
 from fairbench.registry import load_registry

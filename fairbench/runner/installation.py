@@ -1,0 +1,109 @@
+"""What is installed, what is missing, and how to fix it."""
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from fairbench.core.errors import DataError
+from fairbench.data.manifest import read_manifest
+from fairbench.registry import DatasetEntry, Registry, load_registry
+
+REQUIRED = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "click",
+    "rich",
+    "pydantic",
+    "pyyaml",
+    "safetensors",
+    "pyautoattack",
+)
+OPTIONAL = {"robustbench": "pip install 'fairbench-at[robustbench]'"}
+FATAL = ("missing", "not writable")  # states in which nothing can be trained
+
+
+class Finding(NamedTuple):
+    """One thing that was looked at: its state, and what it is or how to fix it."""
+
+    what: str
+    state: str
+    detail: str
+
+
+def check_installation(results: Path, data_root: Path, registry_files: Sequence[Path] = ()) -> list[Finding]:
+    """Packages, device, methods, data sets and the results folder."""
+    registry = load_registry(registry_files)
+    return [
+        Finding("python", "ok", f"{platform.python_version()} on {platform.system()}"),
+        *(_required(name) for name in REQUIRED),
+        *(_optional(name, fix) for name, fix in OPTIONAL.items()),
+        _device(),
+        *_methods(registry),
+        *(_images(registry.get("dataset", name), data_root) for name in registry.names("dataset")),
+        _results(results),
+    ]
+
+
+def _version(name: str) -> str:
+    """The installed version of a package; "" when it is not installed."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def _required(name: str) -> Finding:
+    version = _version(name)
+    return Finding(name, "ok" if version else "missing", version or "pip install --upgrade fairbench-at")
+
+
+def _optional(name: str, fix: str) -> Finding:
+    version = _version(name)
+    return Finding(name, "ok" if version else "optional", version or f"not installed; {fix}")
+
+
+def _device() -> Finding:
+    if importlib.util.find_spec("torch") is None:
+        return Finding("device", "missing", "torch is not installed")
+    import torch
+
+    if torch.cuda.is_available():
+        return Finding("device", "ok", f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}")
+    threads = torch.get_num_threads()
+    return Finding("device", "ok", f"CPU only, {threads} threads; the papers' settings need a CUDA device")
+
+
+def _methods(registry: Registry) -> Iterator[Finding]:
+    yield Finding("methods", "ok", f"{len(registry.methods)} usable")
+    for plugin in registry.broken:
+        yield Finding(f"method {plugin.name}", "broken", f"{plugin.reason} ({plugin.origin})")
+
+
+def _images(entry: DatasetEntry, data_root: Path) -> Finding:
+    what = f"data {entry.name}"
+    if entry.reader == "digits":
+        return Finding(what, "ok", "comes with scikit-learn")
+    try:
+        manifest = read_manifest(data_root, entry.name)
+    except DataError as error:
+        return Finding(what, "damaged", f"{error.message} {error.hint}")
+    if manifest is None:
+        return Finding(what, "absent", f"fairbench prepare --datasets {entry.name}")
+    sizes = f"{manifest.train_size} + {manifest.test_size} images in {data_root / entry.name}"
+    return Finding(what, "ok" if manifest.official else "unofficial", sizes)
+
+
+def _results(results: Path) -> Finding:
+    """Whether runs can be written to the folder, or to the nearest one above it that exists."""
+    folder = next(path for path in (results.absolute(), *results.absolute().parents) if path.exists())
+    if not os.access(folder, os.W_OK):
+        return Finding("results", "not writable", f"chmod u+w {folder}, or --results DIR")
+    return Finding("results", "ok", f"{results}: {shutil.disk_usage(folder).free / 1e9:.0f} GB free")
