@@ -1,4 +1,4 @@
-"""Checkpoints as safetensors: model weights, and the full state for an exact resume. No pickle."""
+"""Checkpoints in safetensors files: model weights, and full training states. No pickle."""
 
 import hashlib
 import json
@@ -16,35 +16,35 @@ from fairbench.core.files import write_atomic
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
-    """Write tensors atomically, with `about` (plain data) as JSON in the header."""
-    held = {
+    """Write tensors atomically, with `about` (plain data) and a digest as JSON in the header."""
+    on_cpu = {
         name: tensor.detach().to("cpu").clone(memory_format=torch.contiguous_format)
         for name, tensor in tensors.items()
     }
-    told = {**about, "digest": _digest(held, about)}
-    data = save(held, metadata={"fairbench": json.dumps(told)})
+    header = {**about, "digest": _digest(on_cpu, about)}
+    data = save(on_cpu, metadata={"fairbench": json.dumps(header)})
     write_atomic(path, lambda file: file.write(data))
 
 
 def read_tensors(path: Path, device: torch.device | str = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors in a safetensors file and what `write_tensors` said about them.
+    """The tensors in a safetensors file and the `about` given to `write_tensors`.
 
-    Raises CheckpointError when the file is missing, cut short, not safetensors, or when its content is not
-    that of which `write_tensors` took the digest.
+    Raises CheckpointError when the file is missing, truncated, not safetensors, or when its content does not
+    match its digest.
     """
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             about = json.loads((file.metadata() or {}).get("fairbench", "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         if not isinstance(about, dict):
-            raise ValueError("its header does not say what it is")
+            raise ValueError("its header is not a JSON object")
         if "digest" in about and about.pop("digest") != _digest(tensors, about):
-            raise ValueError("its content is not what was written: a bit flipped, or somebody changed it")
+            raise ValueError("it was damaged or edited: its content does not match its digest")
         return {name: tensor.to(device) for name, tensor in tensors.items()}, about
     except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
         raise CheckpointError(
             f"cannot read the checkpoint {path}: {error}.",
-            hint="the file is missing, cut short or damaged; if a run wrote it, delete it and run again",
+            hint="the file is missing, truncated or damaged; if a run wrote it, delete it and run again",
         ) from error
 
 
@@ -59,7 +59,7 @@ def _digest(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> str:
 
 
 def weights_path(folder: Path, epoch: int) -> Path:
-    """Where the weights of an epoch are in a run folder."""
+    """Path of the weights of an epoch in a run folder."""
     return folder / "checkpoints" / f"epoch-{epoch:04d}.safetensors"
 
 
@@ -68,22 +68,22 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], origin: str) -
 
     Raises CheckpointError that says whether the architecture, the input or the number of classes differs.
     """
-    wanted = model.state_dict()
-    optional = {name for name in wanted if name.endswith("num_batches_tracked")}
-    missing = sorted(set(wanted) - set(weights) - optional)
-    unknown = sorted(set(weights) - set(wanted))
+    expected = model.state_dict()
+    optional = {name for name in expected if name.endswith("num_batches_tracked")}
+    missing = sorted(set(expected) - set(weights) - optional)
+    unknown = sorted(set(weights) - set(expected))
     if missing or unknown:
         shown = [f"lacks {name}" for name in missing[:3]] + [f"has {name}" for name in unknown[:3]]
         raise CheckpointError(
             f"{origin} is a checkpoint of another architecture: it {', it '.join(shown)} "
-            f"({len(missing)} missing, {len(unknown)} unknown of {len(wanted)}).",
-            hint="name the architecture it was trained with: --model (see: fairbench list models)",
+            f"({len(missing)} missing, {len(unknown)} unknown of {len(expected)}).",
+            hint="give the architecture it was trained with: --model NAME (see: fairbench list models)",
         )
     for name, tensor in weights.items():
-        if tensor.shape != wanted[name].shape:
+        if tensor.shape != expected[name].shape:
             raise CheckpointError(
                 f"{origin} does not fit: {name} has shape {tuple(tensor.shape)}, the model expects "
-                f"{tuple(wanted[name].shape)}.",
+                f"{tuple(expected[name].shape)}.",
                 hint="it was trained for other classes or another image size: check --dataset and --model",
             )
-    model.load_state_dict({**{name: wanted[name] for name in optional}, **weights})
+    model.load_state_dict({**{name: expected[name] for name in optional}, **weights})

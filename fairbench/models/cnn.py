@@ -1,10 +1,10 @@
-"""A small convolutional network for small images and small budgets: quick on a CPU."""
+"""A small convolutional network for small images and tests on a CPU."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 WIDTHS = (16, 32, 64)
-STRIDES = (2, 2, 1)  # 8x8 digits end as 2x2 maps, so BatchNorm accepts a batch of one image
+STRIDES = (2, 2, 1)  # 8x8 digits give 2x2 maps, so that BatchNorm accepts a batch of one image
 
 
 def cnn_small(num_classes: int, image_shape: tuple[int, int, int]) -> nn.Module:

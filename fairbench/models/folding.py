@@ -1,7 +1,7 @@
-"""The same network with less arithmetic: BatchNorm folded into convolutions, channels last.
+"""Faster copies of networks for attacks: BatchNorm folded into convolutions, channels-last layout.
 
-The author's forward runs unchanged. Tracing only finds out which BatchNorm follows which convolution; then
-the modules are exchanged, so whatever else the forward does (custom gradients, no_grad) stays as it is.
+The forward method of the network runs unchanged: tracing only finds pairs of a convolution and a BatchNorm,
+whose modules are then replaced. So custom gradients, no_grad and the like in the forward method are kept.
 """
 
 import copy
@@ -18,39 +18,39 @@ from fairbench.core.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
-COMPARED = 4  # images
-TOLERANCE = 1e-4  # of the largest value; a network that is not the same differs by far more
+COMPARED = 4  # images on which the folded network is compared with the original
+TOLERANCE = 1e-4  # relative to the largest value; a wrongly folded network differs by far more
 FOLDABLE = {nn.Conv1d: nn.BatchNorm1d, nn.Conv2d: nn.BatchNorm2d, nn.Conv3d: nn.BatchNorm3d}
 
 
 def folded(model: nn.Module, example: Tensor, dtype: torch.dtype | None = None) -> nn.Module:
     """A copy of `model` (eval mode) that gives the same logits and gradients up to rounding, in `dtype`.
 
-    A network that cannot be folded is copied without; one that cannot be copied is returned itself. Raises
-    ConfigError when that one would have to change its dtype. `example`: (B, ch, H, W).
+    A network that cannot be folded is copied without folding. One that cannot be copied is returned itself;
+    this raises ConfigError when a `dtype` is given. `example`: (B, ch, H, W).
     """
     try:
-        found = fold(copy.deepcopy(model).eval(), pairs_to_fold(model, example))
-    except Exception as error:  # copying runs the author's code: anything may come
-        log.debug("cannot be copied: %s", error)
+        network = fold(copy.deepcopy(model).eval(), pairs_to_fold(model, example))
+    except Exception as error:  # copying runs code of the model, which may raise anything
+        log.debug("the model cannot be copied: %s", error)
         if dtype is not None:
             raise ConfigError(
-                f"this model cannot be copied, so it cannot be searched in {dtype}: {error}.",
-                hint="take the attack in float32",
+                f"this model cannot be copied, so it cannot be attacked in {dtype}: {error}.",
+                hint="run the attack in float32",
             ) from error
         return model
     pays = channels_last_pays(example.device, float32=dtype is None)
-    freeze(found, channels_last=pays and example.dim() == 4)
-    return found if dtype is None else found.to(dtype)
+    freeze(network, channels_last=pays and example.dim() == 4)
+    return network if dtype is None else network.to(dtype)
 
 
 def channels_last_pays(device: torch.device, *, float32: bool) -> bool:
-    """Whether convolutions are faster in that layout; in full float32 cuDNN's are slower (docs/speed.md)."""
+    """Whether convolutions are faster in channels-last layout; not with cuDNN in float32 (docs/speed.md)."""
     return not (device.type == "cuda" and float32)
 
 
 def freeze(model: nn.Module, *, channels_last: bool) -> None:
-    """Parameters of `model` take no gradient from now on; with `channels_last` they are laid out so."""
+    """Turn off gradients of the parameters; with `channels_last` convert them to that layout."""
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     if channels_last:
@@ -58,10 +58,10 @@ def freeze(model: nn.Module, *, channels_last: bool) -> None:
 
 
 def pairs_to_fold(model: nn.Module, example: Tensor) -> list[tuple[str, str]]:
-    """Names of convolutions with the BatchNorm to fold into each.
+    """Names (convolution, BatchNorm) of the pairs to fold.
 
-    None when the network cannot be traced or would differ on `example` by more than rounding. Compared in
-    float64: in float32 rounding alone may move a ReLU over its edge, which changes gradients.
+    Empty when the network cannot be traced, or when the folded network differs on `example` by more than
+    rounding. Compared in float64: in float32, rounding alone can change the sign at a ReLU, and so gradients.
     """
     try:
         trial = _with_statistics(copy.deepcopy(model).eval()).double()
@@ -69,13 +69,13 @@ def pairs_to_fold(model: nn.Module, example: Tensor) -> list[tuple[str, str]]:
         if _same_up_to_rounding(trial, fold(copy.deepcopy(trial), pairs), example[:COMPARED].double()):
             return pairs
         log.debug("not folded: the outputs differ")
-    except Exception as error:  # tracing runs the author's code, too
+    except Exception as error:  # tracing runs code of the model, which may raise anything
         log.debug("not folded: %s", error)
     return []
 
 
 def fold(model: nn.Module, pairs: Iterable[tuple[str, str]]) -> nn.Module:
-    """`model` itself, with each BatchNorm of `pairs` in its convolution."""
+    """`model` itself, with the BatchNorm of each pair folded into its convolution."""
     for conv, norm in pairs:
         layers: Any = model.get_submodule(conv), model.get_submodule(norm)
         model.set_submodule(conv, fuse_conv_bn_eval(*layers))
@@ -84,28 +84,28 @@ def fold(model: nn.Module, pairs: Iterable[tuple[str, str]]) -> nn.Module:
 
 
 def _candidates(model: nn.Module) -> Iterator[tuple[str, str]]:
-    """Names of a convolution and the BatchNorm that alone takes its output, each used once."""
+    """Names of a convolution and a BatchNorm that is the only user of its output; both are called once."""
     graph = fx.Tracer().trace(model)
     modules = dict(model.named_modules(remove_duplicate=False))
     calls = Counter(id(modules[node.target]) for node in graph.nodes if node.op == "call_module")
     for node in graph.nodes:
-        before = node.args[0] if node.args else None
-        if node.op != "call_module" or not isinstance(before, fx.Node) or before.op != "call_module":
+        source = node.args[0] if node.args else None
+        if node.op != "call_module" or not isinstance(source, fx.Node) or source.op != "call_module":
             continue
-        conv, norm = modules[before.target], modules[node.target]
-        alone = len(before.users) == 1 and calls[id(conv)] == calls[id(norm)] == 1
-        plain = FOLDABLE.get(type(conv)) is type(norm) and norm.track_running_stats
+        conv, norm = modules[source.target], modules[node.target]
+        only_user = len(source.users) == 1 and calls[id(conv)] == calls[id(norm)] == 1
+        foldable = FOLDABLE.get(type(conv)) is type(norm) and norm.track_running_stats
         hooked = any((m._forward_hooks or m._forward_pre_hooks) for m in (conv, norm))
-        if alone and plain and not hooked:
-            yield str(before.target), str(node.target)
+        if only_user and foldable and not hooked:
+            yield str(source.target), str(node.target)
 
 
-def _same_up_to_rounding(model: nn.Module, found: nn.Module, example: Tensor) -> bool:
-    """Whether logits and the gradients of one direction in logit space agree up to rounding."""
-    wanted, got = (_logits_and_gradient(each, example) for each in (model, found))
+def _same_up_to_rounding(model: nn.Module, network: nn.Module, example: Tensor) -> bool:
+    """Whether logits, and gradients of one combination of logits, agree up to rounding."""
+    pairs = zip(_logits_and_gradient(model, example), _logits_and_gradient(network, example), strict=True)
     return all(
         bool((a - b).abs().max() <= TOLERANCE * a.abs().max().clamp(min=torch.finfo(a.dtype).tiny))
-        for a, b in zip(wanted, got, strict=True)
+        for a, b in pairs
     )
 
 
@@ -120,7 +120,7 @@ def _logits_and_gradient(model: nn.Module, example: Tensor) -> tuple[Tensor, Ten
 
 @torch.no_grad()
 def _with_statistics(model: nn.Module) -> nn.Module:
-    """`model` itself with BatchNorms that do something: those of a new network are the identity."""
+    """`model` itself with non-trivial BatchNorm statistics: in a new network BatchNorm is the identity."""
     for module in model.modules():
         if isinstance(module, tuple(FOLDABLE.values())) and module.track_running_stats:
             values: list[Any] = [module.running_mean, module.running_var, module.weight, module.bias]

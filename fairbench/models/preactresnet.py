@@ -8,7 +8,7 @@ Head       Average pooling with window 4: on 64x64 images the linear layer has 2
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fairbench.models.build import pooled_shape
+from fairbench.models.build import pooled_shape, stage
 
 WIDTHS = (64, 128, 256, 512)
 STRIDES = (1, 2, 2, 2)
@@ -49,7 +49,7 @@ class PreActResNet(nn.Module):
         rows, columns = pooled_shape("preactresnet18", image_shape, halvings=3, window=WINDOW)
         self.conv1 = nn.Conv2d(image_shape[0], WIDTHS[0], 3, padding=1, bias=False)
         self.layer1, self.layer2, self.layer3, self.layer4 = (
-            stage(width_in, width, stride)
+            stage(PreActBlock, width_in, width, stride, BLOCKS_PER_STAGE)
             for width_in, width, stride in zip((WIDTHS[0], *WIDTHS[:-1]), WIDTHS, STRIDES, strict=True)
         )
         self.bn = nn.BatchNorm2d(WIDTHS[-1])
@@ -59,9 +59,3 @@ class PreActResNet(nn.Module):
         """Logits (B, C)."""
         out = self.layer4(self.layer3(self.layer2(self.layer1(self.conv1(x)))))
         return self.linear(F.avg_pool2d(F.relu(self.bn(out)), WINDOW).flatten(1))
-
-
-def stage(width_in: int, width: int, stride: int) -> nn.Sequential:
-    """The blocks of one stage; the first one changes width and resolution."""
-    rest = [PreActBlock(width, width, 1) for _ in range(BLOCKS_PER_STAGE - 1)]
-    return nn.Sequential(PreActBlock(width_in, width, stride), *rest)

@@ -1,4 +1,4 @@
-"""ResNet-18 as adversarial training uses it: CIFAR stem, average pooling with window 4, linear.
+"""ResNet-18 as used in adversarial training: CIFAR stem, average pooling with window 4, linear.
 
 Source     He, Zhang, Ren, Sun (2016), arXiv 1512.03385; stem and head of the TRADES and DAFA programs.
 Head       On 64x64 images the pooled map is 2x2 and the linear layer has 2048 inputs (not global pooling).
@@ -7,7 +7,7 @@ Head       On 64x64 images the pooled map is 2x2 and the linear layer has 2048 i
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fairbench.models.build import pooled_shape
+from fairbench.models.build import pooled_shape, stage
 
 WIDTHS = (64, 128, 256, 512)
 STRIDES = (1, 2, 2, 2)
@@ -50,7 +50,7 @@ class ResNet(nn.Module):
         self.conv1 = nn.Conv2d(image_shape[0], WIDTHS[0], 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(WIDTHS[0])
         self.layer1, self.layer2, self.layer3, self.layer4 = (
-            stage(width_in, width, stride)
+            stage(ResidualBlock, width_in, width, stride, BLOCKS_PER_STAGE)
             for width_in, width, stride in zip((WIDTHS[0], *WIDTHS[:-1]), WIDTHS, STRIDES, strict=True)
         )
         self.linear = nn.Linear(WIDTHS[-1] * rows * columns, num_classes)
@@ -60,9 +60,3 @@ class ResNet(nn.Module):
         out = F.relu(self.bn1(self.conv1(x)))
         out = self.layer4(self.layer3(self.layer2(self.layer1(out))))
         return self.linear(F.avg_pool2d(out, WINDOW).flatten(1))
-
-
-def stage(width_in: int, width: int, stride: int) -> nn.Sequential:
-    """The blocks of one stage; the first one changes width and resolution."""
-    rest = [ResidualBlock(width, width, 1) for _ in range(BLOCKS_PER_STAGE - 1)]
-    return nn.Sequential(ResidualBlock(width_in, width, stride), *rest)

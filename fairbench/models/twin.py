@@ -1,4 +1,4 @@
-"""A copy of a network in training with less arithmetic, for attacks in eval mode."""
+"""A faster copy of a network in training, for attacks in eval mode."""
 
 import copy
 from typing import Any
@@ -10,14 +10,14 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from fairbench.models.folding import FOLDABLE, fold, freeze, pairs_to_fold
 
-WIDTH = 8  # channels that tensor cores work on at a time, in bfloat16 and TF32
+WIDTH = 8  # channels that tensor cores process at a time, in bfloat16 and TF32
 
 
 class FoldedTwin:
-    """A folded copy of a network that is being trained; it has the weights of the last `refresh`.
+    """A folded copy of a network in training, with the weights of the last `refresh`.
 
-    `network` is in eval mode, its parameters take no gradient. Convolutions and linear layers hold their
-    weights in `dtype`, everything else keeps its own. Raises whatever copying the author's network raises.
+    `network` is in eval mode and its parameters take no gradient. Convolutions and linear layers have weights
+    in `dtype`, all other modules keep theirs. Raises any error that copying the network raises.
     """
 
     def __init__(
@@ -32,23 +32,23 @@ class FoldedTwin:
         self.pairs = pairs_to_fold(model, example)
         self.network = fold(copy.deepcopy(model).eval(), self.pairs)
         if suits_tensor_cores(example):
-            _exchange_convolutions(self.network)
+            _replace_convolutions(self.network)
         freeze(self.network, channels_last=channels_last and example.dim() == 4)
         if dtype is not None:
             for module in self.network.modules():
                 if isinstance(module, (*FOLDABLE, nn.Linear)):
                     module.to(dtype)
         folded = {f"{name}." for pair in self.pairs for name in pair}
-        mine, theirs = self.network.state_dict(keep_vars=True), model.state_dict(keep_vars=True)
+        source = model.state_dict(keep_vars=True)
         self._copied = [
-            (_corner(value, theirs[name].shape), theirs[name])
-            for name, value in mine.items()
+            (_corner(value, source[name].shape), source[name])
+            for name, value in self.network.state_dict(keep_vars=True).items()
             if not any(name.startswith(prefix) for prefix in folded)
         ]
 
     @torch.no_grad()
     def refresh(self) -> None:
-        """Take over the weights and the statistics that the network has now."""
+        """Copy the current weights and BatchNorm statistics of the original network."""
         for conv_name, norm_name in self.pairs:
             conv: Any = self.model.get_submodule(conv_name)
             norm: Any = self.model.get_submodule(norm_name)
@@ -58,38 +58,38 @@ class FoldedTwin:
             )
             _corner(fused.weight, weight.shape).copy_(weight)
             fused.bias.copy_(bias)
-        for mine, current in self._copied:
-            mine.copy_(current)
+        for copied, current in self._copied:
+            copied.copy_(current)
 
 
 class WideConv2d(nn.Conv2d):
-    """A convolution that takes images of fewer channels than it has; those that lack are zeros."""
+    """A convolution whose input may have fewer channels than its weights; missing channels are zeros."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """As the narrow one."""
+        """The output of the original convolution."""
         return super().forward(F.pad(input, (0, 0, 0, 0, 0, self.in_channels - input.shape[1])))
 
 
 class SkippingConv2d(nn.Conv2d):
-    """A strided convolution with a 1x1 kernel: it skips pixels first, then has a stride of 1."""
+    """A strided 1x1 convolution: it drops the skipped pixels first, then has stride 1."""
 
     def __init__(self, in_channels: int, out_channels: int, skip: tuple[int, int], **settings: Any) -> None:
         super().__init__(in_channels, out_channels, 1, **settings)
         self.skip = skip
 
     def forward(self, input: Tensor) -> Tensor:
-        """As the strided one."""
+        """The output of the original convolution."""
         rows, columns = self.skip
         return super().forward(input[:, :, ::rows, ::columns])
 
 
 def suits_tensor_cores(example: Tensor) -> bool:
-    """Whether the device of these images has such units."""
+    """Whether the device of these images has tensor cores."""
     return example.is_cuda
 
 
-def _exchange_convolutions(model: nn.Module) -> None:
-    """Exchange convolutions for which GPUs have slow kernels only: of few channels, or 1x1 and strided."""
+def _replace_convolutions(model: nn.Module) -> None:
+    """Replace convolutions that have only slow GPU kernels: with few channels, or 1x1 with a stride."""
     for name, module in list(model.named_modules()):
         if type(module) is not nn.Conv2d or module.groups != 1 or module.padding_mode != "zeros":
             continue
@@ -101,19 +101,19 @@ def _exchange_convolutions(model: nn.Module) -> None:
             "device": weight.device,
             "dtype": weight.dtype,
         }
-        found: nn.Conv2d
+        replacement: nn.Conv2d
         if module.in_channels < WIDTH:
             shape: Any = module.kernel_size, module.stride
-            found = WideConv2d(WIDTH, module.out_channels, *shape, **common)
-            nn.init.zeros_(found.weight)
+            replacement = WideConv2d(WIDTH, module.out_channels, *shape, **common)
+            nn.init.zeros_(replacement.weight)
         elif module.kernel_size == (1, 1) and module.stride != (1, 1) and module.padding == (0, 0):
             skip: Any = module.stride
-            found = SkippingConv2d(module.in_channels, module.out_channels, skip, **common)
+            replacement = SkippingConv2d(module.in_channels, module.out_channels, skip, **common)
         else:
             continue
-        model.set_submodule(name, found)
+        model.set_submodule(name, replacement)
 
 
 def _corner(tensor: Tensor, shape: torch.Size) -> Tensor:
-    """The part of `tensor` that has this shape: all of it, but where a convolution was widened."""
+    """The first entries of `tensor` along each axis, in this shape; all of it unless it was widened."""
     return tensor[tuple(slice(size) for size in shape)]

@@ -2,9 +2,9 @@
 
 Source     Zagoruyko, Komodakis (2016), arXiv 1605.07146, in the form of the TRADES and DAFA programs.
 Init       Convolutions N(0, 2 / (k k out)), BatchNorm 1 and 0, bias of the linear layer 0.
-Deviates   Those programs carry a duplicate first block (`sub_block1`) that no forward pass uses; it is
-           not built here. `UNUSED_PREFIXES` names it for readers of foreign checkpoints.
-Sizes      32x32 only: no paper reports 64x64, where the programs' own head fails.
+Deviates   Those programs have a duplicate first block (`sub_block1`) that no forward pass uses; it is not
+           built here. Their checkpoints contain it: `UNUSED_PREFIXES`.
+Sizes      32x32 only: no paper reports 64x64, where the head of the programs fails.
 """
 
 import math
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fairbench.core.errors import ConfigError
-from fairbench.models.build import halve
+from fairbench.models.build import halve, stage
 
 BLOCKS_PER_STAGE = 4  # (28 - 4) / 6
 WIDTHS = (160, 320, 640)  # 16, 32, 64 times 10
@@ -53,8 +53,7 @@ class WideStage(nn.Module):
 
     def __init__(self, width_in: int, width: int, stride: int) -> None:
         super().__init__()
-        rest = [WideBlock(width, width, 1) for _ in range(BLOCKS_PER_STAGE - 1)]
-        self.layer = nn.Sequential(WideBlock(width_in, width, stride), *rest)
+        self.layer = stage(WideBlock, width_in, width, stride, BLOCKS_PER_STAGE)
 
     def forward(self, x: Tensor) -> Tensor:
         """Activations of the stage."""
@@ -70,7 +69,7 @@ class WideResNet(nn.Module):
         if (halve(height, 2), halve(width, 2)) != (WINDOW, WINDOW):
             raise ConfigError(
                 f"wrn-28-10 takes 32x32 images, not {height}x{width}: its last map must be 8x8.",
-                hint="take resnet18 or preactresnet18 (28x28, 32x32, 64x64, 96x96) or cnn-small (any size)",
+                hint="use resnet18 or preactresnet18 (28x28, 32x32, 64x64, 96x96) or cnn-small (any size)",
             )
         self.conv1 = nn.Conv2d(channels, STEM_WIDTH, 3, padding=1, bias=False)
         self.block1, self.block2, self.block3 = (

@@ -1,7 +1,7 @@
-"""Architectures of the RobustBench zoo, for checkpoints that lie on disk already. Nothing is downloaded.
+"""Architectures of the RobustBench zoo, for checkpoints that are already on disk. Nothing is downloaded.
 
-The package robustbench is an extra. It asks for two modules that a clean installation lacks, warns
-when imported, and its own loader fetches files; so it is imported here alone, for its model table.
+The package robustbench is an optional dependency. It needs two modules that a clean installation lacks, and
+warns when imported. Its own loader downloads files, so only its table of models is used.
 """
 
 import importlib.util
@@ -19,13 +19,13 @@ from torch import nn
 from fairbench.core.errors import CheckpointError, ConfigError, EnvironmentFault, suggest
 
 DATASETS = {"cifar10": 10, "cifar100": 100}  # number of classes
-THREATS = ("Linf", "L2", "corruptions")  # the order in which a name is looked for
+THREATS = ("Linf", "L2", "corruptions")  # the order in which a name is searched for
 CONSTANTS = ("mu", "sigma", "mean", "std", "normalize.mean", "normalize.std")
-"""Normalisations that an architecture sets itself and some of the zoo's checkpoints leave out."""
+"""Normalisation constants of the architectures, which some checkpoints of the zoo do not contain."""
 
 
 def import_robustbench() -> ModuleType:
-    """The package robustbench, whose import leaves no other module's name behind.
+    """The package robustbench; the stand-in modules for its import are removed again.
 
     Raises EnvironmentFault when it is not installed or cannot be imported.
     """
@@ -46,13 +46,13 @@ def import_robustbench() -> ModuleType:
 
 
 def _aliases() -> dict[str, ModuleType]:
-    """Stand-ins, by name, for the modules that robustbench imports and this environment lacks."""
+    """Stand-in modules, by name, for modules that robustbench imports and this environment lacks."""
     aliases: dict[str, ModuleType] = {}
     if importlib.util.find_spec("autoattack") is None:
         import pyautoattack.state
 
         aliases |= {"autoattack": pyautoattack, "autoattack.state": pyautoattack.state}
-    if importlib.util.find_spec("pkg_resources") is None:  # gone since setuptools 81
+    if importlib.util.find_spec("pkg_resources") is None:  # removed in setuptools 81
         resources: Any = ModuleType("pkg_resources")
         resources.resource_filename = lambda module, path: str(files(module.rpartition(".")[0]) / path)
         aliases["pkg_resources"] = resources
@@ -76,28 +76,28 @@ def zoo_threats(name: str, dataset: str) -> list[str]:
 
 
 def zoo_file(folder: Path, name: str, dataset: str) -> tuple[Path, str]:
-    """The weights of `name` in a model folder as robustbench lays it out, and their threat model.
+    """The file with the weights of `name` in a model folder of robustbench, and their threat model.
 
-    Looks for FOLDER/<dataset>/<threat>/<name>.pt. Raises as `zoo_threats` does, and CheckpointError that
-    lists what was looked for.
+    Looks for FOLDER/<dataset>/<threat>/<name>.pt. Raises as `zoo_threats` does, and CheckpointError with the
+    paths that were tried.
     """
-    places = {threat: folder / dataset / threat / f"{name}.pt" for threat in zoo_threats(name, dataset)}
-    for threat, path in places.items():
+    candidates = {threat: folder / dataset / threat / f"{name}.pt" for threat in zoo_threats(name, dataset)}
+    for threat, path in candidates.items():
         if path.is_file():
             return path, threat
-    hint = "looked for: " + "\n            ".join(map(str, places.values()))
-    if any(path.with_name(f"{path.name}_m0.pt").is_file() for path in places.values()):
-        hint += "\nan ensemble in several files is not read; build it in a file: --model FILE.py:function"
+    hint = "looked for: " + "\n            ".join(map(str, candidates.values()))
+    if any(path.with_name(f"{path.name}_m0.pt").is_file() for path in candidates.values()):
+        hint += "\nensembles in several files are not supported; build it in a file: --model FILE.py:function"
     else:
-        hint += "\nnothing is downloaded: fetch the weights yourself, or name their file"
+        hint += "\nnothing is downloaded: download the weights yourself, or give their file"
     raise CheckpointError(f"there are no weights of {name!r} for {dataset} in {folder}.", hint=hint)
 
 
 def zoo_model(name: str, dataset: str, threat: str | None = None) -> nn.Module:
-    """The architecture of the zoo's entry `name` for `dataset`, on the CPU, in eval mode, untrained.
+    """The untrained architecture of the zoo's entry `name` for `dataset`, on the CPU and in eval mode.
 
-    `threat` is one of `zoo_threats`, by default the first. Torch's global generators are left as they
-    were. Raises as `zoo_threats` does, and ConfigError for an entry that cannot be built here.
+    `threat` is one of `zoo_threats`, by default the first. Torch's global generators are not changed.
+    Raises as `zoo_threats` does, and ConfigError for an entry that cannot be built here.
     """
     threat = threat or zoo_threats(name, dataset)[0]
     table = _tables(dataset)[threat]
@@ -110,15 +110,15 @@ def zoo_model(name: str, dataset: str, threat: str | None = None) -> nn.Module:
             torch.random.fork_rng(devices=[]),
             redirect_stdout(sys.stderr),
         ):
-            if timm.is_model(registered):  # the table's own builder would ask timm for pretrained weights
+            if timm.is_model(registered):  # the builder in the table would load pretrained weights
                 model = timm.create_model(registered, num_classes=DATASETS[dataset], pretrained=False)
             else:
                 model = table[name]["model"]()
-    except Exception as error:  # some ask for a GPU
+    except Exception as error:  # some need a GPU
         reason = f"{type(error).__name__} {error}".splitlines()[0][:200]
         raise ConfigError(
             f"the RobustBench zoo's model {name!r} cannot be built here: {reason}.",
-            hint="a function of your own may build it: --model FILE.py:function",
+            hint="write a function that builds it, and give: --model FILE.py:function",
         ) from error
     return model.eval()
 
@@ -134,5 +134,5 @@ def _tables(dataset: str) -> dict[str, Any]:
     from robustbench.model_zoo import model_dicts
     from robustbench.model_zoo.enums import BenchmarkDataset, ThreatModel
 
-    found = model_dicts[BenchmarkDataset(dataset)]
-    return {threat: found.get(ThreatModel(threat), {}) for threat in THREATS}
+    by_threat = model_dicts[BenchmarkDataset(dataset)]
+    return {threat: by_threat.get(ThreatModel(threat), {}) for threat in THREATS}

@@ -1,4 +1,4 @@
-"""The family of DAFA: a base objective with one weight per class, set once after a warm-up."""
+"""Base class of DAFA and its variants: one weight per class, set once after a warm-up."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -20,12 +20,12 @@ from fairbench.objectives.trades import trades_terms
 
 
 class ClassWeighted(AdversarialObjective):
-    """TRADES, or the `loss` of a subclass, whose class weights w scale radius, step and loss terms.
+    """TRADES, or the `loss` of a subclass, with class weights w that scale radius, step size and loss terms.
 
-    w is one until the end of epoch `warmup_epochs`; then it follows from the adversarial
-    predictions of that epoch (`distance_aware_weights`) and stays. A subclass brings `perturb` and a
-    `Config` with: strength, warmup_epochs, scale_margin, scale_step, scale_loss, scale_kl, weight_rule,
-    ties, min_weight, max_weight, and for the loss of TRADES beta, bn_order.
+    w is 1 until the end of epoch `warmup_epochs`. Then it is computed once, from the adversarial predictions
+    of that epoch (`distance_aware_weights`). A subclass defines `perturb` and a `Config` with: strength,
+    warmup_epochs, scale_margin, scale_step, scale_loss, scale_kl, weight_rule, ties, min_weight, max_weight,
+    and for the loss of TRADES beta, bn_order.
     """
 
     @dataclass
@@ -35,7 +35,7 @@ class ClassWeighted(AdversarialObjective):
     needs = Needs(epoch_stats=frozenset({"robust_probability"}))
 
     def budget(self, y: Tensor, ctx: Context) -> Budget:
-        """The class's own ball: radius and step times w, each if its switch is on."""
+        """The budget with radius and step size times w, as `scale_margin` and `scale_step` say."""
         if not self.config.scale_margin:
             return ctx.budget
         return ctx.budget.scale(classes.of_class(self.state.weight, y), step=self.config.scale_step)
@@ -51,7 +51,7 @@ class ClassWeighted(AdversarialObjective):
         )
 
     def sample_weights(self, batch: Batch, **scaled: bool) -> dict[str, Tensor]:
-        """The class weight of each sample (B,) for every loss term that is to be `scaled`."""
+        """By loss term, the class weight of each sample (B,), for the terms whose `scaled` flag is true."""
         return {term: self.state.weight[batch.y] for term, on in scaled.items() if on}
 
     def on_epoch_end(self, stats: EpochStats, ctx: Context) -> None:

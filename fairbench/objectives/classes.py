@@ -1,4 +1,4 @@
-"""Class-wise mathematics on tensors, without a Python loop over classes and without a host sync."""
+"""Class-wise computations on tensors, without loops over classes and without device synchronisation."""
 
 from typing import Literal
 
@@ -12,26 +12,26 @@ Ties = Literal["skip", "subtract"]
 
 
 def class_indicator(label: Tensor, num_classes: int, dtype: torch.dtype) -> Tensor:
-    """(B, C), one where sample b has class c. Unlike `one_hot` it never asks the device for a value.
+    """(B, C), 1 where sample b has class c. Unlike `one_hot` it never synchronises with the device.
 
-    A mixed image has two classes where there is a third one, so that a target can be another.
+    A mixed image has both of its classes, if there are at least three (so that a third one can be a target).
     """
     every = torch.arange(num_classes, device=label.device)
-    found = label[:, None] == every
+    indicator = label[:, None] == every
     if isinstance(label, Labels) and num_classes > 2:
-        found = found | (label.second[:, None] == every)
-    return found.to(dtype)
+        indicator = indicator | (label.second[:, None] == every)
+    return indicator.to(dtype)
 
 
 def of_class(values: Tensor, label: Tensor) -> Tensor:
-    """The value (B,) that `values` (C,) holds for the class of each sample; mixed where images are."""
+    """From `values` (C,) the value of each sample's class (B,); for mixed images a mixture of two values."""
     return paired(lambda y: values[y], label)
 
 
 def class_means(values: Tensor, label: Tensor, num_classes: int) -> Tensor:
     """Mean of the rows of `values` (B, D) over each class: (C, D) in float64, zeros for absent classes.
 
-    A mixed image counts for its dominant class.
+    A mixed image counts for its dominant class only.
     """
     indicator = class_indicator(dominant(label), num_classes, torch.float64)
     return indicator.T @ values.double() / indicator.sum(0).clamp(min=1)[:, None]
@@ -40,27 +40,27 @@ def class_means(values: Tensor, label: Tensor, num_classes: int) -> Tensor:
 def distance_aware_weights(
     similarity: Tensor, strength: float, *, rule: WeightRule = "paper", ties: Ties = "skip"
 ) -> Tensor:
-    """DAFA's class weights (C,) from a similarity table (C, C); they sum to C without ties.
+    """DAFA's class weights (C,) from a similarity matrix (C, C); without ties they sum to C.
 
-    Row i of `similarity` is the mean predicted distribution of class i. A class gains, for each
-    easier class j, S[i, j] S[j, j]; the easier one loses the same amount (rule "paper", DAFA
-    Alg. 1, arXiv 2401.12532; "pre_2024_09" subtracts S[i, j] S[j, j] from the easier class i
-    instead, as the program did before September 2024). Classes of equal confidence S[i, i] =
-    S[j, j] are left alone ("skip") or both reduced ("subtract", the programs).
+    Row i of `similarity` (S) is the mean predicted distribution of class i. For each easier class j
+    (S[j, j] > S[i, i]), the weight of class i increases by S[i, j] S[j, j], and that of class j decreases by
+    the same amount (rule "paper", DAFA Alg. 1, arXiv 2401.12532). With rule "pre_2024_09" the weight of an
+    easier class i decreases by S[i, j] S[j, j] instead, as in the program before September 2024. Between
+    classes of equal confidence nothing changes ("skip"), or both decrease ("subtract", the programs).
     """
     confidence = similarity.diagonal()
-    mine, other = confidence[:, None], confidence[None, :]
-    not_harder = mine > other
+    own, other = confidence[:, None], confidence[None, :]
+    decreases = own > other
     if ties == "subtract":
         itself = torch.eye(len(confidence), dtype=torch.bool, device=similarity.device)
-        not_harder = (mine >= other) & ~itself
-    gain = ((mine < other) * similarity * other).sum(1)
-    moved = similarity.T * mine if rule == "paper" else similarity * other
-    return 1 + strength * (gain - (not_harder * moved).sum(1))
+        decreases = (own >= other) & ~itself
+    gain = ((own < other) * similarity * other).sum(1)
+    loss = similarity.T * own if rule == "paper" else similarity * other
+    return 1 + strength * (gain - (decreases * loss).sum(1))
 
 
 def hits_per_equal_share(accuracy: Tensor, count: Tensor) -> Tensor:
-    """Hits of each class divided by N / C, as if all classes had the same size: (C,), 0 for absent classes.
+    """Correct samples of each class divided by N / C, the mean class size: (C,), 0 for absent classes.
 
     The class accuracy in the programs of CFA and FAIR-TAT; it can exceed 1.
     """
@@ -68,7 +68,7 @@ def hits_per_equal_share(accuracy: Tensor, count: Tensor) -> Tensor:
 
 
 def error_share(confusion: Tensor, side: Literal["predicted", "true"]) -> Tensor:
-    """Share of all errors that land in each class, or are made on it: (C,), sum 1; zeros without an error.
+    """Share of all errors predicted as each class, or made on each class: (C,), sum 1; zeros without errors.
 
     `confusion` (C, C) counts samples of class i predicted as j. FAIR-TAT's CFPS ("predicted"), CFNS ("true").
     """

@@ -1,13 +1,13 @@
-"""The contract between a method and the house.
+"""The contract between a method and the trainer.
 
-A method says how to perturb a batch and which loss to take; the house does everything else: the
-attack loop, the modes of BatchNorm, backward and optimiser, class statistics, logging, checkpoints,
-resume. Three rules keep that possible:
+A method defines how to perturb a batch and which loss to minimise. The trainer does everything else:
+BatchNorm modes, backward pass, optimiser, class statistics, logging, checkpoints, resuming. Three rules make
+this possible:
 
 * `budget`, `perturb`, `loss` and `validate` are pure: they read `self.state` and change nothing. Weight
-  perturbation may call `loss` on a perturbed copy, a test may call it twice.
-* State changes in the `on_...` hooks only, and lives in the declared `State` only.
-* The model is an argument, never stored; randomness comes from `ctx.rng` only.
+  perturbation may call `loss` on a perturbed copy of the model, and a test may call it twice.
+* State is changed only in the `on_...` hooks, and is stored only in the declared `State`.
+* The model is an argument and is never stored; random numbers come only from `ctx.rng`.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ Adversary = Tensor | Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class DataInfo:
-    """What a method may know about the training data."""
+    """Facts about the training data that a method may use."""
 
     num_classes: int
     class_count: tuple[int, ...]  # (C,) training images of each class
@@ -39,15 +39,15 @@ class DataInfo:
 
 @dataclass(frozen=True)
 class Needs:
-    """What a method asks of the house.
+    """What a method needs from the trainer.
 
-    `epoch_stats`: class statistics of the training epoch, see `EpochStats`. `attack_bn`: BatchNorm
-    during `perturb`; "train" uses batch statistics and updates the running ones at each step.
-    `validation`: images held out of training go through `validate` at the "start" (before
-    `on_epoch_start`) or "end" (after `on_epoch_end`) of every epoch, and `on_validation` is told.
-    `clean_forward_after_step`: after each update a train-mode forward of the clean batch, which
-    moves BatchNorm's running statistics only (as the programs of CFA and FAIR-TAT do for their log).
-    `one_label`: the mathematics knows one label per image, so Mixup and CutMix are refused.
+    `epoch_stats`: class statistics of the training epoch, see `EpochStats`. `attack_bn`: mode of BatchNorm
+    during `perturb`; "train" uses batch statistics and updates the running statistics at each step.
+    `validation`: every epoch, images held out of training go through `validate`, at the "start" (before
+    `on_epoch_start`) or "end" (after `on_epoch_end`), and `on_validation` is called with the result.
+    `clean_forward_after_step`: after each update, one train-mode forward pass of the clean batch, which only
+    updates BatchNorm's running statistics (as in the programs of CFA and FAIR-TAT, for their log).
+    `one_label`: the method is defined for one label per image only, so Mixup and CutMix are refused.
     """
 
     epoch_stats: frozenset[str] | set[str] = frozenset()
@@ -57,7 +57,7 @@ class Needs:
     one_label: bool = False
 
     def __post_init__(self) -> None:
-        """Raises ContractError for a word that is none of the above."""
+        """Raises ContractError for an unknown value."""
         for name, value, known in (
             ("attack_bn", self.attack_bn, ("eval", "train")),
             ("validation", self.validation, ("start", "end", None)),
@@ -70,10 +70,10 @@ class Needs:
 
 @dataclass(frozen=True)
 class Context:
-    """Where training stands: given to every method of an objective.
+    """The current position in training, and the services of the trainer; passed to every method call.
 
-    `epoch` is in 1..num_epochs, `step` in 0..num_steps-1 within the epoch. `budget` is the
-    protocol's, but from `perturb` on, within a step, what the objective's own `budget` returned.
+    `epoch` is in 1..num_epochs, `step` in 0..num_steps-1 within the epoch. `budget` is the budget of the
+    protocol; in `perturb` and `loss` it is what the method's own `budget` returned.
     """
 
     epoch: int
@@ -82,26 +82,26 @@ class Context:
     num_steps: int
     budget: Budget
     rng: Callable[[str], Draws]
-    """`rng("attack")`: draws for that purpose in this very step, the same for every method."""
+    """`rng("attack")`: draws for that purpose in this step, the same for every method."""
     log: Callable[[str, Tensor | float], None]
-    """`log("weight", w)`: keep a number or a (C,) vector with the epoch's record."""
+    """`log("weight", w)`: store a number or a (C,) vector in the curves of this epoch."""
     warn: Callable[[str], None] = lambda text: None
-    """`warn("weights were clamped")`: tell whoever reads a table made with this run. In hooks only."""
+    """`warn("weights were clamped")`: store a warning that tables with this run print. In hooks only."""
 
 
 @dataclass(frozen=True)
 class EpochStats:
     """Class statistics of one training epoch, over all its augmented images.
 
-    Measured on the outputs of `loss`, before each step's update. Clean and robust refer to the
-    `logits` and `logits_adv` that `loss` returned. A class without a sample has NaN.
+    Computed from the outputs of `loss` before each update: clean from `logits`, robust from `logits_adv`.
+    NaN for a class without samples.
     """
 
     count: Tensor  # (C,) samples seen
     clean_accuracy: Tensor  # (C,)
     robust_accuracy: Tensor  # (C,)
-    robust_probability: Tensor  # (C, C) float64: mean softmax(logits_adv) of class i; only when asked for
-    robust_confusion: Tensor  # (C, C) float64: samples of class i predicted as j; only when asked for
+    robust_probability: Tensor  # (C, C) float64: mean softmax(logits_adv) of class i; only if needed
+    robust_confusion: Tensor  # (C, C) float64: samples of class i predicted as j; only if needed
 
     def of_every_class(self, name: str) -> Tensor:
         """The statistic `name`. Raises EmptyClassError when a class had no sample in the epoch."""
@@ -117,7 +117,7 @@ EPOCH_STATS = frozenset({"clean_accuracy", "robust_accuracy", "robust_probabilit
 
 @dataclass(frozen=True)
 class ValidationStats:
-    """Class statistics over the held-out images, from what `validate` returned; every class is there."""
+    """Class statistics over the held-out images, from the results of `validate`; has every class."""
 
     count: Tensor  # (C,) held-out images
     clean_accuracy: Tensor  # (C,), NaN without `logits`
@@ -133,14 +133,14 @@ class ValidationStats:
 
 
 class LossTerms:
-    """The loss of one batch, by name and before any mean.
+    """The loss terms of one batch, by name and before averaging.
 
-    Each term is per sample (B,), or a scalar that is added as it is. The loss is the sum over terms
+    Each term is per sample (B,), or a scalar that is added unchanged. The loss is the sum over terms
     of mean_b(weight_b term_b), the mean over B samples; a term named in `divide_by_weight` is
     divided by the sum of its weights instead (FRL). Weights (B,) are detached.
 
-    `logits` and `logits_adv` are the clean and adversarial outputs of this very loss; the house
-    takes the class statistics from them.
+    `logits` and `logits_adv` are the clean and adversarial outputs of this loss; the trainer
+    computes the class statistics from them.
     """
 
     def __init__(
@@ -157,7 +157,7 @@ class LossTerms:
         self.divide_by_weight = divide_by_weight
         self.logits = None if logits is None else logits.detach()
         self.logits_adv = None if logits_adv is None else logits_adv.detach()
-        self._weighted: dict[str, Tensor] = {}  # (B,) weight times term, where it is not just that
+        self._weighted: dict[str, Tensor] = {}  # (B,) weighted terms of mixed images
 
     def reduced(self) -> dict[str, Tensor]:
         """Each term's contribution to the loss: scalars."""
@@ -168,52 +168,54 @@ class LossTerms:
         return torch.stack(list(self.reduced().values())).sum()
 
     def base(self) -> Tensor:
-        """The loss without class weights and without regularisers: per-sample terms, plain means.
+        """The loss without weights and without scalar terms: the sum of the means of per-sample terms.
 
         Raises ContractError when there is no per-sample term.
         """
         means = [value.mean() for value in self.terms.values() if value.dim() > 0]
         if not means:
             raise ContractError(
-                "the loss has no per-sample term, so it has no base for weight perturbation.",
+                "the loss has no per-sample term, so weight perturbation has no base loss.",
                 hint="return terms of shape (B,) in LossTerms, or choose awp.inner=full",
             )
         return torch.stack(means).sum()
 
     def mixed(self, other: "LossTerms", share: Tensor) -> "LossTerms":
-        """The loss of mixed images: these terms by `share` (B,), those of the other label by the rest.
+        """The loss of mixed images: `share` (B,) times these terms plus (1 - share) times those of `other`.
 
-        Each term has the weight of its own label. The outputs are these.
+        Each term has the weight of its own label. `logits` and `logits_adv` are those of this loss.
         """
         if self.terms.keys() != other.terms.keys() or self.weight.keys() != other.weight.keys():
             raise ContractError(
-                "loss() returns other terms for another label.",
-                hint="return the same terms whatever the labels, or declare Needs(one_label=True)",
+                "loss() returns different terms for different labels.",
+                hint="return the same terms for all labels, or declare Needs(one_label=True)",
             )
 
         def mix(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> dict[str, Tensor]:
             return {name: mixed(value, second[name], share) for name, value in first.items()}
 
-        found = LossTerms(
+        terms = LossTerms(
             logits=self.logits,
             logits_adv=self.logits_adv,
             weight=mix(self.weight, other.weight),
             divide_by_weight=self.divide_by_weight,
             **mix(self.terms, other.terms),
         )
-        found._weighted = mix(self._products(), other._products())
-        return found
+        terms._weighted = mix(self._products(), other._products())
+        return terms
 
     def _products(self) -> dict[str, Tensor]:
+        """Weight times term (B,), for each term with a weight."""
         values = {name: self.terms[name] for name in self.weight if self.terms[name].dim() > 0}
         return {name: self.weight[name].to(value.dtype) * value for name, value in values.items()}
 
     def _reduce(self, name: str, value: Tensor) -> Tensor:
+        """The contribution of one term to the loss: a scalar."""
         weight = self.weight.get(name)
         if value.dim() == 0:
             return value
         if weight is None:
-            return value.sum() / len(value)  # as for weights of one, bit for bit on every device
+            return value.sum() / len(value)  # bit for bit as with weights of 1, on every device
         weight = weight.to(value.dtype)
         divisor = weight.sum() if name in self.divide_by_weight else len(value)
         weighted = self._weighted[name] if name in self._weighted else weight * value
@@ -231,7 +233,7 @@ def per_class_pair(fill: float) -> Any:
 
 
 class AdversarialObjective:
-    """A method of adversarial training. Subclass, decorate with `@method`, write `perturb` and `loss`."""
+    """A method of adversarial training: subclass, decorate with `@method`, define `perturb` and `loss`."""
 
     name: ClassVar[str]
     tags: ClassVar[tuple[str, ...]]
@@ -242,10 +244,10 @@ class AdversarialObjective:
 
     @dataclass
     class State:
-        """What survives a resume: `per_class` fields, numbers and flags. Nothing outside it does."""
+        """What is saved and restored when training resumes: `per_class` fields, numbers and flags."""
 
     needs: ClassVar[Needs | Callable[[Any], Needs]] = Needs()
-    """Fixed, or a static function of the configuration."""
+    """A `Needs`, or a static function of the configuration that returns one."""
 
     config: Any
     state: Any
@@ -256,44 +258,44 @@ class AdversarialObjective:
         self.state = _initial_state(type(self).State, info.num_classes, device)
 
     def budget(self, y: Tensor, ctx: Context) -> Budget:
-        """The budget of samples with labels `y` (B,); the protocol's unless a method widens or narrows it."""
+        """The budget of samples with labels `y` (B,); by default that of the protocol."""
         return ctx.budget
 
     def perturb(self, model: nn.Module, batch: Batch, ctx: Context) -> Adversary:
-        """Adversarial images within `ctx.budget` and [0, 1]. Parameters receive no gradient here."""
+        """Adversarial images within `ctx.budget` and [0, 1]. Parameters get no gradient here."""
         raise ContractError(f"method {self.name!r} does not define perturb().")
 
     def loss(self, model: nn.Module, batch: Batch, adversary: Any, ctx: Context) -> LossTerms:
-        """The loss terms; the model is in train mode, where the order of forwards fixes its BatchNorm."""
+        """The loss terms. In train mode: the order of forward passes determines BatchNorm's statistics."""
         raise ContractError(f"method {self.name!r} does not define loss().")
 
     def validate(self, model: nn.Module, batch: Batch, ctx: Context) -> LossTerms:
         """Terms and logits of a batch of held-out images; the model is frozen and in eval mode.
 
-        By default what training would see: `perturb`, then `loss`.
+        By default as in training: `perturb`, then `loss`.
         """
         inside = replace(ctx, budget=self.budget(batch.y, ctx))
         return self.loss(model, batch, self.perturb(model, batch, inside), inside)
 
     def on_validation(self, stats: ValidationStats, ctx: Context) -> None:
-        """After the held-out images were measured, when `needs.validation` says so."""
+        """Called after the held-out images were evaluated, if `needs.validation` is set."""
 
     def on_epoch_start(self, ctx: Context) -> None:
-        """Before the first batch of an epoch."""
+        """Called before the first batch of an epoch."""
 
     def on_step_end(self, batch: Batch, terms: LossTerms, ctx: Context) -> None:
-        """After the optimiser step."""
+        """Called after the optimiser step."""
 
     def on_epoch_end(self, stats: EpochStats, ctx: Context) -> None:
-        """After the last batch of an epoch."""
+        """Called after the last batch of an epoch."""
 
     def resolved_needs(self) -> Needs:
-        """What this configuration needs. Raises ContractError for a statistic the house does not keep."""
+        """What this configuration needs. Raises ContractError for an unknown epoch statistic."""
         return type(self).needs_of(self.config)
 
     @classmethod
     def needs_of(cls, config: Any) -> Needs:
-        """What a configuration needs; as `resolved_needs`, without an instance."""
+        """As `resolved_needs`, for a configuration without an instance."""
         needs = cls.needs
         resolved = needs if isinstance(needs, Needs) else needs(config)
         for name in sorted(set(resolved.epoch_stats) - EPOCH_STATS):
@@ -309,23 +311,24 @@ class AdversarialObjective:
         return {name: v if isinstance(v, Tensor) else _number(v) for name, v in values.items()}
 
     def load_state_dict(self, saved: Mapping[str, Tensor]) -> None:
-        """Put a saved state back. Raises ContractError when its fields are not the declared ones."""
+        """Restore a saved state. Raises ContractError when its fields are not the declared ones."""
         fields = {f.name for f in dataclasses.fields(self.state)}
         if fields != set(saved):
             raise ContractError(
                 f"the saved state of {self.name!r} has {sorted(saved)}, the method declares {sorted(fields)}."
             )
         for name, value in saved.items():
-            now = getattr(self.state, name)
-            setattr(self.state, name, value.to(now.device) if isinstance(now, Tensor) else value.item())
+            current = getattr(self.state, name)
+            restored = value.to(current.device) if isinstance(current, Tensor) else value.item()
+            setattr(self.state, name, restored)
 
 
 def _number(value: float) -> Tensor:
-    exact = torch.float64 if isinstance(value, float) else None  # a float would be rounded to float32
-    return torch.tensor(value, dtype=exact)
+    return torch.tensor(value, dtype=torch.float64 if isinstance(value, float) else None)
 
 
 def _initial_state(state: type, num_classes: int, device: torch.device) -> Any:
+    """An instance of the `State` class, with its `per_class` fields filled."""
     filled = {
         f.name: torch.full(
             (num_classes,) * f.metadata["axes"], f.metadata["fill"], dtype=torch.float64, device=device
@@ -340,9 +343,9 @@ Method = TypeVar("Method", bound=type[AdversarialObjective])
 
 
 def method(name: str, *, tags: tuple[str, ...] = ()) -> Callable[[Method], Method]:
-    """Class decorator: give a method its name and tags. Raises ContractError for what cannot be one."""
+    """Class decorator that gives a method its name and tags. Raises ContractError for other classes."""
 
-    def named(cls: Method) -> Method:
+    def decorate(cls: Method) -> Method:
         if not (isinstance(cls, type) and issubclass(cls, AdversarialObjective)):
             raise ContractError(f"method {name!r}: {cls!r} is not a subclass of AdversarialObjective.")
         for part in ("Config", "State"):
@@ -353,7 +356,7 @@ def method(name: str, *, tags: tuple[str, ...] = ()) -> Callable[[Method], Metho
         cls.name, cls.tags = name, tags
         return cls
 
-    return named
+    return decorate
 
 
 def build_config(cls: type[AdversarialObjective], options: Mapping[str, Any]) -> Any:

@@ -12,12 +12,12 @@ from fairbench.objectives.classes import class_indicator
 
 
 def log_probabilities(logits: Tensor) -> Tensor:
-    """log softmax (B, C); half precision is widened to float32 first."""
+    """log softmax (B, C), computed in float32 or wider."""
     return F.log_softmax(logits, dim=1, dtype=torch.promote_types(logits.dtype, torch.float32))
 
 
 def cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
-    """-log p_y for each sample: (B,); of the labels of mixed images the mean by their shares."""
+    """-log p_y for each sample: (B,); for mixed images the mean over both labels, weighted by share."""
     log_p = log_probabilities(logits)
     return paired(lambda y: F.nll_loss(log_p, y, reduction="none"), label)
 
@@ -25,7 +25,7 @@ def cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
 def kl(logits_p: Tensor, logits_q: Tensor) -> Tensor:
     """KL(p || q) summed over classes for each sample: (B,) >= 0. Gradient flows into both arguments."""
     log_p, log_q = log_probabilities(logits_p), log_probabilities(logits_q)
-    # p log p with p = exp(log p): where p underflows to 0 the term is exactly 0.
+    # With p = exp(log p), a term whose p underflows to 0 is exactly 0.
     return (log_p.exp() * (log_p - log_q)).sum(1)
 
 
@@ -44,14 +44,14 @@ def mart_margin(logits_adv: Tensor, label: Tensor) -> Tensor:
     """MART's boosted cross-entropy (ICLR 2020): -log p_y - log(1 - p_k), k the runner-up: (B,)."""
     probability = log_probabilities(logits_adv).exp()
     wrong = gather_class(probability, runner_up(logits_adv, label))
-    # 1.0001 and 1e-12 are the program's; the first bounds the gradient where p_k nears 1.
+    # 1.0001 and 1e-12 are the program's; the first bounds the gradient as p_k approaches 1.
     return cross_entropy(logits_adv, label) - torch.log(1.0001 - wrong + 1e-12)
 
 
 def mart_consistency(logits: Tensor, logits_adv: Tensor, label: Tensor, *, stable_log: bool = True) -> Tensor:
     """MART's (1 - p_y(x)) KL(p(x) || p(x_adv)) for each sample: (B,). Gradient flows into all three.
 
-    With `stable_log` false the KL has log(p(x_adv) + 1e-12), as the program.
+    With `stable_log` false, the KL uses log(p(x_adv) + 1e-12) as the program does.
     """
     log_p, log_q = log_probabilities(logits), log_probabilities(logits_adv)
     if not stable_log:
@@ -62,7 +62,7 @@ def mart_consistency(logits: Tensor, logits_adv: Tensor, label: Tensor, *, stabl
 
 
 def kl_to_clean(model: nn.Module, x: Tensor) -> Callable[[Tensor], Tensor]:
-    """The TRADES adversary's aim: a function logits -> KL(p(x) || p(logits)) (B,), p(x) fixed now."""
+    """The loss of the TRADES attack: a function logits -> KL(p(x) || p(logits)) (B,); p(x) is fixed."""
     with torch.no_grad():
         clean = model(x)
     return lambda logits: kl(clean, logits)

@@ -23,9 +23,9 @@ def trades_terms(
 ) -> LossTerms:
     """clean = CE(f(x), y) and robust = beta KL(p(x) || p(x_adv)) (TRADES, arXiv 1901.08573, Eq. 5).
 
-    `bn_order` is the order of the train-mode forwards, which fixes the BatchNorm statistics:
+    `bn_order` is the order of the train-mode forward passes, which determines the BatchNorm statistics:
     "adv-clean" (DAFA, TRIX), "clean-adv" (WAT), "clean-adv-clean" (TRADES, FRL) or "adv-clean-clean"
-    (TRADES-AWP); a second clean forward is the KL's target. `weight` (B,) by term name,
+    (TRADES-AWP); a second clean forward pass gives the target of the KL. `weight` (B,) by term name,
     `divide_by_weight` as in `LossTerms`.
     """
     forwards = [(part, model(x_adv if part == "adv" else batch.x)) for part in bn_order.split("-")]

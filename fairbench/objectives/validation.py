@@ -1,4 +1,4 @@
-"""What FRL and fairness-aware averaging measure on held-out images."""
+"""The validation of FRL and of fairness-aware weight averaging on held-out images."""
 
 from torch import nn
 
@@ -9,9 +9,9 @@ from fairbench.objectives.losses import cross_entropy
 
 
 def robust_validation(model: nn.Module, batch: Batch, ctx: Context) -> LossTerms:
-    """Clean outputs, and those under PGD on the cross-entropy in `ctx.budget`, from a uniform start.
+    """Clean logits, and logits under PGD on the cross-entropy in `ctx.budget`, from a uniform start.
 
-    The programs of FRL (arXiv 2010.06121) and CFA (arXiv 2303.14460) measure this, in 20 and 10 steps.
+    As in the programs of FRL (arXiv 2010.06121, 20 steps) and CFA (arXiv 2303.14460, 10 steps).
     """
     x_adv = pgd(
         model,

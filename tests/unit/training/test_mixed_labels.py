@@ -251,7 +251,7 @@ def test_equal_images_need_not_be_the_same_tensor():
 
 def test_other_terms_for_another_label_are_refused():
     clean = LossTerms(clean=torch.ones(3))
-    with pytest.raises(ContractError, match="other terms for another label"):
+    with pytest.raises(ContractError, match="different terms for different labels"):
         clean.mixed(LossTerms(robust=torch.ones(3)), torch.ones(3))
 
 
