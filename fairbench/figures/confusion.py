@@ -9,7 +9,7 @@ import numpy as np
 from fairbench.figures.data_rows import entry_columns, stacked_frame
 from fairbench.figures.drawing import keep_first, label_lowest, new_drawing
 from fairbench.figures.figure import Figure, FigureOptions
-from fairbench.figures.panels import class_names, key_of, outcomes, sides_of, table_caption
+from fairbench.figures.panels import class_names, key_of, sides_of, table_caption
 from fairbench.figures.style import (
     FEW_CLASSES,
     FONT_SIZE,
@@ -23,6 +23,7 @@ from fairbench.figures.style import (
 )
 from fairbench.records.read import AttackKey
 from fairbench.tables.entries import Entry
+from fairbench.tables.evidence import outcomes_under
 from fairbench.tables.inventory import TableSpec
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def confusion_matrix(entry: Entry, attack: AttackKey | None) -> np.ndarray:
         size = seed.record.num_classes
         epochs = []
         for epoch in seed.epochs:
-            rows = outcomes(seed.record, attack, epoch)
+            rows = outcomes_under(seed.record, attack, epoch)
             pairs = rows["label"].astype(np.int64) * size + rows["prediction"]
             count = np.bincount(pairs, minlength=size * size).reshape(size, size)
             epochs.append(count / count.sum(1, keepdims=True))

@@ -78,7 +78,7 @@ def forest_data(tables: Sequence[Table], side: str, baseline: str) -> "pd.DataFr
             "table": table.title,
             "method": row.method,
             "entry": row.label,
-            "title": row.title or row.label,
+            "title": row.name,
             "seeds": len(table.cell(row, f"{side}_{name}").values) or 1,
             "baseline": baseline,
             "side": side,

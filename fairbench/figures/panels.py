@@ -5,10 +5,8 @@ A panel is a `TableSpec`: the entries of one setting under one attack, in the or
 
 from collections.abc import Iterable
 
-import numpy as np
-
 from fairbench.figures.figure import FigureKey, FigureOptions, NothingToDrawError
-from fairbench.records.read import CLEAN, AttackKey, Record
+from fairbench.records.read import Record
 from fairbench.tables.captions import caption
 from fairbench.tables.columns import SIDES
 from fairbench.tables.inventory import Inventory, TableSpec
@@ -88,13 +86,3 @@ def table_caption(
 ) -> str:
     """The caption of a table of these numbers: setting, attack, seeds, checkpoints, errors, test images."""
     return caption(spec, TableRequest(columns=columns, baseline=options.baseline), sides)
-
-
-def outcomes(record: Record, attack: AttackKey | None, epoch: int) -> np.ndarray:
-    """One row per test image at a checkpoint, under `attack` or without one.
-
-    Raises RecordError when the outcomes are missing or damaged.
-    """
-    if attack is None:
-        return record.outcomes(CLEAN, epoch)
-    return record.outcomes(attack.name, epoch, record.attack_ids[attack])

@@ -16,13 +16,14 @@ from fairbench.figures.drawing import (
     turned_height,
 )
 from fairbench.figures.figure import Figure, FigureOptions, NothingToDrawError
-from fairbench.figures.panels import class_names, inventory_of, key_of, outcomes, table_caption
+from fairbench.figures.panels import class_names, inventory_of, key_of, table_caption
 from fairbench.figures.style import FEW_CLASSES, INCHES, Width, entry_styles, printable
 from fairbench.metrics.classwise import class_accuracy, class_hits
 from fairbench.records.read import AttackKey, Record
 from fairbench.tables.by_class import across_seeds, with_wilson
 from fairbench.tables.captions import describe_attack
 from fairbench.tables.entries import Entry
+from fairbench.tables.evidence import outcomes_under
 from fairbench.tables.inventory import TableSpec
 from fairbench.tables.table import TableCell
 
@@ -126,7 +127,7 @@ def success_counts(
 
 
 def _counts(record: Record, epoch: int, attacks: tuple[AttackKey | None, AttackKey | None]) -> np.ndarray:
-    clean, untargeted, targeted = (outcomes(record, attack, epoch) for attack in (None, *attacks))
+    clean, untargeted, targeted = (outcomes_under(record, attack, epoch) for attack in (None, *attacks))
     correct = clean["correct"]
     images = (
         correct & ~untargeted["correct"],

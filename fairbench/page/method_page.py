@@ -99,7 +99,7 @@ def _results(method: MethodFacts, sections: Sequence[Section], anchors: Anchors)
         for row in table.rows:
             if row.method == method.name and not row.source:
                 where = tag("a", table.title, href=f"#setting-{section.number}")
-                label = f" {row.title or row.label}" if row.label != row.method else None
+                label = f" {row.name}" if row.label != row.method else None
                 found.append(tag("div", tag("p", where, label), _result(row, table), class_="result"))
     return joined(found) if found else tag("p", "No run of this method is done.")
 

@@ -112,4 +112,4 @@ def _text(table: Table, row: Row, key: str) -> Markup:
 
 
 def _link(row: Row, anchors: Anchors) -> Markup:
-    return tag("a", row.title or row.label, href=f"#{anchors.of('method', row.method)}")
+    return tag("a", row.name, href=f"#{anchors.of('method', row.method)}")

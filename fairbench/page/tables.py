@@ -12,7 +12,7 @@ from fairbench.page.collect import Sheet
 from fairbench.page.markup import Anchors, Markup, joined, tag
 from fairbench.tables.escapes import plain
 from fairbench.tables.formats import html
-from fairbench.tables.formats.numbers import NEAR, legend, shown
+from fairbench.tables.formats.numbers import full_caption, shown
 from fairbench.tables.provenance import stamp
 from fairbench.tables.table import Column, Row, Table, TableCell
 
@@ -52,7 +52,7 @@ class Data:
 def numbers(sheet: Sheet, data: Data) -> Markup:
     """A table of numbers with its caption, its notes and its stamp."""
     table = sheet.table
-    words = f"{table.caption} {legend(table, 'In bold', NEAR)}".strip()
+    words = full_caption(table)
     parts: list[object] = []
     number = data.number(
         sheet,
@@ -97,7 +97,7 @@ def _row(row: Row, sheet: Sheet, data: Data) -> dict[str, Any]:
     cells = [
         _cell(cell, c, sheet.table, seeds) for cell, c in zip(row.cells, sheet.table.columns, strict=True)
     ]
-    found: dict[str, Any] = {"n": plain(row.title or row.label), "c": cells}
+    found: dict[str, Any] = {"n": plain(row.name), "c": cells}
     if row.source:
         return {**found, "source": plain(row.source)}
     return {
@@ -138,7 +138,7 @@ def grid(table: Table) -> Grid:
     """A table of the view "classes" with the entries in the rows, however the table stands."""
     if table.head == "method":
         labels = tuple(row.label for row in table.rows)
-        titles = tuple(row.title or row.label for row in table.rows)
+        titles = tuple(row.name for row in table.rows)
         return Grid(table.columns, labels, titles, tuple(row.cells for row in table.rows))
     side = table.columns[0].group
     columns = tuple(Column(f"{side}_{k}", row.label, side) for k, row in enumerate(table.rows))

@@ -1,4 +1,4 @@
-"""Accuracy of every class: the classes below each other, or the methods where there are more of them."""
+"""Accuracy of every class: one row per class, or one row per method where there are more methods."""
 
 from collections.abc import Sequence
 
@@ -18,29 +18,26 @@ def rows(entries: Sequence[Entry], side: str) -> tuple[str, tuple[Column, ...], 
         Column(f"{side}_average", "average", side, digits=1),
         *(Column(f"{side}_class_{c}", name, side, digits=1) for c, name in enumerate(names)),
     )
-    found = marked([_row(entry, side) for entry in entries], columns)
+    by_method = marked([_row(entry, side) for entry in entries], columns)
     if len(names) <= len(entries):
-        return "method", columns, found
-    turned = tuple(
-        Row(method="", label=column.header, cells=tuple(row.cells[k] for row in found))
+        return "method", columns, by_method
+    by_class = tuple(
+        Row(method="", label=column.header, cells=tuple(row.cells[k] for row in by_method))
         for k, column in enumerate(columns)
     )
-    return (
-        "class",
-        tuple(Column(f"{side}_{row.label}", row.title or row.label, side, digits=1) for row in found),
-        turned,
-    )
+    methods = tuple(Column(f"{side}_{row.label}", row.name, side, digits=1) for row in by_method)
+    return "class", methods, by_class
 
 
 def _row(entry: Entry, side: str) -> Row:
-    average = seed_cell({seed: found.average for seed, found in entry.sides(side).items()})
+    average = seed_cell({seed: one.average for seed, one in entry.sides(side).items()})
     return Row(entry.method, entry.label, (average, *class_cells(entry, side)), entry.title)
 
 
 def class_cells(entry: Entry, side: str) -> list[TableCell]:
-    """(C,) the accuracy of each class: t interval over seeds; of one seed the Wilson interval over images."""
+    """C cells, the accuracy of each class: t interval over seeds; for one seed, Wilson over its images."""
     sides = entry.sides(side)
-    means = {seed: found.class_accuracy.mean(0) for seed, found in sides.items()}
+    means = {seed: one.class_accuracy.mean(0) for seed, one in sides.items()}
     cells = across_seeds(means)
     if len(sides) != 1:
         return cells
@@ -56,7 +53,7 @@ def across_seeds(values: dict[int, np.ndarray]) -> list[TableCell]:
 
 
 def with_wilson(cell: TableCell, hits: float, count: float) -> TableCell:
-    """The cell with the 95 % limits of `hits` of `count` images; as it is without an image."""
+    """The cell with the 95 % limits of `hits` of `count` images; unchanged without an image."""
     if count < 1:
         return cell
     low, high = wilson_interval(float(hits), float(count))

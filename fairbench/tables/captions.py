@@ -1,4 +1,4 @@
-"""What a table says about itself: its title and the sentences without which the numbers mean nothing."""
+"""The title of a table and its caption: what was measured, and how each number was computed."""
 
 import json
 from collections.abc import Sequence
@@ -13,11 +13,18 @@ from fairbench.tables.request import TableRequest
 
 PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
 _HIDDEN_SETTINGS = ("kind", "version", "id", "at")
+_SETTINGS_FIRST = ("eps", "step_size", "num_steps", "start")
 _PRECISIONS = {
     "tf32": "Networks were trained with TF32 products and convolutions, and evaluated in float32.",
     "bf16": "Networks were trained in bfloat16, weights and losses in float32, and evaluated in float32.",
 }
-_SETTINGS_FIRST = ("eps", "step_size", "num_steps", "start")
+_COLUMNS = {  # a sentence for each column that is the same in every table, in the order of the caption
+    "balanced": "Balanced is the mean of the class accuracies; average is over all images.",
+    "split-half": "Split-half chooses the worst class on one half of the images and measures it on the other "
+    "half, which removes the downward bias.",
+    "gap": "Gap is the best class minus the worst; sampling noise makes it larger.",
+    "deviation": "Deviation is the standard deviation over classes divided by their mean.",
+}
 
 
 def title(setting: SettingRecords, attack: AttackKey | None, sides: Sequence[str] = ()) -> str:
@@ -33,62 +40,54 @@ def caption(spec: TableSpec, request: TableRequest, sides: Sequence[str]) -> str
     record, entries, attack = spec.setting.first, spec.entries, spec.attack
     if not entries:
         return "No run of this table is done yet."
-    done = [seed for entry in entries for seed in entry.seeds.values()]
     sentences = [_where(record, attack, sides)]
     if record.precision in _PRECISIONS:
         sentences.append(_PRECISIONS[record.precision])
     if attack is not None and "robust" in sides:
         sentences.append(describe_standing(json.loads(attack.settings)))
-    if request.view != "comparison":
-        sentences.append(f"Each number is the mean over {_seed_count(entries)} of {_selection(done)}.")
+    selection = _selection([seed for entry in entries for seed in entry.seeds.values()])
     if request.view == "comparison":
-        sentences += _comparison(spec, _selection(done))
-    elif request.view == "classes":
-        sentences.append(_plus_minus(entries, request.error, "average"))
-        if any(len(entry.seeds) == 1 for entry in entries):
-            sentences.append(
-                "In brackets, for one seed: 95 % Wilson interval of the class over the test images."
-            )
+        sentences += _comparison(spec, selection)
     else:
-        sentences += _columns(spec, request)
+        sentences.append(f"Each number is the mean over {_seed_count(entries)} of {selection}.")
+        sentences.append(_plus_minus(entries, request.error, rho="rho" in request.names))
+        sentences += _classes(entries) if request.view == "classes" else _columns(spec, request)
     sentences.append(_test_images(entries))
     return " ".join(sentences)
 
 
+def _classes(entries: Sequence[Entry]) -> list[str]:
+    if all(len(entry.seeds) > 1 for entry in entries):
+        return []
+    return ["In brackets, for one seed: 95 % Wilson interval of the class over the test images."]
+
+
 def _columns(spec: TableSpec, request: TableRequest) -> list[str]:
-    """A sentence for ± and one for each column that does not explain itself."""
-    entries, names = spec.entries, request.names
-    found = [_plus_minus(entries, request.error, *names)]
-    if "balanced" in names:
-        found.append("Balanced is the mean of the class accuracies; average is over all images.")
-    lowest = "lowest class accuracy of a checkpoint"
-    if tail_fraction(spec.num_classes) is not None:
-        lowest = f"mean over the lowest {100 * TAIL_FRACTION:.0f} % of classes of a checkpoint"
+    """A sentence for each column whose header does not explain it."""
+    names = request.names
+    sentences = [_COLUMNS["balanced"]] if "balanced" in names else []
+    has_tail = tail_fraction(spec.num_classes) is not None
     if {"worst", "limits", "floor"} & set(names):
-        found.append(f"Worst is the {lowest}, averaged afterwards.")
+        share = f"mean over the lowest {100 * TAIL_FRACTION:.0f} % of classes"
+        lowest = share if has_tail else "lowest class accuracy"
+        sentences.append(f"Worst is the {lowest} of each checkpoint, averaged afterwards.")
     if "limits" in names:
-        seeds = max(len(entry.seeds) for entry in entries)
-        over = "new test images and new seeds" if seeds > 1 else "new test images, for this run alone"
-        found.append(f"Its 95 % limits hold for all classes together, over {over}: they are conservative.")
+        several = max(len(entry.seeds) for entry in spec.entries) > 1
+        over = "new test images and new seeds" if several else "new test images, for this run alone"
+        sentences.append(
+            f"Its 95 % limits hold for all classes together, over {over}; they are conservative."
+        )
     if "floor" in names:
-        found.append(
-            "Floor is the worst that would be observed on average if all classes were as good as the "
-            "average: what lies near it is noise, what lies far below is unfairness."
-        )
+        worst = "worst" if has_tail else "worst class"
+        sentences.append(f"Floor: expected {worst} if all classes were equal.")
     if "split-half" in names:
-        found.append(
-            "Split-half chooses the worst class on one half of the images and scores it on the other, "
-            "which has no bias downwards."
-        )
+        sentences.append(_COLUMNS["split-half"])
     if any(name.startswith("worst-") for name in names):
-        found.append("Worst K % is the mean over the lowest K % of classes, at least one class.")
-    if "gap" in names:
-        found.append("Gap is the best class minus the worst; sampling noise widens it.")
-    if "deviation" in names:
-        found.append("Deviation is the standard deviation over classes divided by their mean.")
+        sentences.append("Worst K % is the mean over the lowest K % of classes, at least one class.")
+    sentences += [_COLUMNS[name] for name in ("gap", "deviation") if name in names]
     if "rho" in names and spec.base is not None:
-        found.append(_rho(spec.base.label, request.convention))
-    return found
+        sentences.append(_rho(spec.base.label, request.convention))
+    return sentences
 
 
 def _where(record: Record, attack: AttackKey | None, sides: Sequence[str]) -> str:
@@ -104,7 +103,7 @@ def _protocol(record: Record) -> str:
 
 
 def describe_attack(attack: AttackKey | None) -> str:
-    """The attack with its version and every setting that matters."""
+    """The attack with its version and every setting that has a value."""
     if attack is None:
         return "no attack evaluated"
     settings: dict[str, Any] = json.loads(attack.settings)
@@ -124,6 +123,7 @@ def _seed_count(entries: Sequence[Entry]) -> str:
 
 
 def _selection(seeds: Sequence[Seed]) -> str:
+    """Over which checkpoints of a run the numbers are averaged."""
     epochs, *others = {seed.epochs for seed in seeds}
     if others:
         sizes = {len(selected) for selected in (epochs, *others)}
@@ -138,16 +138,16 @@ def _selection(seeds: Sequence[Seed]) -> str:
     return f"the mean over the checkpoints of epochs {', '.join(map(str, epochs))}"
 
 
-def _plus_minus(entries: Sequence[Entry], error: str, *names: str) -> str:
+def _plus_minus(entries: Sequence[Entry], error: str, *, rho: bool) -> str:
     counts = [len(entry.seeds) for entry in entries]
     if max(counts) == 1:
         return f"There is no {PLUS_MINUS}: one seed does not show the spread."
     kind = "half-width of the 95 % t interval" if error == "t95" else "standard deviation (n - 1)"
-    rho = ", for rho by linear propagation over common seeds" if "rho" in names else ""
+    of_rho = ", for rho by linear propagation over common seeds" if rho else ""
     single = "; there is none for one seed" if min(counts) == 1 else ""
     return (
-        f"{PLUS_MINUS} is the {kind} over seeds{rho}{single}; "
-        "the sampling error of the test images is not in it."
+        f"{PLUS_MINUS} is the {kind} over seeds{of_rho}{single}; "
+        "it does not include the sampling error of the test images."
     )
 
 
@@ -156,7 +156,7 @@ def _rho(base: str, convention: str) -> str:
         return f"rho (signed) is the relative change of the worst plus that of the average, against {base}."
     return (
         f"rho follows the rule of the TRIX paper's printed numbers, against {base}; "
-        "do not set it beside signed values."
+        "do not compare it with signed values."
     )
 
 
@@ -166,24 +166,24 @@ def _comparison(spec: TableSpec, selection: str) -> list[str]:
     if base is None:
         return ["There is no baseline to compare with."]
     shared = [len(set(entry.seeds) & set(base.seeds)) for entry in spec.entries if entry is not base]
-    found = [f"Differences are method minus {base.label} on the same test images."]
+    sentences = [f"Differences are method minus {base.label} on the same test images."]
     if max(shared, default=0) > 1:
-        found.append(
+        sentences.append(
             f"They are of {selection}, averaged over common seeds; {PLUS_MINUS} is the half-width of the "
-            "95 % interval of paired t, p its two-sided value; flip p is the exact sign-flip test of the "
-            "worst, free of normality."
+            "95 % interval of the paired t test, p its two-sided value; flip p is the exact sign-flip test "
+            "of the worst, which assumes no normal distribution."
         )
     if 1 in shared:
-        found.append(
-            "Where one seed is common they are of its last checkpoint alone, brackets are 95 % limits over "
-            "test images and p is McNemar's exact test: they speak of these checkpoints, not of the methods."
+        sentences.append(
+            "Where only one seed is common, they are of its last checkpoint alone, brackets are 95 % limits "
+            "over test images and p is McNemar's exact test: this compares two checkpoints, not two methods."
         )
-    found.append("Every p but that of the sign flips is adjusted by Holm over the methods of its column.")
-    found.append(
-        "Classes up and down: how many classes McNemar's exact test on the last checkpoint finds better "
-        "or worse (Benjamini-Hochberg, 5 %), mean over common seeds."
-    )
-    return found
+    return [
+        *sentences,
+        "Every p except flip p is adjusted over the methods of its column (Holm).",
+        "Classes up and down: how many classes are better or worse by McNemar's exact test on the last "
+        "checkpoint (Benjamini-Hochberg, 5 %), mean over common seeds.",
+    ]
 
 
 def _test_images(entries: Sequence[Entry]) -> str:

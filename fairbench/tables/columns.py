@@ -19,7 +19,7 @@ SIDES = ("clean", "robust")
 
 @dataclass(frozen=True)
 class Baseline:
-    """What a cell may compare with: the baseline's entry, if there is one, and the rule of rho."""
+    """The entry that rho compares with, None when no run of it is done, and the rule of rho."""
 
     base: Entry | None
     convention: Convention
@@ -58,10 +58,10 @@ def measure(name: str) -> Measure:
 def columns(names: Sequence[str], sides: Sequence[str]) -> tuple[Column, ...]:
     """The columns `names` of each side, in order."""
     return tuple(
-        Column(f"{side}_{name.replace('-', '_')}", found.header, side, found.unit, found.better, found.digits)
+        Column(f"{side}_{name.replace('-', '_')}", m.header, side, m.unit, m.better, m.digits)
         for side in sides
         for name in names
-        for found in [measure(name)]
+        for m in [measure(name)]
     )
 
 
@@ -69,13 +69,13 @@ def per_seed(number: Callable[[Side], float]) -> Callable[[Entry, str, Baseline]
     """A number of each seed, averaged over seeds with a t interval."""
 
     def cell(entry: Entry, side: str, _: Baseline) -> TableCell:
-        return seed_cell({seed: number(found) for seed, found in entry.sides(side).items()})
+        return seed_cell({seed: number(one) for seed, one in entry.sides(side).items()})
 
     return cell
 
 
 def seed_cell(values: dict[int, float]) -> TableCell:
-    """The mean of one value per seed with its t interval and every value; empty without a value."""
+    """The mean of one value per seed, with its t interval and the values; empty without a value."""
     if not values:
         return TableCell()
     if not np.isfinite(list(values.values())).all():
@@ -85,11 +85,11 @@ def seed_cell(values: dict[int, float]) -> TableCell:
 
 
 def floor_cell(entry: Entry, side: str, _: Baseline) -> TableCell:
-    """The worst that would be observed on average if all classes were as good as the average."""
+    """The worst that would be observed on average if all classes had the same accuracy."""
     sides = list(entry.sides(side).values())
     if not sides:
         return TableCell()
-    average = float(np.mean([found.balanced for found in sides]))
+    average = float(np.mean([one.balanced for one in sides]))
     return TableCell(noise_floor(average, sides[0].count, tail_fraction(len(sides[0].count))))
 
 
@@ -99,17 +99,17 @@ def limits_cell(entry: Entry, side: str, _: Baseline) -> TableCell:
     if not sides:
         return TableCell()
     fraction = tail_fraction(len(sides[0].count))
-    most = max(len(found.hits) for found in sides)
+    most = max(len(one.hits) for one in sides)
     accuracy = np.stack(  # (S, K, C); seeds with fewer checkpoints repeat their mean
         [
-            found.class_accuracy
-            if len(found.hits) == most
-            else np.repeat(found.class_accuracy.mean(0, keepdims=True), most, 0)
-            for found in sides
+            one.class_accuracy
+            if len(one.hits) == most
+            else np.repeat(one.class_accuracy.mean(0, keepdims=True), most, 0)
+            for one in sides
         ]
     )
     limits = worst_class_interval(accuracy, sides[0].count, fraction=fraction)
-    return TableCell(float(np.mean([found.worst for found in sides])), low=limits.low, high=limits.high)
+    return TableCell(float(np.mean([one.worst for one in sides])), low=limits.low, high=limits.high)
 
 
 def rho_cell(entry: Entry, side: str, comparison: Baseline) -> TableCell:
@@ -119,16 +119,14 @@ def rho_cell(entry: Entry, side: str, comparison: Baseline) -> TableCell:
         return TableCell()
     other = base.sides(side)
     common = tuple(seed for seed in own if seed in other)
-    if common:
-        pairs = [[sides[seed] for seed in common] for sides in (own, other)]
-    else:
-        pairs = [list(sides.values()) for sides in (own, other)]
-    numbers = [[[side.average for side in sides], [side.worst for side in sides]] for sides in pairs]
-    columns = [column for pair in numbers for column in pair]
-    if not common:
-        columns = [[float(np.mean(column))] for column in columns]
-    values = rho_values(*columns, convention=comparison.convention)
-    if entry is base and np.isfinite(values).all():  # 0 in every seed, so there is no error to show
+
+    def average_and_worst(sides: dict[int, Side]) -> list[list[float]]:
+        chosen = [sides[seed] for seed in common] or list(sides.values())
+        numbers = [[one.average for one in chosen], [one.worst for one in chosen]]
+        return numbers if common else [[float(np.mean(values))] for values in numbers]
+
+    values = rho_values(*average_and_worst(own), *average_and_worst(other), convention=comparison.convention)
+    if entry is base and np.isfinite(values).all():  # 0 in every seed, without error
         return TableCell(0.0, values=tuple((seed, 0.0) for seed in common))
     if not common:
         return TableCell(float(values.mean()))

@@ -1,12 +1,11 @@
-"""Each method against the baseline, paired: on common seeds and on the same test images."""
+"""Each method minus the baseline, paired by seed and by test image."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from fairbench.core.errors import RecordError
-from fairbench.records.read import CLEAN, AttackKey
+from fairbench.records.read import AttackKey
 from fairbench.stats.paired import (
     benjamini_hochberg,
     holm,
@@ -19,12 +18,13 @@ from fairbench.stats.paired import (
 )
 from fairbench.tables.columns import seed_cell
 from fairbench.tables.entries import Entry, Seed, tail_fraction
+from fairbench.tables.evidence import outcomes_under
 from fairbench.tables.inventory import TableSpec
-from fairbench.tables.table import Column, Row, TableCell
+from fairbench.tables.table import Column, Row, TableCell, change_columns
 
 LEVEL = 0.05
 ROUNDING = 1e-12
-_P = ("average_p", "worst_p")  # of these the methods of a table are one family
+_P = ("average_p", "worst_p")  # adjusted over the methods of the table
 
 
 def rows(spec: TableSpec, side: str) -> tuple[tuple[Column, ...], tuple[Row, ...]]:
@@ -38,23 +38,23 @@ def rows(spec: TableSpec, side: str) -> tuple[tuple[Column, ...], tuple[Row, ...
         Column(f"{side}_classes_up", "classes up", side, "count", None, 1),
         Column(f"{side}_classes_down", "classes down", side, "count", None, 1),
     )
-    base = spec.base
+    base, attack = spec.base, None if side == "clean" else spec.attack
     if base is None:
         return columns, ()
     rows = [
-        Row(entry.method, entry.label, _cells(entry, base, spec.attack, side))
+        Row(entry.method, entry.label, _cells(entry, base, side, attack))
         for entry in spec.entries
         if entry is not base and set(entry.seeds) & set(base.seeds)
     ]
-    return columns, tuple(_adjusted(rows, columns))
+    return columns, _adjusted(rows, columns)
 
 
-def _cells(entry: Entry, base: Entry, attack: AttackKey | None, side: str) -> tuple[TableCell, ...]:
+def _cells(entry: Entry, base: Entry, side: str, attack: AttackKey | None) -> tuple[TableCell, ...]:
     common = [seed for seed in entry.seeds if seed in base.seeds]
     own, other = entry.sides(side), base.sides(side)
     average = {seed: own[seed].average - other[seed].average for seed in common}
     worst = {seed: own[seed].worst - other[seed].worst for seed in common}
-    pairs = [_paired(entry.seeds[seed], base.seeds[seed], attack, side) for seed in common]
+    pairs = [_paired(entry.seeds[seed], base.seeds[seed], attack) for seed in common]
     changes = [_classes(*pair) for pair in pairs if pair is not None]
     if len(common) == 1:
         return (*_on_images(pairs[0]), *_counts(changes))
@@ -69,25 +69,18 @@ def _cells(entry: Entry, base: Entry, attack: AttackKey | None, side: str) -> tu
 
 
 Rows = tuple[np.ndarray, np.ndarray, np.ndarray, int]
-"""Of a pair: correct of the method, correct of the baseline, labels (N,) each; the number of classes."""
+"""Of two runs on the same images: correct of the method, of the baseline, labels, (N,) each; classes."""
 
 
-def _paired(one: Seed, other: Seed, attack: AttackKey | None, side: str) -> Rows | None:
+def _paired(one: Seed, other: Seed, attack: AttackKey | None) -> Rows | None:
     """Both runs on each test image at their last checkpoints; None when the images are not the same."""
-    found = []
-    for seed in (one, other):
-        record = seed.record
-        if side == "clean" or attack is None:
-            name, id = CLEAN, None
-        else:
-            name, id = attack.name, record.attack_ids.get(attack)
-        try:
-            found.append(record.outcomes(name, seed.epochs[-1], id))
-        except RecordError:
-            return None
-    if not np.array_equal(found[0]["label"], found[1]["label"]):
+    try:
+        ours, theirs = (outcomes_under(s.record, attack, s.epochs[-1]) for s in (one, other))
+    except RecordError:
         return None
-    return found[0]["correct"], found[1]["correct"], found[0]["label"], one.record.num_classes
+    if not np.array_equal(ours["label"], theirs["label"]):
+        return None
+    return ours["correct"], theirs["correct"], ours["label"], one.record.num_classes
 
 
 def _classes(correct: np.ndarray, base: np.ndarray, label: np.ndarray, num_classes: int) -> tuple[int, int]:
@@ -122,17 +115,19 @@ def _on_images(pair: Rows | None) -> tuple[TableCell, ...]:
 
 
 def _t(differences: dict[int, float]) -> TableCell:
-    """p of paired t; none where all seeds differ by the same, as may be with few images: no spread."""
+    """p of the paired t test; empty where all seeds differ by the same amount, which has no spread."""
     values = list(differences.values())
     return TableCell() if np.ptp(values) < ROUNDING else TableCell(paired_t(values).p)
 
 
-def _adjusted(rows: Sequence[Row], columns: Sequence[Column]) -> list[Row]:
+def _adjusted(rows: Sequence[Row], columns: Sequence[Column]) -> tuple[Row, ...]:
     """The rows with the p values of each family adjusted by Holm."""
-    cells = [list(row.cells) for row in rows]
-    for k, column in enumerate(columns):
-        known = [line for line in cells if line[k].exists]
-        if column.key.endswith(_P) and known:
-            for line, p in zip(known, holm([line[k].value or 0.0 for line in known]), strict=True):
-                line[k] = TableCell(float(p))
-    return [replace(row, cells=tuple(line)) for row, line in zip(rows, cells, strict=True)]
+
+    def adjusted(column: Column, cells: list[TableCell]) -> list[TableCell]:
+        known = [cell.value or 0.0 for cell in cells if cell.exists]
+        if not column.key.endswith(_P) or not known:
+            return cells
+        p = iter(holm(known).tolist())
+        return [TableCell(next(p)) if cell.exists else cell for cell in cells]
+
+    return change_columns(rows, columns, adjusted)

@@ -1,8 +1,8 @@
 """Entries: the done records that differ only in seed, reduced to accuracies per seed.
 
-Order of reduction: the average and the worst class accuracy of every evaluated checkpoint,
-then the mean over the checkpoints of a seed, then, in a table, the mean over seeds. So the worst
-class may be another one at each checkpoint. (The lowest of the averaged class accuracies is another number.)
+Order of reduction: the average and the worst class accuracy of every evaluated checkpoint, then the mean
+over the checkpoints of a seed, then, in a table, the mean over seeds. So the worst class may differ between
+checkpoints, and the result is not the lowest of the averaged class accuracies.
 """
 
 from collections import Counter, defaultdict
@@ -94,8 +94,8 @@ class Entry:
     overrides: Mapping[str, Any]
     label: str
     seeds: Mapping[int, Seed]
-    runs: tuple[Record, ...]  # all of them, also those that did not end well
-    faults: tuple[str, ...] = field(default=())  # what was left out, and why
+    runs: tuple[Record, ...]  # also those that are not done
+    faults: tuple[str, ...] = field(default=())  # why done runs were left out, a sentence each
 
     @property
     def record(self) -> Record:
@@ -109,8 +109,8 @@ class Entry:
 
     def sides(self, side: str) -> dict[int, Side]:
         """The side "clean" or "robust" of each seed that has it."""
-        found = {number: getattr(seed, side) for number, seed in self.seeds.items()}
-        return {number: item for number, item in found.items() if item is not None}
+        sides = {number: getattr(seed, side) for number, seed in self.seeds.items()}
+        return {number: item for number, item in sides.items() if item is not None}
 
     def worst_class_name(self, side: str) -> str:
         """The class that was worst most often over seeds and checkpoints, as "cat (9 of 15)"."""
@@ -131,21 +131,20 @@ def reduce_side(record: Record, attack: str, epochs: Sequence[int], id: str | No
 
     Raises RecordError or DataError when outcomes are missing, damaged or lack a class.
     """
-    found = [record.class_hits(attack, epoch, id) for epoch in epochs]
-    count = found[0][1]
-    for epoch, (_, here) in zip(epochs, found, strict=True):
-        if here is not count and not np.array_equal(here, count):
+    pairs = [record.class_hits(attack, epoch, id) for epoch in epochs]
+    count = pairs[0][1]
+    for epoch, (_, other) in zip(epochs, pairs, strict=True):
+        if other is not count and not np.array_equal(other, count):
             raise RecordError(f"{record.folder.name} was evaluated on other test images at epoch {epoch}.")
-    if not count.all():  # or the names of all classes would be looked up for nothing
+    if not count.all():  # class_names of many classes are slow to make
         require_images(count, record.class_names)
-    return Side(np.array([hits for hits, _ in found]), count)
+    return Side(np.array([hits for hits, _ in pairs]), count)
 
 
 def make_entries(records: Iterable[Record], attack: AttackKey | None, sides: "SideCache") -> list[Entry]:
     """The records of one table setting as entries, ordered by label.
 
-    What a table prints of an entry does not depend on the runs that are not in it: those without seeds give
-    the others no longer label.
+    An entry without a done run does not change the labels of the others.
     """
     by_key: dict[str, list[Record]] = defaultdict(list)
     for record in records:
@@ -175,7 +174,7 @@ def make_entries(records: Iterable[Record], attack: AttackKey | None, sides: "Si
 
 
 class SideCache:
-    """Reductions already made: the clean side serves every attack's table."""
+    """Sides by record, attack and checkpoints, each reduced once: all tables share the clean side."""
 
     def __init__(self) -> None:
         self._sides: dict[tuple[str, str, tuple[int, ...], str | None], Side] = {}
@@ -192,12 +191,12 @@ def only_last(record: Record, attack: AttackKey | None) -> bool:
     if record.state != "done" or attack is None or len(record.epochs_evaluated) < 2:
         return False
     id = record.attack_ids.get(attack)
-    found = {e.epoch for e in record.evaluations if e.attack == attack.name and e.id == id}
-    return found == {record.epochs_evaluated[-1]}
+    epochs = {e.epoch for e in record.evaluations if e.attack == attack.name and e.id == id}
+    return epochs == {record.epochs_evaluated[-1]}
 
 
 def _seed(record: Record, attack: AttackKey | None, sides: SideCache, last_only: bool) -> Seed:
-    """Its two sides; with `last_only`, at the last checkpoint, because another of the table has no more."""
+    """The record with its sides; with `last_only` at the last checkpoint, as other records of the table."""
     ids = record.attack_ids
     epochs = record.epochs_evaluated[-1:] if last_only else record.epochs_evaluated
     if attack is None:
@@ -207,12 +206,12 @@ def _seed(record: Record, attack: AttackKey | None, sides: SideCache, last_only:
     clean = sides.side(record, CLEAN, epochs)
     robust = sides.side(record, attack.name, epochs, ids[attack])
     if robust.count is not clean.count and not np.array_equal(robust.count, clean.count):
-        raise RecordError(f"{record.folder.name}: clean and {attack.name} have other test images.")
+        raise RecordError(f"{record.folder.name}: clean and {attack.name} have different test images.")
     return Seed(record, epochs, clean, robust)
 
 
 def _labels(first: Mapping[str, Record]) -> dict[str, str]:
-    """A label for each entry: its method, its overrides, and whatever else tells it from its like."""
+    """A label for each entry: its method and overrides, and what differs between entries alike in both."""
     labels = {key: _plain_label(record) for key, record in first.items()}
     alike: dict[str, list[str]] = defaultdict(list)
     for key, label in labels.items():

@@ -1,4 +1,4 @@
-"""Text of records made harmless and exact in each format: names are data, never markup."""
+"""Escaping of texts from records, so that each format shows them exactly and never takes them for markup."""
 
 import re
 from html import escape
@@ -15,18 +15,18 @@ _LATEX = {
     "\N{DAGGER}": r"$^\dagger$",
     **{char: f"\\{char}" for char in "&%$#_{}"},
 }
-_NOT_IN_OT1 = "\xab\xbb\xd0\xde\xf0\xfe"  # of Latin-1: guillemets, eth, thorn
+_NOT_IN_OT1 = "\xab\xbb\xd0\xde\xf0\xfe"  # Latin-1 letters missing in OT1: guillemets, eth, thorn
 _MARKDOWN = {"&": "&amp;", "<": "&lt;", ">": "&gt;", **{char: f"\\{char}" for char in "\\`*_[]|#$~"}}
 _FORMULA_STARTS = ("=", "+", "-", "@")
 
 
 def plain(text: str) -> str:
-    """The text on one line: characters that do not print, line ends and terminal codes too, as \\x1b, \\n."""
+    """The text on one line, with characters that do not print (line ends, terminal codes) as \\x1b, \\n."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def latex(text: str) -> str:
-    """The text for LaTeX with any font encoding; letters that the usual one lacks as [U+4E2D]."""
+    """The text for LaTeX; characters that the default font encoding (OT1) lacks as [U+4E2D]."""
     portable = (
         char if char in _LATEX or (ord(char) < 0x100 and char not in _NOT_IN_OT1) else f"[U+{ord(char):04X}]"
         for char in plain(text)

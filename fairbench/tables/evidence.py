@@ -1,11 +1,24 @@
 """The evaluations that a table is made from, and the digests that prove it."""
 
 from collections.abc import Sequence
+from typing import Any
+
+from numpy.typing import NDArray
 
 from fairbench.core.identity import digest
 from fairbench.records.read import CLEAN, AttackKey, Evaluation, Record
 from fairbench.tables.entries import Entry
 from fairbench.tables.table import RunDigest
+
+
+def outcomes_under(record: Record, attack: AttackKey | None, epoch: int) -> NDArray[Any]:
+    """One row per test image at the checkpoint of `epoch`, under `attack` or without attack.
+
+    Raises RecordError when the outcomes are missing or damaged.
+    """
+    if attack is None:
+        return record.outcomes(CLEAN, epoch)
+    return record.outcomes(attack.name, epoch, record.attack_ids[attack])
 
 
 def run_digests(entry: Entry, attack: AttackKey | None) -> tuple[RunDigest, ...]:

@@ -1,4 +1,4 @@
-"""What may stand in one table: the same data, network, protocol and attack, to the last setting."""
+"""Which records belong to one table: those with the same data set, network and protocol settings."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -8,13 +8,13 @@ from typing import Any
 from fairbench.core.identity import canonical_json, digest
 from fairbench.records.read import Record
 
-_PROTOCOL = "protocol."  # how a cell marks the overrides that are not its method's
+_PROTOCOL = "protocol."  # prefix of the overrides that change the protocol, not the method
 _MAX_DIFFERENCES = 4
 
 
 @dataclass(frozen=True, order=True)
 class Setting:
-    """Data set, network and protocol of a table. `digest` tells apart equal names with other content."""
+    """Data set, network and protocol of a table. `digest` differs where equal names have other content."""
 
     dataset: str
     model: str
@@ -23,10 +23,10 @@ class Setting:
 
 
 def setting_of(record: Record) -> Setting:
-    """The table setting that a record belongs to.
+    """The setting that a record belongs to.
 
-    Under a protocol that lets each method train by its own published schedule, the schedule
-    differs from method to method on purpose; all of them share one table.
+    Under a protocol that gives each method its own published schedule, records with different schedules
+    belong to one setting.
     """
     content: dict[str, Any] = {"dataset": record.identity("dataset"), "model": record.identity("model")}
     if is_per_method(record):
@@ -37,7 +37,7 @@ def setting_of(record: Record) -> Setting:
 
 
 def is_per_method(record: Record) -> bool:
-    """Whether the record's protocol lets every method use its own."""
+    """Whether the record's protocol gives each method its own published schedule."""
     protocol = record.identity("protocol")
     return bool(protocol.get("per_method")) or protocol.get("name", record.protocol) != record.protocol
 
@@ -49,12 +49,12 @@ def method_overrides(record: Record) -> dict[str, Any]:
 
 def setting_overrides(record: Record) -> dict[str, Any]:
     """The overrides that change its protocol, keyed by the protocol's own names."""
-    found = record.overrides.items()
-    return {key.removeprefix(_PROTOCOL): value for key, value in found if key.startswith(_PROTOCOL)}
+    overrides = record.overrides.items()
+    return {key.removeprefix(_PROTOCOL): value for key, value in overrides if key.startswith(_PROTOCOL)}
 
 
 def setting_labels(records: Mapping[Setting, Record]) -> dict[Setting, str]:
-    """For each setting the differences to others of the same names, "" where the names suffice."""
+    """For each setting its differences to others with the same names, "" where the names are unique."""
     by_name: dict[tuple[str, str, str], list[Setting]] = defaultdict(list)
     for setting in records:
         by_name[(setting.dataset, setting.model, setting.protocol)].append(setting)
@@ -67,7 +67,7 @@ def setting_labels(records: Mapping[Setting, Record]) -> dict[Setting, str]:
 
 
 def differences(contents: Iterable[Mapping[str, Any]]) -> list[str]:
-    """For each mapping the keys whose values are not the same in all of them, as "a=1, b=2"."""
+    """For each mapping the values that differ between the mappings, as "a=1, b=2"."""
     flat = [_flat(content) for content in contents]
     keys = sorted({key for content in flat for key in content})
     varying = [key for key in keys if len({canonical_json(content.get(key)) for content in flat}) > 1]
@@ -88,14 +88,14 @@ def _content(record: Record) -> dict[str, Any]:
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for key, item in value.items():
         name = f"{prefix}{key}"
         if isinstance(item, dict) and item:
-            found.update(_flat(item, f"{name}."))
+            flat.update(_flat(item, f"{name}."))
         else:
-            found[name] = item
-    return found
+            flat[name] = item
+    return flat
 
 
 def _short(value: Any) -> str:

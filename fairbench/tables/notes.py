@@ -1,4 +1,4 @@
-"""What a reader of a table must know beyond its caption, most important first."""
+"""The notes below a table: what a reader must know beyond the caption, most important first."""
 
 import math
 from collections import defaultdict
@@ -14,72 +14,73 @@ from fairbench.tables.inventory import TableSpec
 from fairbench.tables.masking import masking_notes
 from fairbench.tables.request import TableRequest
 
-FEW_SEEDS = 3  # below, a t interval over seeds is too wide to say anything of a method
+FEW_SEEDS = 3  # with fewer, a t interval over seeds is too wide for any claim about a method
 FEW_IMAGES = 100  # of a class
 
 
 def notes(spec: TableSpec, request: TableRequest, sides: Sequence[str]) -> list[str]:
-    """Faults of rho, runs left out, missing seeds, warnings of the records, and which class was lowest."""
-    entries, shown, base = spec.all_entries, spec.entries, spec.base
-    found: list[str] = []
+    """Problems of rho, runs left out, missing seeds, warnings of the records, and which class was lowest."""
+    every, shown, base = spec.all_entries, spec.entries, spec.base
+    lines: list[str] = []
     if request.compares and base is None and shown:
-        found.append(_missing_baseline(shown, request.baseline))
+        lines.append(_missing_baseline(shown, request))
     elif request.compares and base is not None:
-        found += _rho_faults(shown, base, sides) if "rho" in request.names else _pair_faults(shown, base)
-    found += [f"{entry.label}, {fault}" for entry in entries for fault in entry.faults]
-    found += _not_done(entries)
-    found += _missing_seeds(entries)
-    found += _too_few(shown)
-    found += _own_protocols(shown)
-    found += masking_notes(shown, base)
-    found += _warnings(shown)
+        lines += _rho_problems(shown, base, sides) if "rho" in request.names else _not_compared(shown, base)
+    lines += [f"{entry.label}, {fault}" for entry in every for fault in entry.faults]
+    lines += _not_done(every)
+    lines += _missing_seeds(every)
+    lines += _too_few(shown)
+    lines += _own_protocols(shown)
+    lines += masking_notes(shown, base)
+    lines += _warnings(shown)
     for side in sides if spec.attack else [side for side in sides if side == "clean"]:
         names = [f"{entry.label} {entry.worst_class_name(side)}" for entry in shown]
         if names:
-            found.append(f"lowest class, {side} (most often over seeds and checkpoints): {'; '.join(names)}")
-    found += [
-        f"{record.folder.name}: copies with other outcomes exist, the one finished last counts"
+            lines.append(f"lowest class, {side} (most often over seeds and checkpoints): {'; '.join(names)}")
+    lines += [
+        f"{record.folder.name}: copies with different outcomes exist, the table uses the one finished last"
         for record in spec.setting.disputed
     ]
-    return found
+    return lines
 
 
-def _missing_baseline(shown: Sequence[Entry], baseline: str) -> str:
+def _missing_baseline(shown: Sequence[Entry], request: TableRequest) -> str:
     record = shown[0].record
     seeds = sorted({seed for entry in shown for seed in entry.seeds})
     command = (
-        f"fairbench run --methods {baseline} --datasets {record.dataset} --models {record.model} "
+        f"fairbench run --methods {request.baseline} --datasets {record.dataset} --models {record.model} "
         f"--protocol {record.protocol} --seeds {','.join(map(str, seeds))}"
     )
     command += "".join(f" --set protocol.{key}={value}" for key, value in setting_overrides(record).items())
-    return f"rho needs the baseline {baseline}, of which no run here is done: {command}"
+    what = "rho" if "rho" in request.names else "the comparison"
+    return f"{what} needs the baseline {request.baseline}, but no run of it is done: {command}"
 
 
-def _rho_faults(shown: Sequence[Entry], base: Entry, sides: Sequence[str]) -> Iterable[str]:
+def _rho_problems(shown: Sequence[Entry], base: Entry, sides: Sequence[str]) -> Iterable[str]:
     if base.overrides:
-        yield f"rho is against {base.label}: the baseline as published was not run."
+        yield f"rho is against {base.label}: the baseline without overrides was not run."
     for entry in shown:
         common = [seed for seed in entry.seeds if seed in base.seeds]
         if not common:
-            yield f"{entry.label} shares no seed with {base.label}: its rho is of the means, without error."
+            yield f"{entry.label} shares no seed with {base.label}: its rho has no {PLUS_MINUS}."
         elif len(common) < max(len(entry.seeds), len(base.seeds)):
             yield f"rho of {entry.label} is of the seeds shared with {base.label}: {_numbers(common)}."
     for side in sides:
-        found = list(base.sides(side).values())
-        if found and max(each.worst for each in found) == 0:
+        of_base = list(base.sides(side).values())
+        if of_base and max(one.worst for one in of_base) == 0:
             yield f"rho ({side}) is undefined: the worst class of {base.label} has accuracy 0."
-        elif found and _unstable(found):
+        elif of_base and _unstable(of_base):
             yield f"rho ({side}) is unstable: the worst class of {base.label} is not clearly above 0."
 
 
-def _pair_faults(shown: Sequence[Entry], base: Entry) -> Iterable[str]:
+def _not_compared(shown: Sequence[Entry], base: Entry) -> Iterable[str]:
     for entry in shown:
         if not set(entry.seeds) & set(base.seeds):
-            yield f"{entry.label} shares no seed with {base.label}: nothing to compare."
+            yield f"{entry.label} shares no seed with {base.label}: it is not compared."
 
 
 def _too_few(shown: Sequence[Entry]) -> Iterable[str]:
-    """That the seeds, or the images of a class, are too few for a claim."""
+    """Notes that there are too few seeds, or too few images of a class."""
     fewest = min((len(entry.seeds) for entry in shown), default=FEW_SEEDS)
     if fewest < FEW_SEEDS:
         count = "1 seed is" if fewest == 1 else f"{fewest} seeds are"
@@ -89,12 +90,15 @@ def _too_few(shown: Sequence[Entry]) -> Iterable[str]:
         low, high = wilson_interval(round(min(counts) / 4), min(counts))
         yield (
             f"a class of {min(counts)} test images is known to about {PLUS_MINUS} {50 * (high - low):.0f} "
-            "points (95 %, at an accuracy of 25 %), whatever the seeds say"
+            "points (95 %, at an accuracy of 25 %), however many seeds are run"
         )
 
 
 def _unstable(sides: Sequence[Side]) -> bool:
-    """Whether the mean is below four standard errors of seeds and images: linear propagation misleads."""
+    """Whether the mean of the worst is below four of its standard errors: there, linear propagation fails.
+
+    The errors of seeds and of test images are added.
+    """
     values, n = [side.worst for side in sides], len(sides)
     mean = sum(values) / n
     seeds = sum((value - mean) ** 2 for value in values) / (n - 1) / n if n > 1 else 0.0
@@ -116,9 +120,9 @@ def _not_done(entries: Sequence[Entry]) -> Iterable[str]:
 
 
 def _missing_seeds(entries: Sequence[Entry]) -> Iterable[str]:
-    wanted = {record.seed for entry in entries for record in entry.runs}
+    every_seed = {record.seed for entry in entries for record in entry.runs}
     for entry in entries:
-        missing = sorted(wanted - {record.seed for record in entry.runs})
+        missing = sorted(every_seed - {record.seed for record in entry.runs})
         if missing:
             yield f"{entry.label}: no run with seed {_numbers(missing)}"
 
@@ -132,20 +136,20 @@ def _own_protocols(shown: Sequence[Entry]) -> Iterable[str]:
 
 
 def _warnings(shown: Sequence[Entry]) -> Iterable[str]:
-    """Each warning of the records once, with whom it concerns."""
-    concerned: Mapping[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    """Each warning of the records once, with the entries and seeds that have it."""
+    seeds_with: Mapping[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for entry in shown:
         for number, seed in entry.seeds.items():
             for warning in dict.fromkeys(seed.record.warnings):
-                concerned[warning][entry.label].append(number)
-    for warning, who in concerned.items():
-        everyone = all(len(who.get(entry.label, ())) == len(entry.seeds) for entry in shown)
-        counts = {entry.label: len(entry.seeds) for entry in shown}
+                seeds_with[warning][entry.label].append(number)
+    counts = {entry.label: len(entry.seeds) for entry in shown}
+    for warning, by_label in seeds_with.items():
         names = [
             label if len(seeds) == counts[label] else f"{label} (seed {_numbers(seeds)})"
-            for label, seeds in who.items()
+            for label, seeds in by_label.items()
         ]
-        yield f"{'all runs' if everyone else ', '.join(names)}: {warning}"
+        in_all = {label: len(seeds) for label, seeds in by_label.items()} == counts
+        yield f"{'all runs' if in_all else ', '.join(names)}: {warning}"
 
 
 def _numbers(values: Iterable[int]) -> str:

@@ -1,7 +1,7 @@
-"""What a printed table says of where it comes from: lines in a comment that `fairbench verify` reads back.
+"""Stamps: comment lines below a printed table that name its options and its runs, for `fairbench verify`.
 
 fairbench-table {"attack":"pgd-20","view":"main",...}      the options that make it again
-fairbench-record {"digest":"1f0c...","folder":"trix...."}   one line for each run, and what of it was used
+fairbench-record {"digest":"1f0c...","folder":"trix...."}   one line for each run: the outcomes used of it
 """
 
 import json
@@ -20,14 +20,14 @@ _LINE = re.compile(rf"^[ \t]*(?:%[ \t]*)?({_TABLE}|{_RECORD}) (\{{.*\}})\s*?$", 
 
 @dataclass(frozen=True)
 class Stamp:
-    """What one table in a file says of itself."""
+    """The stamp of one table in a file: the options that make the table, and the runs it was made from."""
 
     request: dict[str, Any]
     evidence: tuple[RunDigest, ...]
 
 
 def stamp(table: Table) -> list[str]:
-    """The lines of a table, without the signs of a comment; none for a table without evidence."""
+    """The stamp of a table as lines, without the signs of a comment; none for a table without evidence."""
     if not table.evidence:
         return []
     lines = [f"{_TABLE} {request_json(table)}"]
@@ -41,19 +41,22 @@ def request_json(table: Table, **more: str) -> str:
 
 
 def harmless(value: Any) -> str:
-    """JSON that ends no comment and opens no tag, whatever the names in it."""
+    """JSON that cannot end a comment or open a tag, whatever names are in it."""
     text = canonical_json(value)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("--", "-\\u002d")
 
 
 def made_from(evidence: Iterable[RunDigest]) -> str:
-    """A hash of the records and outcomes in evidence, in whatever order and folders."""
+    """A hash of the records and outcomes in evidence; order and folders do not change it."""
     return digest(sorted({(item.id, item.digest) for item in evidence}))
 
 
 @dataclass(frozen=True)
 class Stamped:
-    """A stamp with the text before it, since the stamp before, and the text of no other stamp after it."""
+    """A stamp with the text before its first line, and the text between its lines.
+
+    The text after the last stamp of a file also counts as `after`.
+    """
 
     stamp: Stamp
     before: str
@@ -62,31 +65,31 @@ class Stamped:
 
 def read_stamps(text: str) -> list[Stamped]:
     """The stamps in a file, in order. Raises RecordError for one that cannot be read."""
-    found: list[Stamped] = []
-    place = 0
+    stamps: list[Stamped] = []
+    end = 0
     for line in _LINE.finditer(text):
         kind, content = line.groups()
-        between, place = text[place : line.start()], line.end()
+        between, end = text[end : line.start()], line.end()
         try:
             value = dict(json.loads(content))
             if kind == _TABLE:
-                found.append(Stamped(Stamp(value, ()), between, ""))
+                stamps.append(Stamped(Stamp(value, ()), between, ""))
             else:
-                last, item = found[-1], read_evidence(value)
-                evidence = (*last.stamp.evidence, item)
-                found[-1] = Stamped(Stamp(last.stamp.request, evidence), last.before, last.after + between)
+                last = stamps[-1]
+                evidence = (*last.stamp.evidence, read_evidence(value))
+                stamps[-1] = Stamped(Stamp(last.stamp.request, evidence), last.before, last.after + between)
         except (ValueError, KeyError, IndexError, TypeError) as error:
-            raise RecordError(f"the line {content[:60]!r} is not one that fairbench wrote.") from error
-    if found:
-        found[-1] = replace(found[-1], after=found[-1].after + text[place:])
-    return found
+            raise RecordError(f"the line {content[:60]!r} was not written by fairbench.") from error
+    if stamps:
+        stamps[-1] = replace(stamps[-1], after=stamps[-1].after + text[end:])
+    return stamps
 
 
 def evidence_json(item: RunDigest) -> dict[str, str]:
-    """What `read_evidence` reads."""
+    """The run as JSON values, for `read_evidence`."""
     return {"folder": item.folder, "id": item.id, "digest": item.digest}
 
 
 def read_evidence(value: Mapping[str, Any]) -> RunDigest:
-    """Raises KeyError or TypeError for what `evidence_json` did not write."""
+    """The run that `evidence_json` wrote. Raises KeyError or TypeError for anything else."""
     return RunDigest(str(value["folder"]), str(value["id"]), str(value["digest"]))

@@ -1,11 +1,13 @@
-"""The one model of a table: columns, rows and cells, with the words and the evidence that belong to them.
+"""The one model of a table: columns, rows and cells, with its caption, its notes and the runs behind it.
 
-Views build it (`views.py`), formats print it (`formats/`), `published_tables.py` fills it from papers. Texts
-are unescaped.
+`views.py` builds it from records, `published_tables.py` from papers; `formats/` print it. Its texts are
+unescaped.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any, Literal
 
 Unit = Literal["percent", "limits", "points", "rho", "fraction", "p", "count"]
@@ -15,11 +17,11 @@ ErrorKind = Literal["t95", "sd"]
 
 @dataclass(frozen=True)
 class Column:
-    """What the cells below each other are. `key` is unique in a table; `group` is the heading above `header`.
+    """One column. `key` is unique in a table; `group` is the heading above `header`.
 
     unit: percent (of a share in [0, 1]), limits (in percent, without the value), points (a difference
     of shares), rho (a signed fraction), fraction, p (a p value), count. better: which end is marked as
-    best; None where there is no better. digits: decimals in print.
+    best; None where neither end is better. digits: decimals in print.
     """
 
     key: str
@@ -36,8 +38,8 @@ class TableCell:
 
     value: None when it does not exist, NaN when it is undefined. half_width (of the 95 % t interval) and
     sd are over seeds, None for a single seed and for the baseline's own rho. low, high: limits that are not
-    symmetric. values: (seed, value) of each seed. best: the best mean of its column; near: cannot be told
-    from it. verdict, of a published number: where it lies to our interval.
+    symmetric. values: (seed, value) of each seed. best: the best mean of its column; near: not significantly
+    different from the best. verdict, of a published number: inside, below or above our interval.
     """
 
     value: float | None = None
@@ -66,7 +68,7 @@ class RunDigest:
 
 @dataclass(frozen=True)
 class Row:
-    """One entry of ours, or a published one (`source` says where): a cell for each column of the table.
+    """One of our entries, or a published result (`source` cites it): a cell for each column of the table.
 
     `label` is what a user types, `title` what a paper prints.
     """
@@ -81,6 +83,11 @@ class Row:
     warnings: tuple[str, ...] = ()
     evidence: tuple[RunDigest, ...] = ()
     source: str = ""
+
+    @property
+    def name(self) -> str:
+        """Its title; the label of a row without one."""
+        return self.title or self.label
 
 
 @dataclass(frozen=True)
@@ -105,24 +112,27 @@ class Table:
     error: ErrorKind
     convention: str
     head: str = "method"
-    published_as: str = ""  # what papers call its attack, if they use it
+    published_as: str = ""  # the name of its attack in papers; "" when none of them used it
     evidence: tuple[RunDigest, ...] = ()
     request: tuple[tuple[str, Any], ...] = ()
 
     @property
     def groups(self) -> list[tuple[str, int]]:
         """The headings above the columns with the number of columns under each."""
-        found: list[tuple[str, int]] = []
-        for column in self.columns:
-            if found and found[-1][0] == column.group:
-                found[-1] = (column.group, found[-1][1] + 1)
-            else:
-                found.append((column.group, 1))
-        return found
+        return [(name, len(list(members))) for name, members in groupby(c.group for c in self.columns)]
 
     def cell(self, row: Row, key: str) -> TableCell:
-        """The cell of `row` in the column called `key`; one that does not exist when the table lacks it."""
-        for column, cell in zip(self.columns, row.cells, strict=True):
-            if column.key == key:
-                return cell
-        return TableCell()
+        """The cell of `row` in the column called `key`; an empty one when the table has no such column."""
+        cells = {column.key: cell for column, cell in zip(self.columns, row.cells, strict=True)}
+        return cells.get(key, TableCell())
+
+
+def change_columns(
+    rows: Sequence[Row],
+    columns: Sequence[Column],
+    change: Callable[[Column, list[TableCell]], Sequence[TableCell]],
+) -> tuple[Row, ...]:
+    """The rows with the cells that `change` returns for each column and its cells from top to bottom."""
+    changed = [change(column, [row.cells[k] for row in rows]) for k, column in enumerate(columns)]
+    by_row = zip(*changed, strict=True) if changed else [()] * len(rows)
+    return tuple(replace(row, cells=tuple(cells)) for row, cells in zip(rows, by_row, strict=True))

@@ -1,8 +1,7 @@
-"""Hold a printed table against the records that it says it was made from.
+"""Check a printed table against the records that its stamp names.
 
-Nothing printed is believed: every outcomes file is read again and its digest and counts compared, the
-table is rebuilt from them, and its lines, heads too, must be those in the file in their order. Captions
-may be edited.
+Every outcomes file is read again, and its digest and counts are compared. The table is built again from
+them, and its lines, heads too, must be those in the file in the same order. Captions may be edited.
 """
 
 import csv
@@ -33,7 +32,7 @@ _PAGE = '<script type="application/json" id="data">'  # in every report
 
 @dataclass(frozen=True)
 class TableCheck:
-    """One table: `lines` of it are right, `outcomes` files were read, `faults` are one line each."""
+    """The check of one table: how many lines are right, records and outcomes files read; and the faults."""
 
     title: str
     lines: int
@@ -44,7 +43,7 @@ class TableCheck:
 
 @dataclass(frozen=True)
 class Printed:
-    """What a file says of one table: its stamp, its lines, and what is wrong with it without any record."""
+    """One table in a file: its stamp, its lines, and the faults that show without any record."""
 
     stamp: Stamp
     lines: list[str]
@@ -58,37 +57,37 @@ def verify_tables(text: str, suffix: str, records: Sequence[Record]) -> list[Tab
     another kind of file and for one without a stamp, RecordError for a damaged stamp.
     """
     if suffix == ".csv":
-        found = list(_csv_tables(text))
-    elif is_report(text, suffix):  # of a page the rest is not meant to be compared
-        found = [Printed(s.stamp, (html.printed_tables(s.before) or [[]])[-1]) for s in read_stamps(text)]
+        tables = list(_csv_tables(text))
+    elif is_report(text, suffix):  # only the table right before each stamp
+        tables = [Printed(s.stamp, (html.printed_tables(s.before) or [[]])[-1]) for s in read_stamps(text)]
     elif suffix in _FORMATS:
         printed_lines = _FORMATS[suffix].printed_lines
-        found = [Printed(s.stamp, printed_lines(s.before + s.after)) for s in read_stamps(text)]
+        tables = [Printed(s.stamp, printed_lines(s.before + s.after)) for s in read_stamps(text)]
     else:
         raise ConfigError(
             f"tables in {suffix or 'such'} files cannot be verified.",
             hint="print one that names its records: fairbench table --format latex, markdown, html or csv",
         )
-    if not found:
+    if not tables:
         raise ConfigError(
             "the file does not say which records it was made from.",
             hint="keep the comment lines that begin with fairbench-table and fairbench-record",
         )
-    return [_check(printed, suffix, records) for printed in found]
+    return [_check(printed, suffix, records) for printed in tables]
 
 
 def is_report(text: str, suffix: str) -> bool:
-    """Whether it is a page of `fairbench report`, of which only the tables with a stamp are checked."""
+    """Whether the file is a page of `fairbench report`; only its tables with a stamp are checked."""
     return suffix in (".html", ".htm") and _PAGE in text
 
 
 def _csv_tables(text: str) -> Iterator[Printed]:
-    """The tables of a CSV file by title and options. Rows without options count as the first's."""
+    """The tables of a CSV file by title and options. Rows without options count as rows of the first."""
     reader = csv.DictReader(io.StringIO(text))
     try:
         everything = list(reader)
     except csv.Error as error:
-        raise RecordError(f"this is no CSV file that fairbench wrote: {error}.") from error
+        raise RecordError(f"fairbench did not write this CSV file: {error}.") from error
     heads = list(reader.fieldnames or ())
     twice = tuple(f"the column {name!r} is there twice" for name in heads if heads.count(name) > 1)
     tables: dict[tuple[str, str], list[dict[str, str]]] = {}
@@ -115,7 +114,7 @@ def _csv_tables(text: str) -> Iterator[Printed]:
 
 
 def _canonical(row: dict[str, str]) -> str:
-    """A line of a CSV table without its stamp, its title, and the columns that other tables brought along."""
+    """A line of a CSV table without its stamp, its title, and the empty columns, which other tables have."""
     named = [(str(key), value) for key, value in row.items() if key not in ("table", "records", "made_with")]
     return ", ".join(f"{key}={value}" for key, value in sorted(named, key=str) if value)
 
@@ -123,38 +122,43 @@ def _canonical(row: dict[str, str]) -> str:
 def _check(printed: Printed, suffix: str, records: Sequence[Record]) -> TableCheck:
     faults = list(printed.faults)
     settings = printed.stamp.request.get("settings")
-    found: dict[str, Record] = {}
+    by_id: dict[str, Record] = {}
     for item in printed.stamp.evidence:
         record = _record(item, settings, records)
         if record is None:
             faults.append(f"{item.folder} is not in the results folder")
         else:
-            found[item.id] = record
+            by_id[item.id] = record
     try:
-        table = _rebuilt(printed.stamp, list(found.values()))
+        table = _rebuilt(printed.stamp, list(by_id.values()))
     except (FairbenchError, csv.Error) as error:
-        why = str(error).splitlines()[0]
-        return TableCheck("a table", 0, len(found), 0, (*faults, f"it cannot be made again: {why}"))
-    now = {item.id: item.digest for item in table.evidence}
+        reason = str(error).splitlines()[0]
+        return TableCheck("a table", 0, len(by_id), 0, (*faults, f"it cannot be made again: {reason}"))
+    digests = {item.id: item.digest for item in table.evidence}
     for item in printed.stamp.evidence:
-        if item.id in found and now.get(item.id) != item.digest:
+        if item.id in by_id and digests.get(item.id) != item.digest:
             faults.append(f"{item.folder} has other outcomes than when the table was made")
     outcomes = 0
-    for record in found.values():
+    for record in by_id.values():
         read, wrong = _recount(record, _attack(record, settings))
         outcomes += read
         faults += wrong
-    expected = _lines(table, suffix)
-    right = Counter(printed.lines) & Counter(expected)
-    faults += [f"not as the records say: {line}" for line in (Counter(printed.lines) - right).elements()]
+    right, differences = _compared(printed.lines, _lines(table, suffix))
+    return TableCheck(table.title, right, len(by_id), outcomes, (*faults, *differences))
+
+
+def _compared(printed: list[str], expected: list[str]) -> tuple[int, list[str]]:
+    """How many printed lines are expected, and a fault for each difference."""
+    right = Counter(printed) & Counter(expected)
+    faults = [f"not as the records say: {line}" for line in (Counter(printed) - right).elements()]
     faults += [f"missing, as the records say: {line}" for line in (Counter(expected) - right).elements()]
-    if Counter(printed.lines) == Counter(expected) and printed.lines != expected:
+    if not faults and printed != expected:
         faults.append("its lines are in another order than the records say")
-    return TableCheck(table.title, right.total(), len(found), outcomes, tuple(faults))
+    return right.total(), faults
 
 
 def _record(item: RunDigest, settings: object, records: Sequence[Record]) -> Record | None:
-    """The finished record with that id: of copies one with these outcomes, or else in that folder."""
+    """The done record with that id; of copies the one with these outcomes, else the one in that folder."""
 
     def fits(record: Record) -> tuple[bool, bool]:
         attack, epochs = _attack(record, settings), record.epochs_evaluated
@@ -171,22 +175,21 @@ def _attack(record: Record, settings: object) -> AttackKey | None:
 
 
 def _rebuilt(stamp: Stamp, records: Sequence[Record]) -> Table:
-    asked = dict(stamp.request)
-    attack, settings, sides, claims = (
-        asked.pop(name, None) for name in ("attack", "settings", "sides", "claims")
+    options = dict(stamp.request)
+    attack, settings, sides, sources = (
+        options.pop(name, None) for name in ("attack", "settings", "sides", "claims")
     )
-    request = TableRequest.from_json(asked)
-    known = isinstance(settings, str) and isinstance(sides, list) and isinstance(claims, str | None)
-    if not known:
-        raise RecordError("its attack, sides or claims are not what fairbench wrote.")
+    request = TableRequest.from_json(options)
+    if not (isinstance(settings, str) and isinstance(sides, list) and isinstance(sources, str | None)):
+        raise RecordError("fairbench did not write its attack, sides or claims.")
     table = rebuild_table(records, request, settings, sides)
     if table.attack != attack:
         raise RecordError(f"its attack is {table.attack or 'none'}, not {attack!r}.")
-    return table if claims is None else with_published(table, read_published(claims), claims)
+    return table if sources is None else with_published(table, read_published(sources), sources)
 
 
 def _lines(table: Table, suffix: str) -> list[str]:
-    """The lines that the table has in a file, found in it as they are in anybody's."""
+    """The lines of the table in a file that ends in `suffix`, read as those of any file."""
     if suffix == ".csv":
         return [_canonical(row) for row in csv.DictReader(io.StringIO(csv_format.document([table])))]
     lines: list[str] = _FORMATS[suffix].printed_lines(_FORMATS[suffix].document([table]))
@@ -194,7 +197,7 @@ def _lines(table: Table, suffix: str) -> list[str]:
 
 
 def _recount(record: Record, attack: AttackKey | None) -> tuple[int, list[str]]:
-    """How many outcomes files were read, and what is wrong with them."""
+    """How many outcomes files were read, and a fault for each that is damaged or counts something else."""
     faults: list[str] = []
     used = used_evaluations(record, attack, record.epochs_evaluated)
     for evaluation in used:

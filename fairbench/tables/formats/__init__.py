@@ -14,9 +14,9 @@ FORMATS = {
 def render(tables: Sequence[Table], format: str = "text") -> str:
     """The tables as one text that ends with a line end; "" for no tables.
 
-    format: "text" (aligned), "markdown", "latex" (needs booktabs only, to be \\input), "csv" (one row per
-    table row, numbers unrounded) or "html" (a fragment). All but text say which records they were made from,
-    for `fairbench verify`. Raises UnknownNameError for another one.
+    format: "text" (aligned), "markdown", "latex" (needs only booktabs), "csv" (one row per table row, numbers
+    unrounded) or "html" (a fragment). All formats except text have stamps for `fairbench verify`. Raises
+    UnknownNameError for an unknown format.
     """
     if format not in FORMATS:
         raise UnknownNameError("format", format, FORMATS, asked_by=f"--format {format}")

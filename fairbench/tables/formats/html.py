@@ -1,10 +1,10 @@
-"""Tables for a page: a plain <table> with its caption and notes."""
+"""Tables for a web page: a plain <table> with its caption and notes."""
 
 import re
 from collections.abc import Sequence
 
 from fairbench.tables.escapes import html
-from fairbench.tables.formats.numbers import NEAR, Shown, legend, shown
+from fairbench.tables.formats.numbers import NEAR, Shown, full_caption, shown_cells
 from fairbench.tables.provenance import stamp
 from fairbench.tables.table import Row, Table
 
@@ -15,8 +15,8 @@ def document(tables: Sequence[Table]) -> str:
 
 
 def _table(table: Table) -> str:
-    words = html(f"{table.caption} {legend(table, 'In bold', NEAR)}".strip())
-    lines = ['<table class="fairbench">', f"<caption><strong>{html(table.title)}</strong> {words}</caption>"]
+    caption = f"<strong>{html(table.title)}</strong> {html(full_caption(table))}"
+    lines = ['<table class="fairbench">', f"<caption>{caption}</caption>"]
     if table.rows:
         groups = "".join(
             f'<th colspan="{n}" scope="colgroup">{html(group)}</th>' for group, n in table.groups
@@ -45,13 +45,13 @@ def rows(table: Table) -> list[str]:
 
 
 def printed_tables(text: str) -> list[list[str]]:
-    """Of each table in a page everything but its caption: a line for each row, heads too."""
-    shown = re.sub(r"(?s)<!--.*?(-->|\Z)", "", text)
-    found = []
-    for inner in re.findall(r"(?is)<table\b[^>]*>(.*?)(?:</table|\Z)", shown):
+    """The lines of each table in a page, one for each row, heads too, without the caption."""
+    visible = re.sub(r"(?s)<!--.*?(-->|\Z)", "", text)
+    tables = []
+    for inner in re.findall(r"(?is)<table\b[^>]*>(.*?)(?:</table|\Z)", visible):
         body = re.sub(r"(?is)<caption\b[^>]*>((?!<t).)*?</caption>|</?(thead|tbody)>|\s*\n\s*", "", inner)
-        found.append([line for line in map(str.strip, re.split(r"(?i)(?=<tr\b)", body)) if line])
-    return found
+        tables.append([line for line in map(str.strip, re.split(r"(?i)(?=<tr\b)", body)) if line])
+    return tables
 
 
 def printed_lines(text: str) -> list[str]:
@@ -60,10 +60,9 @@ def printed_lines(text: str) -> list[str]:
 
 
 def _row(row: Row, table: Table) -> str:
-    cells = zip(row.cells, table.columns, strict=True)
-    numbers = "".join(f"<td>{_number(shown(cell, column, table))}</td>" for cell, column in cells)
+    numbers = "".join(f"<td>{_number(number)}</td>" for number in shown_cells(row, table))
     kind = ' class="published"' if row.source else ""
-    return f'<tr{kind}><th scope="row">{html(row.title or row.label)}</th>{numbers}</tr>'
+    return f'<tr{kind}><th scope="row">{html(row.name)}</th>{numbers}</tr>'
 
 
 def _number(number: Shown) -> str:

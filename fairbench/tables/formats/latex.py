@@ -1,16 +1,15 @@
-"""Tables for a paper: booktabs and \\multicolumn only, so that \\input works anywhere."""
+"""Tables for a paper. They need only the package booktabs, so \\input works in any document."""
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from fairbench.tables.escapes import latex
-from fairbench.tables.formats.numbers import Shown, legend, shown
+from fairbench.tables.formats.numbers import Shown, full_caption, shown_cells
 from fairbench.tables.provenance import stamp
 from fairbench.tables.table import Table
 
-TEXT_WIDTH = 338.0  # points; the article class has 345, and the estimate is one
-DAGGER = "\N{DAGGER}"
+TEXT_WIDTH = 338.0  # points; the article class has 345, and the width of a table is estimated
 _DIGIT = {"small": 4.63, "footnotesize": 4.25, "scriptsize": 3.99, "tiny": 3.41}  # points wide
 _SMALLER = {"small": "scriptsize", "footnotesize": "tiny", "scriptsize": "tiny", "tiny": "tiny"}  # of errors
 _READABLE = ("small", "footnotesize", "scriptsize")
@@ -22,7 +21,7 @@ _RULES = re.compile(r"(\\(toprule|midrule|bottomrule|hline|addlinespace|cmidrule
 
 
 def document(tables: Sequence[Table]) -> str:
-    """One table environment each, with a label of its own and the stamp as a comment."""
+    """One table environment per table, with its own label and its stamp as a comment."""
     head = "% Made by fairbench table. Needs \\usepackage{booktabs} in the preamble.\n"
     labels: list[str] = []
     for table in tables:
@@ -35,19 +34,18 @@ def document(tables: Sequence[Table]) -> str:
 
 
 def printed_lines(text: str) -> list[str]:
-    """The lines of all tables in a text, heads too: everything but rules and how columns are set."""
-    found = []
+    """The lines of all tables in a text, heads too, without rules and column specifications."""
+    printed: list[str] = []
     for _, inner in re.findall(rf"(?s)\\begin\s*\{{({_TABULARS})\}}(.*?)(?:\\end\{{\1\}}|\Z)", text):
         first, *lines = inner.splitlines() or [""]
         lines = [*([] if _SETTING.fullmatch(first.strip()) else [first]), *lines]
-        found += [line for line in map(str.strip, lines) if line and not _RULES.fullmatch(line)]
-    return found
+        printed += [line for line in map(str.strip, lines) if line and not _RULES.fullmatch(line)]
+    return printed
 
 
 def _table(table: Table, label: str) -> str:
-    caption = f"{table.caption} {legend(table, 'In bold', DAGGER)}".strip()
     lines = [r"\begin{table}[t]", r"\centering"]
-    lines += [rf"\caption{{{_prose(caption)}}}", rf"\label{{{label}}}"]
+    lines += [rf"\caption{{{_prose(full_caption(table))}}}", rf"\label{{{label}}}"]
     for block in _blocks(table) if table.rows else ():
         lines += [
             r"\medskip",
@@ -72,9 +70,13 @@ def _table(table: Table, label: str) -> str:
 
 @dataclass(frozen=True)
 class Block:
-    """Columns of a table that stand beside each other, in a size and separation that fit the page."""
+    """Columns of a table beside each other, in a size and separation that fit the page.
+
+    numbers: those of each row. separation and width are in points.
+    """
 
     table: Table
+    numbers: list[list[Shown]]
     size: str
     separation: float
     width: float
@@ -82,43 +84,35 @@ class Block:
     def rows(self) -> list[str]:
         """The lines with numbers; published ones in italics between ours."""
         mixed = any(not row.source for row in self.table.rows)
-        found = []
-        for row in self.table.rows:
-            label = latex(row.title or row.label)
-            label = (
-                f"{{}}{label}" if label.startswith(("[", "*")) else label
-            )  # no argument of the line end before
-            cells = zip(row.cells, self.table.columns, strict=True)
-            numbers = [_number(shown(cell, c, self.table), _SMALLER[self.size]) for cell, c in cells]
+        lines = []
+        for row, numbers in zip(self.table.rows, self.numbers, strict=True):
+            label = latex(row.name)
+            if label.startswith(("[", "*")):  # or LaTeX takes it for an argument of the line end before
+                label = f"{{}}{label}"
             label = rf"\textit{{{label}}}" if row.source and mixed else label
-            found.append(" & ".join([label, *numbers]) + r" \\")
-        return found
+            cells = [_number(number, _SMALLER[self.size]) for number in numbers]
+            lines.append(" & ".join([label, *cells]) + r" \\")
+        return lines
 
 
 def _blocks(table: Table) -> list[Block]:
     """The whole table where it is readable on one page, else its groups below each other."""
-    if not table.rows:
-        return []
     whole = _fitting(table)
     if len(table.groups) == 1 or (whole.size in _READABLE and whole.width <= TEXT_WIDTH):
         return [whole]
-    found, first = [], 0
+    blocks, first = [], 0
     for _, count in table.groups:
         part = slice(first, first + count)
         cut = tuple(replace(row, cells=row.cells[part]) for row in table.rows)
-        found.append(_fitting(replace(table, columns=table.columns[part], rows=cut)))
+        blocks.append(_fitting(replace(table, columns=table.columns[part], rows=cut)))
         first += count
-    return found
+    return blocks
 
 
 def _fitting(table: Table) -> Block:
     """The largest size and separation with which the table should fit a text column, or the smallest."""
-    lines = [
-        [shown(cell, column, table) for cell, column in zip(row.cells, table.columns, strict=True)]
-        for row in table.rows
-    ]
-    labels = [row.title or row.label for row in table.rows]
-    letters = max(len(label) + 0.45 * sum(map(str.isupper, label)) for label in labels)
+    lines = [shown_cells(row, table) for row in table.rows]
+    letters = max(len(row.name) + 0.45 * sum(map(str.isupper, row.name)) for row in table.rows)
     for size, separation in ((size, gap) for size in _DIGIT for gap in _SEPARATIONS):
         digit, small = _DIGIT[size], _DIGIT[_SMALLER[size]]
         width = letters * digit
@@ -127,11 +121,11 @@ def _fitting(table: Table) -> Block:
             width += max([*numbers, len(column.header) * digit]) + 2 * separation
         if width <= TEXT_WIDTH:
             break
-    return Block(table, size, separation, width)
+    return Block(table, lines, size, separation, width)
 
 
 def _width(number: Shown, digit: float, small_digit: float) -> float:
-    """Points that a cell takes, about: bold is wider, a sign is one and a half digits."""
+    """About how many points a cell takes: bold is wider, a plus-minus sign is one and a half digits."""
     small = len(number.error) + len(number.limits) + len(number.verdict) + 2 * bool(number.error)
     value = len(number.value) * digit * (1.15 if number.best else 1.0)
     return value + small * small_digit + 0.8 * digit * number.near + digit / 3 * bool(small)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from fairbench.tables.escapes import markdown
 from fairbench.tables.formats import html
-from fairbench.tables.formats.numbers import NEAR, Shown, legend, shown
+from fairbench.tables.formats.numbers import NEAR, Shown, full_caption, shown_cells
 from fairbench.tables.provenance import stamp
 from fairbench.tables.table import Row, Table
 
@@ -24,9 +24,9 @@ def _table(table: Table) -> str:
         names = [f"{c.group} {c.header}" if several else c.header for c in table.columns]
         lines.append(f"| {' | '.join([table.head, *map(markdown, names)])} |")
         lines.append("|---|" + "---:|" * len(table.columns))
-        lines += rows(table)
+        lines += [_row(row, table) for row in table.rows]
         lines.append("")
-    lines.append(markdown(f"{table.caption} {legend(table, 'In bold', NEAR)}".strip()))
+    lines.append(markdown(full_caption(table)))
     if table.notes:
         lines += ["", *(f"- {markdown(note)}" for note in table.notes)]
     if table.evidence:
@@ -34,27 +34,19 @@ def _table(table: Table) -> str:
     return "\n".join(lines)
 
 
-def rows(table: Table) -> list[str]:
-    """The lines with numbers."""
-    return [
-        f"| {' | '.join([markdown(row.title or row.label), *_numbers(row, table)])} |" for row in table.rows
-    ]
-
-
 def printed_lines(text: str) -> list[str]:
-    """The lines of all tables in a text, heads too: whatever stands between blank lines with a rule."""
-    shown = re.sub(r"(?s)<!--.*?(-->|\Z)", "", text)
-    found = []
-    for block in re.split(r"\n\s*\n", shown):
-        lines = [line.strip() for line in block.splitlines() if line.strip()]
-        if any(map(_RULE.fullmatch, lines)):
-            found += [line for line in lines if not _RULE.fullmatch(line)]
-    return found + html.printed_lines(text)
+    """The lines of all tables in a text, heads too: every paragraph that has a rule, without the rule."""
+    visible = re.sub(r"(?s)<!--.*?(-->|\Z)", "", text)
+    lines: list[str] = []
+    for paragraph in re.split(r"\n\s*\n", visible):
+        block = [line.strip() for line in paragraph.splitlines() if line.strip()]
+        if any(map(_RULE.fullmatch, block)):
+            lines += [line for line in block if not _RULE.fullmatch(line)]
+    return lines + html.printed_lines(text)
 
 
-def _numbers(row: Row, table: Table) -> list[str]:
-    cells = zip(row.cells, table.columns, strict=True)
-    return [_number(shown(cell, column, table)) for cell, column in cells]
+def _row(row: Row, table: Table) -> str:
+    return f"| {' | '.join([markdown(row.name), *map(_number, shown_cells(row, table))])} |"
 
 
 def _number(number: Shown) -> str:

@@ -1,23 +1,24 @@
-"""Numbers as readers see them, the same in every format."""
+"""Numbers in print, the same in every format."""
 
 from dataclasses import dataclass
 
 from fairbench.tables.captions import PLUS_MINUS
-from fairbench.tables.table import Column, Table, TableCell
+from fairbench.tables.table import Column, Row, Table, TableCell
 
 NEAR = "\N{DAGGER}"
 VERDICTS = {"inside": "in", "below": "low", "above": "high"}
 MARKS = {
     "best": "the best mean of each column",
-    "near": "what cannot be told from it (95 %, paired over seeds, Bonferroni)",
+    "near": "what is not significantly different from it (95 %, paired over seeds, Bonferroni)",
     "verdict": "Published values have rows of their own, with their deviation as printed: in is inside our "
     "interval, low below, high above.",
 }
+_PERCENT = ("percent", "limits", "points")
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A cell in print: its value, its error or limits, and how it is marked. "-" when it does not exist."""
+    """A cell in print: value, error or limits, and marks. The value is "-" when there is no number."""
 
     value: str
     error: str = ""  # without the sign
@@ -32,12 +33,17 @@ class Shown:
         return " ".join(part for part in parts if part)
 
 
+def shown_cells(row: Row, table: Table) -> list[Shown]:
+    """The cells of a row in print, in the order of the columns."""
+    return [shown(cell, column, table) for cell, column in zip(row.cells, table.columns, strict=True)]
+
+
 def shown(cell: TableCell, column: Column, table: Table) -> Shown:
     """The cell in percent (or points, rho with its sign, p values), with the error that the table shows."""
     if not cell.exists:
         return Shown("-")
     assert cell.value is not None
-    published = cell.half_width is None  # then there is the deviation as printed, or none
+    published = cell.half_width is None  # a published value has the printed deviation, or none
     error = cell.sd if published or table.error == "sd" else cell.half_width
     scale, digits = (100.0 if column.unit in _PERCENT else 1.0), column.digits
     limits = spread = ""
@@ -52,9 +58,6 @@ def shown(cell: TableCell, column: Column, table: Table) -> Shown:
     return Shown(value, spread, limits, cell.best, cell.near, VERDICTS.get(cell.verdict, ""))
 
 
-_PERCENT = ("percent", "limits", "points")
-
-
 def _value(value: float, column: Column) -> str:
     if column.unit == "p":
         return "<0.001" if value < 0.001 else f"{value:.3f}"
@@ -64,15 +67,11 @@ def _value(value: float, column: Column) -> str:
     return f"{value:.{column.digits}f}"
 
 
-def legend(table: Table, best: str, near: str) -> str:
-    """The sentences about the marks that occur in the table; `best` and `near` say how they look."""
+def full_caption(table: Table, best: str = "In bold", near: str = NEAR) -> str:
+    """The caption and a sentence about each mark in the table; `best` and `near` say how the marks look."""
     cells = [cell for row in table.rows for cell in row.cells]
-    parts = []
-    if any(cell.best for cell in cells):
-        parts.append(f"{best} {MARKS['best']}")
-    if any(cell.near for cell in cells):
-        parts.append(f"{near} {MARKS['near']}")
-    words = [f"{', '.join(parts)}."] if parts else []
-    if any(cell.verdict for cell in cells):
-        words.append(MARKS["verdict"])
-    return " ".join(words)
+    marks = [f"{best} {MARKS['best']}"] if any(cell.best for cell in cells) else []
+    marks += [f"{near} {MARKS['near']}"] if any(cell.near for cell in cells) else []
+    sentences = [table.caption, f"{', '.join(marks)}." if marks else ""]
+    sentences += [MARKS["verdict"] if any(cell.verdict for cell in cells) else ""]
+    return " ".join(filter(None, sentences))

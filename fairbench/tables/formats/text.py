@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Sequence
 
 from fairbench.tables.escapes import plain
-from fairbench.tables.formats.numbers import NEAR, legend, shown
+from fairbench.tables.formats.numbers import NEAR, full_caption, shown_cells
 from fairbench.tables.provenance import made_from
 from fairbench.tables.table import Row, Table
 
@@ -17,16 +17,16 @@ def document(tables: Sequence[Table]) -> str:
 
 
 def _table(table: Table) -> str:
-    # Every number keeps a place for its mark, so that the digits stay below each other.
+    # Every number has room for a mark, so that the digits are aligned.
     body = [[plain(row.label), *_numbers(row, table)] for row in table.rows]
     head = [table.head, *(f"{plain(column.header)} " for column in table.columns)]
     widths = [max(len(line[k]) for line in [head, *body]) for k in range(len(head))]
     lines = [plain(table.title), ""]
     if body:
-        lines += [_groups(table, widths)] if len(table.groups) > 1 else []  # else the title says it
+        lines += [_groups(table, widths)] if len(table.groups) > 1 else []  # a single one is in the title
         lines += [_aligned(line, widths) for line in (head, ["-" * width for width in widths], *body)]
         lines.append("")
-    lines += _wrapped(f"{table.caption} {legend(table, '* marks', f'{NEAR} marks')}")
+    lines += _wrapped(full_caption(table, "* marks", f"{NEAR} marks"))
     for note in table.notes:
         lines += _wrapped(f"note: {note}", indent="      ")
     if table.evidence:
@@ -40,8 +40,10 @@ def _made_from(table: Table) -> str:
 
 
 def _numbers(row: Row, table: Table) -> list[str]:
-    found = [shown(cell, column, table) for cell, column in zip(row.cells, table.columns, strict=True)]
-    return [each.plain() + ("*" if each.best else NEAR if each.near else " ") for each in found]
+    return [
+        number.plain() + ("*" if number.best else NEAR if number.near else " ")
+        for number in shown_cells(row, table)
+    ]
 
 
 def _groups(table: Table, widths: Sequence[int]) -> str:

@@ -300,7 +300,7 @@ def test_the_caption_says_what_the_numbers_are(tiny):
         assert part in table.caption
     (table,) = tables(tiny.path, error="sd", convention="trix")
     assert "standard deviation (n - 1) over seeds" in table.caption
-    assert "do not set it beside signed values" in table.caption
+    assert "do not compare it with signed values" in table.caption
 
 
 def test_the_caption_names_the_checkpoints_and_the_tail(results):

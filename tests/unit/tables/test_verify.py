@@ -147,7 +147,7 @@ def test_files_without_a_stamp_or_of_another_kind_are_refused(runs):
     ],
 )
 def test_a_damaged_stamp_is_refused(line):
-    with pytest.raises(RecordError, match="not one that fairbench wrote"):
+    with pytest.raises(RecordError, match="was not written by fairbench"):
         read_stamps(line)
 
 

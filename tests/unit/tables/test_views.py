@@ -209,7 +209,7 @@ def test_one_common_seed_is_compared_on_its_test_images(results):
     assert robust.cell(row, "robust_average_p").value == pytest.approx(mcnemar(25, 0))
     assert robust.cell(row, "robust_classes_up").value == 1
     assert robust.cell(row, "robust_classes_down").value == 0
-    assert "of these checkpoints, not of the methods" in robust.caption
+    assert "compares two checkpoints, not two methods" in robust.caption
 
 
 def test_seeds_that_all_differ_by_the_same_have_no_p_of_a_t_test(results):
@@ -231,7 +231,7 @@ def test_one_seed_is_compared_at_its_last_checkpoint_in_every_column(results):
     assert robust.cell(row, "robust_average").value == pytest.approx(7 / 150)
     assert robust.cell(row, "robust_worst").value == pytest.approx(5 / 50)
     assert "of its last checkpoint alone" in robust.caption
-    assert "interval of paired t" not in robust.caption
+    assert "interval of the paired t test" not in robust.caption
 
 
 def test_a_worst_class_near_zero_makes_rho_unstable_whatever_the_seeds_say(results):
