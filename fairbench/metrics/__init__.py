@@ -1,1 +1,1 @@
-"""Class-wise reductions of correctness arrays: pure functions on numpy arrays, accuracies in [0, 1]."""
+"""Metrics computed from correctness, as pure functions on numpy arrays; accuracies are in [0, 1]."""

@@ -1,4 +1,4 @@
-"""Features of images laid out in a plane."""
+"""Projection of image features onto two dimensions."""
 
 from dataclasses import dataclass
 
@@ -10,10 +10,10 @@ from fairbench.core.errors import DataError
 
 @dataclass(frozen=True)
 class Projection:
-    """Points in the plane of the first two principal components, clean images first, then the same attacked.
+    """Features in their first two principal components: of clean images first, then of the same under attack.
 
-    point (N, 2), label (N,) the true class, prediction (N,), adversarial (N,) bool, image (N,) its position
-    in the test set. `explained` are the shares of the variance along the two axes.
+    point (N, 2); label (N,) the true class; prediction (N,); adversarial (N,) bool; image (N,) its position
+    in the test set. `explained`: the share of the variance along each of the two axes.
     """
 
     point: NDArray[np.float64]
@@ -25,15 +25,15 @@ class Projection:
 
 
 def plane(feature: NDArray[np.float64]) -> tuple[NDArray[np.float64], tuple[float, float]]:
-    """Coordinates (N, 2) of features (N, D) in their first two principal components, and their variance.
+    """Features (N, D) in their first two principal components, (N, 2), and the shares of the variance.
 
-    The sign of a component is arbitrary: its largest loading is made positive. Raises DataError for fewer
-    than three points.
+    The sign of a component is arbitrary, so its largest loading is made positive. Raises DataError for fewer
+    than three points or fewer than two features.
     """
     from sklearn.decomposition import PCA  # type: ignore[import-untyped]
 
     if min(feature.shape) < 2 or len(feature) < 3:
-        raise DataError(f"features of shape {feature.shape} span no plane.")
+        raise DataError(f"features of shape {feature.shape} cannot be projected onto two dimensions.")
     fitted = PCA(n_components=2, svd_solver="full").fit(feature)
     largest = np.abs(fitted.components_).argmax(1)
     sign = np.sign(fitted.components_[np.arange(2), largest])

@@ -1,10 +1,10 @@
-"""The fairness improvement score rho: what a method does to the worst class and to the average.
+"""The fairness improvement score rho: relative changes of the worst class and of the average, added up.
 
 Source     TRIX paper, Eq. 11, which attributes it to WAT (Li and Liu, AAAI 2023). All values of
            DAFA's main results follow this definition.
-Deviates   The numbers printed in the TRIX paper follow another rule than its Eq. 11. It was
-           inferred from them and reproduces 110 of 114; `convention="trix"` computes it, for
-           comparison with that paper's columns only.
+Deviates   The numbers printed in the TRIX paper do not follow its Eq. 11 but another rule. We derived that
+           rule from the numbers; it reproduces 110 of 114. `convention="trix"` computes it, only for
+           comparison with the columns of that paper.
 """
 
 import math
@@ -25,16 +25,16 @@ def rho(
 ) -> float:
     """Relative change of the worst class plus relative change of the average; a fraction, at least -2.
 
-    The four accuracies are all in [0, 1] or all in percent, of one evaluation, unrounded. The
-    baseline against itself is 0, and a gain of the average raises the score. NaN when the
-    baseline's worst class or average is 0. Raises DataError for an accuracy outside [0, 100].
+    The four accuracies are all in [0, 1] or all in percent, from one evaluation and not rounded. The score of
+    the baseline itself is 0. NaN when the baseline's worst class or average is 0. Raises DataError for an
+    accuracy outside [0, 100].
 
-    "trix": any change of the average is subtracted when the worst class improves, and credited
-    when it drops.
+    With w and a the two relative changes, the convention "trix" is w - |a| when the worst class improves
+    (w >= 0), and -| |w| - |a| | when it drops.
     """
     values = (method_average, method_worst, base_average, base_worst)
     if not all(0 <= value <= 100 for value in values):
-        raise DataError(f"rho is made of accuracies in [0, 1] or in percent, not of {values}.")
+        raise DataError(f"rho needs accuracies in [0, 1] or in percent, not {values}.")
     check_convention(convention)
     if base_worst == 0 or base_average == 0:
         return math.nan
@@ -55,9 +55,9 @@ def rho_gradient(
     *,
     convention: Convention = "signed",
 ) -> tuple[float, float, float, float]:
-    """Derivatives of `rho` by its four accuracies, in their order.
+    """Derivatives of `rho` with respect to its four accuracies, in their order.
 
-    The baseline's accuracies must not be 0. At a kink of the "trix" rule one side's slope.
+    The baseline's accuracies must not be 0. Where the "trix" rule has a kink, the derivative from one side.
     """
     check_convention(convention)
     slope_worst, slope_average = 1.0, 1.0
@@ -80,9 +80,9 @@ def rho_gradient(
 
 
 def check_convention(convention: str) -> None:
-    """Raises ConfigError unless `convention` is one of the two of `rho`."""
+    """Raise ConfigError unless `convention` is "signed" or "trix"."""
     known = get_args(Convention)
     if convention not in known:
         close = suggest(convention, known)
         hint = f"did you mean: {close}" if close else f"known: {', '.join(known)}"
-        raise ConfigError(f"no convention of rho called {convention!r}.", hint=hint)
+        raise ConfigError(f"there is no definition of rho called {convention!r}.", hint=hint)

@@ -1,1 +1,4 @@
-"""Intervals: one function per claim that a caption makes. scipy is imported when one is asked for."""
+"""Confidence intervals, paired comparisons and the statistics of the worst class.
+
+scipy is imported inside functions, because that takes long and many commands do without it.
+"""

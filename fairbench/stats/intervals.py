@@ -1,4 +1,4 @@
-"""How sure a number is: intervals over seeds, and over test images for one share."""
+"""Confidence intervals: of a mean over seeds, and of a share of test images."""
 
 import math
 from collections.abc import Sequence
@@ -18,14 +18,13 @@ Shares = Sequence[float] | NDArray[Any]
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with the half-width of its interval at confidence `level`, from `n` seeds.
+    """A mean of `n` values with the half-width of its confidence interval and their standard deviation.
 
-    `half_width` and `sd` (n - 1 in its denominator) are None when one value says nothing about spread.
+    `sd` has n - 1 in its denominator. `half_width` and `sd` are None for one value.
     """
 
     mean: float
     half_width: float | None
-    level: float
     n: int
     sd: float | None = None
 
@@ -33,18 +32,19 @@ class Interval:
 def t_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     """Mean of independent values, one per seed, with the half-width of its Student t interval.
 
-    Covers the mean over all seeds with probability `level` when the values are normal; for
-    three seeds the half-width is 2.5 standard deviations. It speaks of seeds, not of test images, which
-    all seeds share. One value has no half-width. Raises DataError for no value or one that is
-    not finite. Source: Student (1908), Biometrika 6.
+    For normal values the interval contains the mean over all possible seeds with probability `level`. For
+    three seeds the half-width is 2.5 standard deviations. The interval is for training with other seeds on
+    the same test images, not for other test images. One value has no half-width. Raises DataError for no
+    value or one that is not finite. Source: Student (1908), Biometrika 6.
     """
     vector = _values(values)
     n, mean = vector.size, float(vector.sum()) / vector.size
+    checked_level(level)
     if n == 1:
-        return Interval(mean, None, checked_level(level), 1)
+        return Interval(mean, None, 1)
     deviations = vector - mean
     sd = math.sqrt(float((deviations * deviations).sum()) / (n - 1))
-    return Interval(mean, t_factor(n, level) * sd / math.sqrt(n), level, n, sd)
+    return Interval(mean, t_factor(n, level) * sd / math.sqrt(n), n, sd)
 
 
 def rho_values(
@@ -55,17 +55,18 @@ def rho_values(
     *,
     convention: Convention = "signed",
 ) -> NDArray[np.float64]:
-    """For each seed what it says of rho, (n,): their mean is rho of the mean accuracies. NaN if undefined.
+    """One value of rho per seed, (n,), by linear propagation; their mean is rho of the mean accuracies.
 
-    Each argument is (n,): one accuracy per seed, the same seeds in the same order in all four.
-    A seed's value is rho of the means plus the gradient there times the seed's deviations, so whatever it
-    does to method and baseline alike cancels. Such linear propagation is fair while the baseline's worst
-    class is several standard errors above 0, and too narrow below that.
-    Source: delta method for a ratio of means, Cochran (1977), Sampling Techniques, ch. 6.
+    Each argument is (n,): one accuracy per seed, the same seeds in the same order in all four. The value of
+    a seed is rho of the means plus the gradient of rho there times the deviations of the seed. So an effect
+    of a seed on method and baseline alike cancels. The interval of these values is correct while the
+    baseline's worst class is several standard errors above 0, and too narrow below that. NaN where rho is
+    not defined. Raises DataError for unequal lengths. Source: delta method for a ratio of means, Cochran
+    (1977), Sampling Techniques, ch. 6.
     """
     columns = [_values(column) for column in (method_average, method_worst, base_average, base_worst)]
     if len({column.size for column in columns}) != 1:
-        raise DataError(f"rho is paired over seeds, but there are {[c.size for c in columns]} values.")
+        raise DataError(f"rho needs the same seeds in all arguments, not {[c.size for c in columns]} values.")
     means = tuple(float(column.sum()) / column.size for column in columns)
     centre = np.full(columns[0].size, rho(*means, convention=convention))
     if np.isnan(centre).any():
@@ -84,12 +85,12 @@ def wilson_interval(k: Shares, n: float | Shares, level: float = 0.95) -> tuple[
 
 
 def wilson_interval(k: ArrayLike, n: ArrayLike, level: float = 0.95) -> tuple[float | Vector, float | Vector]:
-    """Limits of a share of which `k` of `n` were seen, both in [0, 1]; for display.
+    """Confidence limits of a share, low and high in [0, 1], from `k` hits in `n` images.
 
-    Covers with probability `level` on average over nearby shares, at some shares less. k and n may be
-    arrays, which broadcast, and k no whole number, as after averaging checkpoints. Raises DataError
-    unless 0 <= k <= n and n >= 1. Source: Wilson (1927), JASA 22; recommended for small n by
-    Brown, Cai and DasGupta (2001), Statistical Science 16.
+    The limits contain the true share with probability `level` on average over similar shares; for a single
+    share the probability can be lower. k and n may be arrays, which broadcast. k may have a fraction, such
+    as a mean over checkpoints. Raises DataError unless 0 <= k <= n and n >= 1. Source: Wilson (1927), JASA
+    22; recommended for small n by Brown, Cai and DasGupta (2001), Statistical Science 16.
     """
     from scipy.special import ndtri
 
@@ -98,12 +99,15 @@ def wilson_interval(k: ArrayLike, n: ArrayLike, level: float = 0.95) -> tuple[fl
     share = k / n
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    # At k = 0 and k = n one limit is exactly 0 or 1; rounding must not say otherwise.
+    # At k = 0 and k = n one limit is exactly 0 or 1, which rounding could miss.
     return _plain(np.where(k == 0, 0.0, centre - half)), _plain(np.where(k == n, 1.0, centre + half))
 
 
 def lower_limit(k: Vector, n: Vector, tail: float) -> Vector:
-    """Exact limit that lies above the share with probability `tail` at most; 0 for k = 0."""
+    """Exact lower limit of a share of `k` hits in `n`: too high with probability `tail` at most; 0 for k = 0.
+
+    Source: Clopper and Pearson (1934), Biometrika 26.
+    """
     from scipy.special import betaincinv
 
     return np.asarray(np.where(k <= 0, 0.0, betaincinv(np.where(k <= 0, 1.0, k), n - k + 1, tail)))
@@ -111,7 +115,7 @@ def lower_limit(k: Vector, n: Vector, tail: float) -> Vector:
 
 @lru_cache
 def t_factor(n: int, level: float = 0.95) -> float:
-    """Standard errors from the mean to the limit of the two-sided t interval of `n` >= 2 values."""
+    """Half-width of the two-sided t interval of `n` >= 2 values, in standard errors."""
     from scipy.special import stdtrit
 
     return float(stdtrit(n - 1, (1 + checked_level(level)) / 2))
@@ -120,7 +124,7 @@ def t_factor(n: int, level: float = 0.95) -> float:
 def _values(values: ArrayLike | Sequence[float]) -> NDArray[np.float64]:
     vector = np.asarray(values, dtype=np.float64)
     if vector.ndim != 1 or vector.size == 0 or not np.isfinite(vector).all():
-        raise DataError("an interval needs one or more finite values, one per seed.")
+        raise DataError("an interval needs at least one value, one per seed, all of them finite.")
     return vector
 
 
@@ -130,7 +134,7 @@ def _shares(k: ArrayLike, n: ArrayLike) -> tuple[Vector, Vector]:
         k, n = np.broadcast_arrays(k, n)
     except ValueError as error:
         raise DataError(
-            f"k of shape {k.shape} and n of shape {n.shape} are not of the same shares."
+            f"k of shape {k.shape} and n of shape {n.shape} do not broadcast to one shape."
         ) from error
     wrong = ~((n >= 1) & (k >= 0) & (k <= n))
     if wrong.any():
@@ -141,7 +145,7 @@ def _shares(k: ArrayLike, n: ArrayLike) -> tuple[Vector, Vector]:
 
 
 def _plain(values: Vector) -> float | Vector:
-    """A number for a number, an array for an array."""
+    """A float for an array without axes; other arrays unchanged."""
     return float(values) if values.ndim == 0 else values
 
 

@@ -117,7 +117,7 @@ def _on_images(pair: Rows | None) -> tuple[TableCell, ...]:
 def _t(differences: dict[int, float]) -> TableCell:
     """p of the paired t test; empty where all seeds differ by the same amount, which has no spread."""
     values = list(differences.values())
-    return TableCell() if np.ptp(values) < ROUNDING else TableCell(paired_t(values).p)
+    return TableCell() if np.ptp(values) < ROUNDING else TableCell(paired_t(values))
 
 
 def _adjusted(rows: Sequence[Row], columns: Sequence[Column]) -> tuple[Row, ...]:

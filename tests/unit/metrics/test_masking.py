@@ -16,7 +16,7 @@ def test_square_wins_only_by_more_than_a_fifth_of_a_point(white_box, after, flag
     found = black_box_wins(white_box, after)
     assert (found is not None) is flagged
     if found:
-        assert "takes 0.30 points off the white-box attacks' 50.30 %" in found.text
+        assert "lowers the 50.30 % of the white-box attacks by 0.30 points" in found.text
 
 
 @pytest.mark.parametrize(
