@@ -12,7 +12,7 @@ from fairbench.figures.figure import Figure, FigureOptions, NothingToDrawError
 from fairbench.figures.panels import key_of
 from fairbench.figures.style import EntryStyle, Width, entry_styles
 from fairbench.metrics.classwise import balanced_accuracy, worst_class_accuracy
-from fairbench.records.curves import read_epochs
+from fairbench.records.curves import finite_numbers, read_epochs
 from fairbench.records.read import Record
 from fairbench.tables.captions import title
 from fairbench.tables.columns import SIDES
@@ -92,12 +92,13 @@ def curves_data(spec: TableSpec) -> "pd.DataFrame":
 
 def training_values(row: Mapping[str, Any], record: Record) -> Iterator[tuple[str, str, float]]:
     """(side, quantity, value) on training images of one epoch; the loss has the side ""."""
-    if isinstance(loss := row.get("loss"), int | float):
-        yield "", "loss", float(loss)
+    loss = finite_numbers([row.get("loss")])
+    if loss is not None:
+        yield "", "loss", float(loss[0])
     for side in SIDES:
-        values = row.get(f"train_{side}_accuracy")
-        if isinstance(values, list) and len(values) == record.num_classes and None not in values:
-            for quantity, value in average_and_worst(np.array(values, dtype=np.float64)):
+        accuracy = finite_numbers(row.get(f"train_{side}_accuracy"))
+        if accuracy is not None and len(accuracy) == record.num_classes:
+            for quantity, value in average_and_worst(np.array(accuracy)):
                 yield side, quantity, value
 
 

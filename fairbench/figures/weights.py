@@ -18,7 +18,7 @@ from fairbench.figures.drawing import (
 from fairbench.figures.figure import Figure, FigureOptions, NothingToDrawError
 from fairbench.figures.panels import class_names, key_of
 from fairbench.figures.style import Width, entry_styles, fit, printable
-from fairbench.records.curves import read_epochs
+from fairbench.records.curves import finite_numbers, read_epochs
 from fairbench.tables.captions import title
 from fairbench.tables.entries import Entry
 from fairbench.tables.inventory import TableSpec
@@ -74,15 +74,10 @@ def logged_vectors(entry: Entry) -> dict[tuple[str, int], list[np.ndarray]]:
         for row in read_epochs(seed.record.folder):
             logged = row.get("logged")
             for name, values in logged.items() if isinstance(logged, Mapping) else ():
-                if _is_vector(values, seed.record.num_classes):
-                    vectors[(str(name), row["epoch"])].append(np.array(values, dtype=np.float64))
+                numbers = finite_numbers(values)
+                if numbers is not None and len(numbers) == seed.record.num_classes:
+                    vectors[(str(name), row["epoch"])].append(np.array(numbers))
     return vectors
-
-
-def _is_vector(values: Any, size: int) -> bool:
-    return (
-        isinstance(values, list) and len(values) == size and all(isinstance(v, int | float) for v in values)
-    )
 
 
 def draw(data: "pd.DataFrame", width: Width) -> "Drawing":

@@ -1,6 +1,7 @@
 """Training curves: one JSON line per finished epoch in `epochs.jsonl`."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,17 @@ def _is_count(value: object) -> bool:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def finite_numbers(values: object) -> list[float] | None:
+    """The numbers of a list in a row; None unless it is a list of at least one finite number."""
+    if not isinstance(values, list) or not values or not all(map(_is_number, values)):
+        return None
+    try:
+        numbers = [float(value) for value in values]
+    except OverflowError:  # of an integer
+        return None
+    return numbers if all(map(math.isfinite, numbers)) else None
 
 
 def keep_epochs(folder: Path, last: int) -> None:
