@@ -50,7 +50,7 @@ def report_command(
     It is one file that loads nothing: send it, archive it, open it without a network, print it. `fairbench
     verify report.html` holds its tables against the records.
     """
-    from fairbench.page import collect, page
+    from fairbench.page import collect_content, render_page
     from fairbench.tables.published_results import read_published
 
     if not output.parent.is_dir():
@@ -65,7 +65,7 @@ def report_command(
             f"no runs to report in {results}" + (" fit the options." if any_record else "."),
             hint="see: fairbench status; start with: fairbench run",
         )
-    report = collect(
+    content = collect_content(
         chosen,
         open_registry(registry_files),
         baseline=baseline,
@@ -78,12 +78,12 @@ def report_command(
         made_with=_command(click.get_current_context()),
         file=output.name,
     )
-    content = page(report).encode("utf-8", "backslashreplace")
-    write_atomic(output, lambda file: file.write(content))
-    count = len(report.sections)
+    html = render_page(content).encode("utf-8", "backslashreplace")
+    write_atomic(output, lambda file: file.write(html))
+    count = len(content.sections)
     click.echo(
-        f"{output}: {len(report.methods)} methods, {count} setting{'' if count == 1 else 's'}, "
-        f"{len(report.runs)} runs, {len(content) / 1e6:.1f} MB; open it in a browser"
+        f"{output}: {len(content.methods)} methods, {count} setting{'' if count == 1 else 's'}, "
+        f"{len(content.runs)} runs, {len(html) / 1e6:.1f} MB; open it in a browser"
     )
 
 

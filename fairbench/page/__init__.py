@@ -1,10 +1,10 @@
-"""One self-contained page of a results folder: who is fair, how sure that is, where every number comes from.
+"""The report: one self-contained HTML page of a results folder.
 
-`collect.py` gathers tables, runs and methods, `page.py` writes them, `page.js` only rearranges what is
-written: without JavaScript every table is still there.
+`content.py` collects tables, runs and methods, `document.py` writes the page. `page.js` only rearranges what
+is written: without JavaScript every table is still there.
 """
 
-from fairbench.page.collect import PageContent, collect
-from fairbench.page.page import page
+from fairbench.page.content import PageContent, collect_content
+from fairbench.page.document import render_page
 
-__all__ = ["PageContent", "collect", "page"]
+__all__ = ["PageContent", "collect_content", "render_page"]

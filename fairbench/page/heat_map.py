@@ -38,7 +38,7 @@ def class_grid(table: Table) -> ClassGrid:
     """A table of the view "classes" with the entries in the rows, whichever way the table has them."""
     if table.head == "method":
         labels = tuple(row.label for row in table.rows)
-        titles = tuple(row.title or row.label for row in table.rows)
+        titles = tuple(row.name for row in table.rows)
         return ClassGrid(table.columns, labels, titles, tuple(row.cells for row in table.rows))
     side = table.columns[0].group
     columns = tuple(Column(f"{side}_{k}", row.label, side) for k, row in enumerate(table.rows))

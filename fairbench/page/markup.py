@@ -1,10 +1,11 @@
-"""HTML from parts. Whatever is not markup already is escaped: names in records are data."""
+"""HTML from parts. All text that is not `Markup` is escaped, because names in records are data."""
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from fairbench.core.identity import canonical_json
 from fairbench.tables.escapes import html, plain
 
 _ARXIV = re.compile(r"(\d{4}\.\d{4,5}|[a-z-]{2,20}(\.[A-Z]{2})?/\d{7})(v\d{1,3})?")
@@ -14,11 +15,11 @@ _EMPTY_TAGS = ("input", "meta", "line", "circle")
 
 
 class Markup(str):
-    """Text that is HTML: it is not escaped again."""
+    """Text that is HTML already, and is not escaped again."""
 
 
 def escaped(text: str) -> str:
-    """The text for an element or a quoted attribute; the short way for the thousands that need nothing."""
+    """The text for an element or a quoted attribute. Most texts are alphanumeric and need no escaping."""
     return text if text.isalnum() else html(text)
 
 
@@ -39,12 +40,12 @@ def tag(name: str, /, *children: object, **attributes: object) -> Markup:
 
 def joined(parts: Iterable[object], between: str = "") -> Markup:
     """The parts one after the other, escaped where they are not Markup; None is left out."""
-    found = (part if isinstance(part, Markup) else escaped(str(part)) for part in parts if part is not None)
-    return Markup(between.join(found))
+    texts = (part if isinstance(part, Markup) else escaped(str(part)) for part in parts if part is not None)
+    return Markup(between.join(texts))
 
 
 def prose(text: str) -> Markup:
-    """A docstring's text, with what is in backticks as code."""
+    """A docstring's text, with the parts in backticks as code."""
     parts = text.split("`")
     if len(parts) % 2 == 0:
         return joined([text])
@@ -52,12 +53,12 @@ def prose(text: str) -> Markup:
 
 
 def code(text: object) -> Markup:
-    """What somebody may type, or a digest."""
+    """A command, an option or a digest."""
     return tag("code", text)
 
 
 def facts(pairs: Iterable[tuple[str, object]]) -> Markup:
-    """A list of names with what they are; pairs with nothing to say are left out."""
+    """A list of names with their values; pairs without a value are left out."""
     lines = (tag("dt", name) + tag("dd", value) for name, value in pairs if value not in (None, "", (), []))
     return tag("dl", Markup("".join(lines)))
 
@@ -86,28 +87,45 @@ def _link(url: str, text: str) -> Markup:
 
 
 def script_data(value: Any) -> Markup:
-    """JSON for a script element: it can neither end the element nor open a comment. NaN is refused."""
+    """JSON for a script element, which it cannot end; it opens no comment. Raises ValueError for NaN."""
     text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
     for char in "<>&":
         text = text.replace(char, f"\\u{ord(char):04x}")
     return Markup(text)
 
 
+def value_text(value: Any) -> str:
+    """The value of a setting: a string as it is, else as JSON."""
+    if isinstance(value, str):
+        return value
+    try:
+        return canonical_json(value)
+    except (TypeError, ValueError):
+        return str(value)
+
+
+def number_range(numbers: Sequence[int], to: str, between: str) -> str:
+    """Ascending numbers as text: "0..4" for more than two consecutive ones with `to` "..", else "0,2"."""
+    if len(numbers) > 2 and numbers[-1] - numbers[0] == len(numbers) - 1:
+        return f"{numbers[0]}{to}{numbers[-1]}"
+    return between.join(map(str, numbers))
+
+
 class Anchors:
-    """Places in the page by name: harmless, and each its own."""
+    """Ids of elements in the page: a safe and unique one for each kind and name."""
 
     def __init__(self) -> None:
         self._of: dict[tuple[str, str], str] = {}
         self._taken: set[str] = set()
 
     def of(self, kind: str, name: str) -> str:
-        """The same for the same kind and name, for instance "method-dafa"."""
+        """The id for a kind and a name, for instance "method-dafa"; the same each time."""
         if (kind, name) not in self._of:
             base = f"{kind}-" + re.sub(r"[^a-z0-9.]+", "-", plain(name).lower()).strip("-.")
-            found, count = base, 1
-            while found in self._taken:
+            anchor, count = base, 1
+            while anchor in self._taken:
                 count += 1
-                found = f"{base}-{count}"
-            self._taken.add(found)
-            self._of[(kind, name)] = found
+                anchor = f"{base}-{count}"
+            self._taken.add(anchor)
+            self._of[(kind, name)] = anchor
         return self._of[(kind, name)]

@@ -1,11 +1,13 @@
 "use strict";
-/* Rearranges what the page says: sorting, filtering, the runs behind a number, one method at a time.
-   Texts of records enter the page as textContent only. */
+/* Sorts and filters what the page shows, opens the runs behind a number, and shows one method at a time.
+   Texts of records are only ever set as textContent, never as HTML. */
 (() => {
   const root = document.documentElement;
-  const sheets = JSON.parse(document.getElementById("data").textContent).sheets;
+  const tablesData = JSON.parse(document.getElementById("data").textContent).tables;
   const $ = (selector, from = document) => from.querySelector(selector);
   const $$ = (selector, from = document) => [...from.querySelectorAll(selector)];
+  const dataOf = (table) => tablesData[table.dataset.table];
+  const plural = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
 
   function make(name, text, properties = {}) {
     const element = Object.assign(document.createElement(name), properties);
@@ -20,7 +22,7 @@
     return inner;
   }
 
-  /* Sorting: numbers by their unrounded values, what does not exist last, published rows with their own. */
+  /* Sorting: by unrounded values; missing values last; published rows stay below the row of their method. */
 
   const value = (row, column) => (column < 0 ? row.n.toLowerCase() : row.c[column][0]);
 
@@ -30,61 +32,52 @@
     return sign * (a - b);
   }
 
-  function sort(table, key, column, sign) {
-    const body = table.tBodies[0];
-    const groups = table.groups.map((lines, place) => ({ lines, place, value: sign ? key(lines[0].row, column) : 0 }));
+  /* sign: 1 ascending, -1 descending, 0 the original order */
+  function sort(table, column, sign) {
+    const groups = table.groups.map((lines, place) => ({ lines, place, value: sign ? value(lines[0].row, column) : 0 }));
     const pinned = (group) => Number(group.lines === table.pinned);
     groups.sort((a, b) => pinned(b) - pinned(a) || (sign ? compare(a.value, b.value, sign) : 0) || a.place - b.place);
-    body.append(...groups.flatMap((group) => group.lines));
+    table.tBodies[0].append(...groups.flatMap((group) => group.lines));
   }
 
-  function press(table, header, column, better) {
-    const first = column < 0 || better === "low" ? 1 : -1;
-    const now = { ascending: 1, descending: -1 }[header.ariaSort] || 0;
-    const next = now === 0 ? first : now === first ? -first : 0;
+  /* A click on a heading sorts best first, the next one worst first, the third as it was. */
+  function sortByHeader(table, header, better) {
+    const first = header.column < 0 || better === "low" ? 1 : -1;
+    const current = { ascending: 1, descending: -1 }[header.ariaSort] || 0;
+    const next = current === 0 ? first : current === first ? -first : 0;
     for (const other of $$("thead th[aria-sort]", table)) other.removeAttribute("aria-sort");
     if (next) header.setAttribute("aria-sort", next > 0 ? "ascending" : "descending");
-    sort(table, value, column, next);
-    roam(table);
+    sort(table, header.column, next);
+    setTabStop(table);
   }
 
-  /* One place in the tab order for each table; arrow keys go on from there. */
+  /* The Tab key stops once in each table; arrow keys move between its numbers. */
 
-  const buttons = (table) => $$("tbody td button", table).filter((b) => !b.closest("tr").hidden);
-
-  function roam(table, to) {
-    const all = buttons(table);
-    const chosen = to || all[0];
-    for (const button of $$("tbody td button[tabindex='0']", table)) button.tabIndex = -1;
-    if (chosen) chosen.tabIndex = 0;
+  function setTabStop(table, button = $$("tbody td button", table).find((each) => !each.closest("tr").hidden)) {
+    for (const other of $$("tbody td button[tabindex='0']", table)) other.tabIndex = -1;
+    if (button) button.tabIndex = 0;
   }
 
-  function step(event) {
+  function moveFocus(event) {
     const button = event.target.closest("td button");
     if (!button) return;
     const cell = button.parentElement;
-    const line = cell.parentElement;
-    const near = (from, way, next) => {
-      for (let found = from[way]; found; found = found[way]) {
-        const inner = found.hidden ? null : next(found);
-        if (inner) return inner;
-      }
-      return null;
+    const inCell = (other) => (other.tagName === "TD" ? $("button", other) : null);
+    const inLine = (line) => line.cells[cell.cellIndex] && $("button", line.cells[cell.cellIndex]);
+    const moves = {
+      ArrowRight: [cell, "nextElementSibling", inCell],
+      ArrowLeft: [cell, "previousElementSibling", inCell],
+      ArrowDown: [cell.parentElement, "nextElementSibling", inLine],
+      ArrowUp: [cell.parentElement, "previousElementSibling", inLine],
     };
-    const inside = (found) => $("button", found);
-    const below = (found) => found.cells[cell.cellIndex] && $("button", found.cells[cell.cellIndex]);
-    const to = {
-      ArrowRight: () => near(cell, "nextElementSibling", inside),
-      ArrowLeft: () => near(cell, "previousElementSibling", (found) => (found.tagName === "TD" ? inside(found) : null)),
-      ArrowDown: () => near(line, "nextElementSibling", below),
-      ArrowUp: () => near(line, "previousElementSibling", below),
-    }[event.key];
-    const found = to && to();
-    if (to) event.preventDefault();
-    if (found) {
-      roam(event.currentTarget, found);
-      found.focus();
-    }
+    if (!(event.key in moves)) return;
+    event.preventDefault();
+    const [from, direction, buttonIn] = moves[event.key];
+    let target = null;
+    for (let next = from[direction]; next && !target; next = next[direction]) target = next.hidden ? null : buttonIn(next);
+    if (!target) return;
+    setTabStop(event.currentTarget, target);
+    target.focus();
   }
 
   /* The runs behind a number. */
@@ -96,36 +89,37 @@
   document.body.append(dialog, hint);
   dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
 
-  function behind(button) {
+  /* uses: [seed, id of the run's details, epochs] of each run; seeds: the number of each seed that has one;
+     baseline: the baseline's runs, where the number compares with them. */
+  function source(button) {
     const cell = button.parentElement;
-    const sheet = sheets[cell.closest("table").dataset.sheet];
+    const data = dataOf(cell.closest("table"));
     const row = cell.parentElement.row;
-    const column = sheet.cols[cell.column];
+    const column = data.cols[cell.column];
     const [, text, each] = row.c[cell.column];
     const owner = row.u ? row : column;
+    const uses = owner.u || [];
     const values = each ? each.split(" ") : [];
-    const seeds = Object.fromEntries((owner.u || []).map(([seed], k) => [seed, values[k]]).filter(([, one]) => one && one !== "-"));
+    const seeds = Object.fromEntries(uses.map(([seed], k) => [seed, values[k]]).filter(([, one]) => one && one !== "-"));
     const names = owner === row ? [row.n, column.n] : [column.n, row.n];
-    const other = /, rho$/.test(column.n) ? sheet.base.filter((use) => !owner.u.some((own) => own[1] === use[1])) : [];
-    return { names, text, seeds, uses: owner.u || [], other };
+    const baseline = /, rho$/.test(column.n) ? data.base.filter((use) => !uses.some((own) => own[1] === use[1])) : [];
+    return { name: names.join(", "), text, seeds, uses, baseline };
   }
 
-  function summary(found) {
-    const lines = found.uses.map(([seed]) => (seed in found.seeds ? `seed ${seed}: ${found.seeds[seed]}` : `seed ${seed}`));
-    const runs = found.uses.length === 1 ? "1 run" : `${found.uses.length} runs`;
-    const each = Object.keys(found.seeds).length ? lines.join("\n") : `of ${runs} together`;
-    return `${found.names.join(", ")}: ${found.text}\n${each}\nClick for the ${runs}.`;
+  function summary({ name, text, seeds, uses }) {
+    const lines = uses.map(([seed]) => (seed in seeds ? `seed ${seed}: ${seeds[seed]}` : `seed ${seed}`));
+    const runs = plural(uses.length, "run");
+    const each = Object.keys(seeds).length ? lines.join("\n") : `computed from ${runs} together`;
+    return `${name}: ${text}\n${each}\nClick to see the ${runs}.`;
   }
 
-  function listing(found, uses, heading) {
+  function runList(heading, uses, seeds = {}) {
     const parts = [make("h3", heading)];
-    for (const [seed, place, epochs] of uses) {
-      const details = document.getElementById(place);
-      const item = make("details");
-      item.open = true;
-      const number = seed in found.seeds ? `: ${found.seeds[seed]}` : "";
-      const facts = $("dl", details).cloneNode(true);
-      const link = make("a", "its method's page", { href: `#${place}` });
+    for (const [seed, id, epochs] of uses) {
+      const item = make("details", undefined, { open: true });
+      const number = seed in seeds ? `: ${seeds[seed]}` : "";
+      const facts = $("dl", document.getElementById(id)).cloneNode(true);
+      const link = make("a", "show on the method's page", { href: `#${id}` });
       link.addEventListener("click", () => dialog.close());
       item.append(make("summary", `seed ${seed}${number} (epochs ${epochs})`), facts, link);
       parts.push(item);
@@ -133,43 +127,40 @@
     return parts;
   }
 
-  function open(button) {
-    const found = behind(button);
+  function openRuns(button) {
+    const { name, text, seeds, uses, baseline } = source(button);
     const close = make("button", "Close", { type: "button" });
     close.addEventListener("click", () => dialog.close());
     const top = make("div", undefined, { className: "top" });
-    top.append(make("h2", found.names.join(", "), { id: "dialog-title" }), close);
-    const count = found.uses.length === 1 ? "1 run" : `${found.uses.length} runs`;
+    top.append(make("h2", name, { id: "dialog-title" }), close);
+    const runs = plural(uses.length, "run");
+    const mean = Object.keys(seeds).length && uses.length > 1;
     const inner = make("div");
-    inner.append(top, make("p", found.text, { className: "big" }));
-    const together = found.uses.length > 1 ? "the mean over" : "from";
-    const how = Object.keys(found.seeds).length ? `${together} ${count}` : `from ${count} together`;
-    inner.append(make("p", how), ...listing(found, found.uses, "Made from"));
-    if (found.other.length) inner.append(...listing({ seeds: {} }, found.other, "Compared with the baseline's"));
+    inner.append(top, make("p", text, { className: "big" }));
+    inner.append(make("p", mean ? `mean over ${runs}` : `from ${runs}`), ...runList("Runs", uses, seeds));
+    if (baseline.length) inner.append(...runList("Runs of the baseline", baseline));
     dialog.replaceChildren(inner);
     hint.hidden = true;
     dialog.showModal();
     dialog.scrollTop = 0;
   }
 
-  function point(button) {
-    hint.textContent = summary(behind(button));
+  function showHint(button) {
+    hint.textContent = summary(source(button));
     hint.hidden = false;
     const at = button.getBoundingClientRect();
-    const width = root.clientWidth;
-    hint.style.left = `${Math.max(4, Math.min(at.left, width - hint.offsetWidth - 4)) + scrollX}px`;
+    hint.style.left = `${Math.max(4, Math.min(at.left, root.clientWidth - hint.offsetWidth - 4)) + scrollX}px`;
     const above = at.top > hint.offsetHeight + 10;
     hint.style.top = `${(above ? at.top - hint.offsetHeight - 6 : at.bottom + 6) + scrollY}px`;
   }
 
-  /* Bring the tables to life. */
+  /* Each table: link rows and cells to their data, and make headings and numbers buttons.
+     table.groups: each row with the published rows below it; table.pinned: the group that is always first. */
 
-  function enliven(table) {
-    const sheet = sheets[table.dataset.sheet];
-    const lines = [...table.tBodies[0].rows];
+  function prepareLines(table, data) {
     table.groups = [];
-    lines.forEach((line, k) => {
-      line.row = sheet.rows[k];
+    [...table.tBodies[0].rows].forEach((line, k) => {
+      line.row = data.rows[k];
       if (line.row.source && table.groups.length) table.groups.at(-1).push(line);
       else table.groups.push([line]);
       if (line.row.m) wrap(line.cells[0], "a", { href: `#${line.row.m}` });
@@ -177,64 +168,67 @@
         cell.column = column;
         const [number, text] = line.row.c[column];
         if (text === "not defined") cell.title = text;
-        const runs = line.row.u || sheet.cols[column].u;
+        const runs = line.row.u || data.cols[column].u;
         if (number !== null && runs && runs.length) {
           wrap(cell, "button", { type: "button", tabIndex: -1 }).setAttribute("aria-haspopup", "dialog");
         }
       });
     });
     if (table.classList.contains("down")) table.pinned = table.groups[0];
-    const headers = [...$("thead", table).rows].at(-1).cells;
-    [...headers].forEach((header, k) => {
+  }
+
+  function prepare(table) {
+    const data = dataOf(table);
+    prepareLines(table, data);
+    [...[...$("thead", table).rows].at(-1).cells].forEach((header, k) => {
       header.column = k - 1;
-      const better = k ? sheet.cols[k - 1].better : "";
-      wrap(header, "button", { type: "button" }).addEventListener("click", () => press(table, header, header.column, better));
+      const better = k ? data.cols[k - 1].better : "";
+      wrap(header, "button", { type: "button" }).addEventListener("click", () => sortByHeader(table, header, better));
     });
-    table.addEventListener("keydown", step);
+    table.addEventListener("keydown", moveFocus);
     table.addEventListener("click", (event) => {
       const button = event.target.closest("td button");
       if (button) {
-        roam(table, button);
-        open(button);
+        setTabStop(table, button);
+        openRuns(button);
       }
     });
     for (const kind of ["mouseover", "focusin"]) {
       table.addEventListener(kind, (event) => {
         const button = event.target.closest("td button");
-        if (button && !dialog.open) point(button);
+        if (button && !dialog.open) showHint(button);
       });
     }
     for (const kind of ["mouseout", "focusout"]) table.addEventListener(kind, () => (hint.hidden = true));
-    roam(table);
+    setTabStop(table);
   }
 
-  $$("table[data-sheet]").forEach(enliven);
+  $$("table[data-table]").forEach(prepare);
   document.addEventListener("keydown", (event) => event.key === "Escape" && (hint.hidden = true));
 
-  /* The order of the classes: as in the data set, or by the mean over the methods of the last map. */
+  /* The order of the classes: as in the data set, or by the mean over the methods in the last heat map. */
 
   function mean(numbers) {
     const known = numbers.filter((number) => number !== null);
     return known.length ? known.reduce((sum, number) => sum + number, 0) / known.length : null;
   }
 
-  function arrange(maps, hardest) {
-    const tables = $$("table[data-sheet]", maps);
+  function orderClasses(maps, lowestFirst) {
+    const tables = $$("table[data-table]", maps);
     const last = tables.at(-1);
-    const sheet = sheets[last.dataset.sheet];
+    const data = dataOf(last);
     const down = last.classList.contains("down");
-    const count = down ? sheet.rows.length : sheet.cols.length;
-    const means = Array.from({ length: count }, (_, k) =>
-      mean(down ? sheet.rows[k].c.map((cell) => cell[0]) : sheet.rows.map((row) => row.c[k][0])));
-    const order = means.map((_, k) => k).slice(1);
-    if (hardest) order.sort((a, b) => compare(means[a], means[b], 1) || a - b);
+    const means = (down ? data.rows : data.cols).map((_, k) =>
+      mean(down ? data.rows[k].c.map((cell) => cell[0]) : data.rows.map((row) => row.c[k][0])));
+    const order = means.map((_, k) => k).slice(1); // 0 is the average
+    if (lowestFirst) order.sort((a, b) => compare(means[a], means[b], 1) || a - b);
     const places = new Map([0, ...order].map((k, place) => [k, place]));
     for (const table of tables) {
       for (const header of $$("thead th[aria-sort]", table)) header.removeAttribute("aria-sort");
       if (down) {
-        table.groups.forEach(([line]) => (line.place = places.get(sheets[table.dataset.sheet].rows.indexOf(line.row))));
-        table.groups.sort(([a], [b]) => a.place - b.place);
-        sort(table, value, -1, 0);
+        const place = ([line]) => places.get(dataOf(table).rows.indexOf(line.row));
+        table.groups.sort((a, b) => place(a) - place(b));
+        sort(table, -1, 0);
       } else {
         for (const line of table.rows) {
           const [first, ...cells] = line.cells;
@@ -242,63 +236,61 @@
           line.append(first, ...cells);
         }
       }
-      roam(table);
+      setTabStop(table);
     }
   }
 
   for (const maps of $$(".maps")) {
     const choice = $(".order", maps);
     choice.hidden = false;
-    choice.addEventListener("change", (event) => arrange(maps, event.target.value === "hardest"));
+    choice.addEventListener("change", (event) => orderClasses(maps, event.target.value === "lowest"));
   }
 
   /* Filters. */
 
   const filters = $("#filters");
-  const plural = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
 
   function filter() {
     const chosen = Object.fromEntries(new FormData(filters));
     const words = (chosen.method || "").trim().toLowerCase();
-    const fits = (owner) => !words || !owner.q || owner.q.includes(words);
-    const seen = new Set();
+    const matches = (item) => !words || !item.q || item.q.includes(words);
+    const methods = new Set();
     let settings = 0;
     for (const section of $$(".setting")) {
       const shown = ["dataset", "model", "protocol", "attack"].every((n) => !chosen[n] || section.dataset[n] === chosen[n]);
       section.hidden = !shown;
       settings += shown;
-      for (const table of $$("table[data-sheet]", section)) {
-        const sheet = sheets[table.dataset.sheet];
+      for (const table of $$("table[data-table]", section)) {
         for (const [first, ...others] of table.groups) {
-          const here = fits(first.row);
-          for (const line of [first, ...others]) line.hidden = !here;
-          if (here && shown && first.row.m) seen.add(first.row.n);
+          const visible = matches(first.row);
+          for (const line of [first, ...others]) line.hidden = !visible;
+          if (visible && shown && first.row.m) methods.add(first.row.n);
         }
         for (const line of table.rows) {
           for (const cell of line.cells) {
-            if (cell.column !== undefined && cell.column >= 0) cell.hidden = !fits(sheet.cols[cell.column]);
+            if (cell.column !== undefined && cell.column >= 0) cell.hidden = !matches(dataOf(table).cols[cell.column]);
           }
         }
-        roam(table);
+        setTabStop(table);
       }
       for (const item of $$(".lines > li", section)) item.hidden = words && !item.textContent.toLowerCase().includes(words);
     }
     const narrowed = Object.values(chosen).some(Boolean);
-    $("output", filters).textContent = narrowed ? `${plural(seen.size, "method")} in ${plural(settings, "setting")}` : "";
+    $("output", filters).textContent = narrowed ? `${plural(methods.size, "method")} in ${plural(settings, "setting")}` : "";
   }
 
   filters.hidden = false;
   filters.addEventListener("input", filter);
   filters.addEventListener("submit", (event) => event.preventDefault());
 
-  /* #method-NAME shows that method alone, #run-NAME its method with that run open, all else the results. */
+  /* #method-NAME shows one method, #run-NAME its method with the run open, anything else the results. */
 
   function route() {
     let target = null;
     try {
       target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
     } catch {
-      // not a place in this page
+      // the address is not an id of this page
     }
     const method = target && target.closest(".method");
     root.dataset.route = method ? "method" : "overview";
@@ -313,7 +305,7 @@
   filter();
   route();
 
-  /* On paper everything is open. */
+  /* All sections are open while the page is printed. */
 
   let closed = [];
   addEventListener("beforeprint", () => {

@@ -3,57 +3,64 @@
 import shlex
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from fairbench.core.identity import canonical_json
+from fairbench.page.markup import number_range, value_text
 from fairbench.records.read import Record
 from fairbench.tables.groups import method_overrides, setting_overrides
 
 
-def commands(records: Sequence[Record], results: str, registry_files: Sequence[str] = ()) -> Iterator[str]:
+class RunGroup(NamedTuple):
+    """The options that the runs of one command share. In the order in which commands are listed."""
+
+    dataset: str
+    model: str
+    protocol: str
+    attacks: str
+    settings: tuple[str, ...]  # of --set
+    seeds: str = ""
+
+
+def run_commands(
+    records: Sequence[Record], results: str, registry_files: Sequence[str] = ()
+) -> Iterator[str]:
     """One `fairbench run` for each group of runs that differ in method and seed only."""
-    where = [part for file in registry_files for part in ("--registry", file)]
-    where += ["--results", results] if results != "results" else []
-    for (dataset, model, protocol, attacks, settings, seeds), methods in _groups(records).items():
-        words = ["fairbench", "run", "--methods", ",".join(methods), "--datasets", dataset, "--models", model]
-        words += ["--protocol", protocol, "--seeds", seeds]
-        words += ["--attacks", attacks] if attacks else []
-        words += [part for setting in settings for part in ("--set", setting)]
-        yield shlex.join([*words, *where])
+    files = [part for file in registry_files for part in ("--registry", file)]
+    for group, methods in _groups(records).items():
+        words = ["fairbench", "run", "--methods", ",".join(methods), "--datasets", group.dataset]
+        words += ["--models", group.model, "--protocol", group.protocol, "--seeds", group.seeds]
+        words += ["--attacks", group.attacks] if group.attacks else []
+        words += [part for setting in group.settings for part in ("--set", setting)]
+        yield shlex.join([*words, *files, *results_option(results)])
 
 
-Place = tuple[str, str, str, str, tuple[str, ...]]
-Group = tuple[str, str, str, str, tuple[str, ...], str]
+def results_option(results: str) -> list[str]:
+    """The words of --results; none for the default folder."""
+    return ["--results", results] if results != "results" else []
 
 
-def _groups(records: Sequence[Record]) -> dict[Group, list[str]]:
-    seeds: dict[tuple[Place, str], set[int]] = defaultdict(set)
+def _groups(records: Sequence[Record]) -> dict[RunGroup, list[str]]:
+    """The methods of each group, sorted."""
+    seeds: dict[tuple[RunGroup, str], set[int]] = defaultdict(set)
     for record in records:
         attacks = ",".join(map(_attack, record.cell.get("evaluation") or ()))
-        own = [
-            f"methods.{record.method}.{k}={_value(v)}" for k, v in sorted(method_overrides(record).items())
-        ]
-        shared = [f"protocol.{k}={_value(v)}" for k, v in sorted(setting_overrides(record).items())]
-        place = (record.dataset, record.model, record.protocol, attacks, (*shared, *own))
-        seeds[(place, record.method)].add(record.seed)
-    found: dict[Group, list[str]] = defaultdict(list)
-    for (place, method), numbers in seeds.items():
-        found[(*place, seed_range(numbers))].append(method)
-    return dict(sorted((group, sorted(methods)) for group, methods in found.items()))
-
-
-def seed_range(seeds: set[int]) -> str:
-    """The seeds as `--seeds` takes them: "0..4", or "0,2"."""
-    ordered = sorted(seeds)
-    if len(ordered) > 2 and ordered[-1] - ordered[0] == len(ordered) - 1:
-        return f"{ordered[0]}..{ordered[-1]}"
-    return ",".join(map(str, ordered))
+        prefixes = {
+            "protocol": setting_overrides(record),
+            f"methods.{record.method}": method_overrides(record),
+        }
+        settings = tuple(
+            f"{prefix}.{key}={value_text(value)}"
+            for prefix, overrides in prefixes.items()
+            for key, value in sorted(overrides.items())
+        )
+        group = RunGroup(record.dataset, record.model, record.protocol, attacks, settings)
+        seeds[(group, record.method)].add(record.seed)
+    methods: dict[RunGroup, list[str]] = defaultdict(list)
+    for (group, method), numbers in seeds.items():
+        methods[group._replace(seeds=number_range(sorted(numbers), "..", ","))].append(method)
+    return {group: sorted(methods[group]) for group in sorted(methods)}
 
 
 def _attack(settings: dict[str, Any]) -> str:
     at = settings.get("at", "selected")
     return str(settings.get("name")) + ("" if at == "selected" else f"@{at}")
-
-
-def _value(value: Any) -> str:
-    return value if isinstance(value, str) else canonical_json(value)

@@ -1,13 +1,14 @@
-"""A run as a reader checks it: what its record, its cell and its provenance say of where it comes from."""
+"""A run as its details show it: what its record, its cell and its provenance say."""
 
-import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from fairbench.core.errors import RecordError
 from fairbench.core.files import read_json
-from fairbench.page.curves import Curve, curve_of
+from fairbench.page.markup import value_text
+from fairbench.page.training_curves import TrainingCurve, training_curve
 from fairbench.records.curves import read_epochs
 from fairbench.records.read import Record
 
@@ -16,10 +17,10 @@ FILE = "provenance.json"
 
 @dataclass(frozen=True)
 class RunHistory:
-    """A record with its curve and its provenance; `fault` says why there is none."""
+    """A record with its training curve and its provenance. fault: why there is no provenance."""
 
     record: Record
-    curve: Curve
+    curve: TrainingCurve
     provenance: Mapping[str, Any]
     fault: str = ""
 
@@ -28,67 +29,56 @@ class RunHistory:
         """The name of its folder, which `fairbench verify` takes."""
         return self.record.folder.name
 
-    def told(self) -> list[tuple[str, str]]:
-        """What its provenance says, as (name, text); nothing for what it does not say."""
-        found = self.provenance
-        commit = _text(found.get("commit"))
+    def facts(self) -> list[tuple[str, str]]:
+        """The provenance as (name, text); the text is "" for what was not recorded."""
+        origin = self.provenance
+        commit = _text(origin.get("commit"))
         if commit.endswith("+"):
             commit = f"{commit[:-1]} with changes that were not committed"
-        earlier = found.get("earlier")
+        earlier = origin.get("earlier")
         attempts = len(earlier) + 1 if isinstance(earlier, list) else 1
-        identity = self.record.identity("method")
+        python = _text(origin.get("python"))
+        system = [_text(origin.get("platform")), f"Python {python}" if python else ""]
+        command = origin.get("command")
         return [
-            ("device", _listed(found.get("device"))),
-            ("system", ", ".join(filter(None, [_text(found.get("platform")), self._python()]))),
-            ("versions", _listed(found.get("versions"), " ")),
+            ("device", _listed(origin.get("device"))),
+            ("system", ", ".join(filter(None, system))),
+            ("versions", _listed(origin.get("versions"), " ")),
             ("commit", commit),
-            ("command", _command(found.get("command"))),
-            ("started", _text(found.get("started")) + (f" (attempt {attempts})" if attempts > 1 else "")),
+            ("command", shlex.join(map(str, command)) if isinstance(command, list) else _text(command)),
+            ("started", _text(origin.get("started")) + (f" (attempt {attempts})" if attempts > 1 else "")),
             ("finished", self.record.finished),
-            ("data digest", _text(found.get("data_digest") or self.record.identity("dataset").get("digest"))),
-            ("plugin digest", _text(found.get("plugin_source"))),
-            ("method fingerprint", _text(identity.get("fingerprint"))),
+            (
+                "data digest",
+                _text(origin.get("data_digest") or self.record.identity("dataset").get("digest")),
+            ),
+            ("plugin digest", _text(origin.get("plugin_source"))),
+            ("method fingerprint", _text(self.record.identity("method").get("fingerprint"))),
         ]
-
-    def _python(self) -> str:
-        return f"Python {version}" if (version := _text(self.provenance.get("python"))) else ""
 
 
 def read_run(record: Record) -> RunHistory:
-    """The run of a record. What cannot be read is said, never raised: a page is of many runs."""
-    curve = _curve(record)
+    """The run of a record. Files that cannot be read are named in `fault` or left out, and raise nothing."""
     try:
-        value = read_json(record.folder / FILE)
-    except RecordError:
-        missing = not (record.folder / FILE).exists()
-        return RunHistory(record, curve, {}, f"{FILE} is {'missing' if missing else 'damaged'}")
-    if not isinstance(value, dict):
-        return RunHistory(record, curve, {}, f"{FILE} is damaged")
-    return RunHistory(record, curve, value)
-
-
-def _curve(record: Record) -> Curve:
-    try:
-        return curve_of(read_epochs(record.folder))
+        curve = training_curve(read_epochs(record.folder))
     except OSError:
-        return curve_of([])
+        curve = training_curve([])
+    try:
+        provenance = read_json(record.folder / FILE)
+    except RecordError:
+        provenance = None
+    if isinstance(provenance, dict):
+        return RunHistory(record, curve, provenance)
+    missing = not (record.folder / FILE).exists()
+    return RunHistory(record, curve, {}, f"{FILE} is {'missing' if missing else 'damaged'}")
 
 
 def _text(value: object) -> str:
-    if value is None:
-        return ""
-    return value if isinstance(value, str) else json.dumps(value)
+    return "" if value is None else value_text(value)
 
 
 def _listed(value: object, between: str = ": ") -> str:
+    """A mapping as "key: value, key: value"."""
     if not isinstance(value, dict):
         return _text(value)
     return ", ".join(f"{key}{between}{_text(item)}" for key, item in value.items())
-
-
-def _command(value: object) -> str:
-    if isinstance(value, list):
-        import shlex
-
-        return shlex.join(str(word) for word in value)
-    return _text(value)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from report_files import write_run, write_three_methods
 
-from fairbench.page import collect, page
+from fairbench.page import collect_content, render_page
 from fairbench.records.read import scan
 from fairbench.registry import load_registry
 
@@ -29,7 +29,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-BOARD = ".setting:first-child table[data-sheet='0']"
+BOARD = ".setting:first-child table[data-table='0']"
 ROBUST_WORST = 6  # its column, counted from 0 without the methods' names
 EVIL = "<img src=x onerror=alert(1)></script>"
 
@@ -56,7 +56,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for method in ("trades", "dafa"):
             write_run(folder / "results", method, seed, many, many, dataset="many", attack=other)
     records, problems = scan(folder / "results")
-    text = page(collect(records, load_registry(()), problems=problems, results="a b"))
+    text = render_page(collect_content(records, load_registry(()), problems=problems, results="a b"))
     (folder / "a report.html").write_text(text, encoding="utf-8")
     return folder / "a report.html"
 
@@ -122,7 +122,7 @@ def test_what_does_not_exist_stays_last_in_both_directions(browser: Any, report:
     text = report.read_text()
     found = re.search(r'(<script type="application/json" id="data">)(.*?)(</script>)', text, flags=re.S)
     data = json.loads(found[2])
-    row = next(row for row in data["sheets"][0]["rows"] if row["n"] == "trades")
+    row = next(row for row in data["tables"][0]["rows"] if row["n"] == "trades")
     row["c"][ROBUST_WORST][0] = None
     changed = json.dumps(data).replace("<", "\\u003c")
     (tmp_path / "missing.html").write_text(text[: found.start(2)] + changed + text[found.end(2) :])
@@ -189,7 +189,7 @@ def test_rho_leads_to_the_baselines_runs_too(browser: Any, report: Path):
     with Visit(browser, report) as page:
         page.locator(f"{BOARD} tbody tr", has_text="dafa").locator("td").last.click()
         text = page.get_by_role("dialog").inner_text()
-        assert "Compared with the baseline's" in text
+        assert "Runs of the baseline" in text
         assert text.count("trades.digits") == 6
 
 
@@ -201,7 +201,7 @@ def test_a_class_of_many_leads_to_its_methods_runs(browser: Any, report: Path):
         assert dialog.get_by_role("heading", level=2).inner_text() == "dafa, robust, class 1"
         assert dialog.inner_text().count("fairbench verify dafa") == 2
         page.keyboard.press("Escape")
-        page.locator("#setting-2").get_by_label("hardest first").check()
+        page.locator("#setting-2").get_by_label("lowest accuracy first").check()
         values = [float(text) for text in heat.locator("tbody td:nth-child(2)").all_inner_texts()]
         assert values[1:] == sorted(values[1:])
         assert heat.locator("tbody th").first.inner_text() == "average"
@@ -213,7 +213,7 @@ def test_classes_across_are_put_in_order_in_both_maps(browser: Any, report: Path
     with Visit(browser, report) as page:
         maps = page.locator("#setting-1 .heat.across")
         assert maps.last.locator("thead th").all_inner_texts()[2] == EVIL
-        page.locator("#setting-1").get_by_label("hardest first").check()
+        page.locator("#setting-1").get_by_label("lowest accuracy first").check()
         for k in range(2):
             assert maps.nth(k).locator("thead th").all_inner_texts()[1:] == ["average", "c", "b", EVIL]
 

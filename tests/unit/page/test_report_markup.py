@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fairbench.page.heat import DARK, LIGHT, _between, contrast
+from fairbench.page.heat_map import DARK, LEVELS, LIGHT, _between, contrast
 from fairbench.page.markup import (
     Anchors,
     Markup,
@@ -17,16 +17,15 @@ from fairbench.page.markup import (
     script_data,
     tag,
 )
-from fairbench.page.tables import LEVELS
 
 HOSTILE = "\"'><script>alert(1)</script>&amp;"
 
 
 def test_children_and_attributes_are_escaped_and_markup_is_not():
-    found = tag("a", HOSTILE, Markup("<b>x</b>"), href=HOSTILE, data_sheet=3, hidden=True, title=None)
+    found = tag("a", HOSTILE, Markup("<b>x</b>"), href=HOSTILE, data_table=3, hidden=True, title=None)
     assert found.count("<") == 4
     assert "<b>x</b>" in found
-    assert 'data-sheet="3" hidden>' in found
+    assert 'data-table="3" hidden>' in found
     assert "title" not in found
 
 

@@ -14,11 +14,11 @@ from report_files import PROVENANCE, write_run, write_three_methods
 
 from fairbench.cli.main import cli, main
 from fairbench.core.errors import UnknownNameError
-from fairbench.page import collect, page
-from fairbench.page.collect import PageContent
-from fairbench.page.curves import curve_of, draw
-from fairbench.page.reproduce import seed_range
-from fairbench.page.tables import CLASSES_ACROSS, epoch_range, grid
+from fairbench.page import PageContent, collect_content, render_page
+from fairbench.page.heat_map import CLASSES_ACROSS, class_grid
+from fairbench.page.markup import number_range
+from fairbench.page.tables import epoch_range
+from fairbench.page.training_curves import draw, training_curve
 from fairbench.records.read import Record, scan
 from fairbench.registry import Registry, describe, load_registry
 from fairbench.registry.schema import MethodEntry
@@ -59,30 +59,30 @@ class Reader(HTMLParser):
 
 def report_of(folder: Path, **options) -> PageContent:
     records, problems = scan(folder)
-    return collect(records, options.pop("registry", NOTHING), problems=problems, **options)
+    return collect_content(records, options.pop("registry", NOTHING), problems=problems, **options)
 
 
 def page_of(folder: Path, **options) -> str:
-    return page(report_of(folder, **options))
+    return render_page(report_of(folder, **options))
 
 
-def sheets_of(text: str) -> list[dict]:
-    return json.loads(Reader(text).scripts[0])["sheets"]
+def tables_of(text: str) -> list[dict]:
+    return json.loads(Reader(text).scripts[0])["tables"]
 
 
 def test_every_number_is_that_of_the_table_to_the_last_digit(tmp_path: Path):
     write_three_methods(tmp_path)
     report = report_of(tmp_path)
-    text = page(report)
+    text = render_page(report)
     records = scan(tmp_path)[0]
     (board,) = build_tables(records, TableRequest(columns=("average", "worst", "floor", "gap", "rho")))
     fairness = build_tables(records, TableRequest(view="fairness"))
     for table in (board, *fairness):
         for line in html.rows(table):
             assert f"\n{line}\n" in text
-    sheet = sheets_of(text)[0]
-    for row, told in zip(board.rows, sheet["rows"], strict=True):
-        for cell, column, item in zip(row.cells, board.columns, told["c"], strict=True):
+    data = tables_of(text)[0]
+    for row, row_data in zip(board.rows, data["rows"], strict=True):
+        for cell, column, item in zip(row.cells, board.columns, row_data["c"], strict=True):
             value, full, *each = item
             assert value == cell.value
             assert full == shown(cell, column, board).plain()
@@ -231,7 +231,7 @@ def test_without_a_finished_run_there_is_still_a_page(tmp_path: Path):
 def test_one_seed_has_no_spread_and_says_so(tmp_path: Path):
     write_run(tmp_path)
     write_run(tmp_path, "dafa", robust=(6, 5, 5))
-    assert "One seed says nothing of the spread over seeds." in page_of(tmp_path)
+    assert "One seed does not show the spread over seeds." in page_of(tmp_path)
 
 
 def test_without_an_attack_the_question_is_about_clean_accuracy(tmp_path: Path):
@@ -245,7 +245,7 @@ def test_without_an_attack_the_question_is_about_clean_accuracy(tmp_path: Path):
 def test_an_undefined_number_is_null_and_a_dash(tmp_path: Path):
     for method in ("trades", "dafa"):
         write_run(tmp_path, method, robust=(5, 5, 0))  # rho against a worst class of 0
-    cells = [row["c"] for row in sheets_of(page_of(tmp_path))[0]["rows"]]
+    cells = [row["c"] for row in tables_of(page_of(tmp_path))[0]["rows"]]
     assert cells[1][-1] == [None, "not defined"]
 
 
@@ -253,9 +253,9 @@ def test_an_unknown_attack_is_refused_and_a_known_one_kept_alone(tmp_path: Path)
     other = {"name": "pgd-50", "id": "other", "kind": "pgd", "num_steps": 50}
     write_run(tmp_path)
     write_run(tmp_path, attack=other, dataset="stl10")
-    assert [s.board.table.attack for s in report_of(tmp_path).sections] == ["pgd-20", "pgd-50"]
+    assert [s.leaderboard.table.attack for s in report_of(tmp_path).sections] == ["pgd-20", "pgd-50"]
     (section,) = report_of(tmp_path, attack="pgd-50").sections
-    assert [sheet.table.attack for sheet in section.classes] == ["", "pgd-50"]
+    assert [traced.table.attack for traced in section.classes] == ["", "pgd-50"]
     with pytest.raises(UnknownNameError):
         report_of(tmp_path, attack="pgd-3")
 
@@ -264,13 +264,13 @@ def test_each_row_leads_to_its_own_runs(tmp_path: Path):
     write_three_methods(tmp_path)
     report = report_of(tmp_path)
     (section,) = report.sections
-    for sheet in (section.board, *section.classes):
-        for label, uses in sheet.uses.items():
+    for traced in (section.leaderboard, *section.classes):
+        for label, uses in traced.uses.items():
             assert [use.seed for use in uses] == [0, 1, 2]
             assert all(use.run.startswith(f"{label}.") and use.epochs == (4,) for use in uses)
-    ids = {a.get("id") for _, a in Reader(page(report)).elements}
-    for sheet in sheets_of(page(report)):
-        for owner in (*sheet["rows"], *sheet["cols"]):
+    ids = {a.get("id") for _, a in Reader(render_page(report)).elements}
+    for data in tables_of(render_page(report)):
+        for owner in (*data["rows"], *data["cols"]):
             assert all(place in ids for _, place, _ in owner.get("u", ()))
 
 
@@ -281,11 +281,11 @@ def test_every_class_of_every_method_is_in_the_map_whichever_way_it_stands(tmp_p
         for seed in range(2):
             write_run(tmp_path, method, seed, hits, hits)
     (section,) = report_of(tmp_path).sections
-    for sheet in section.classes:
-        found = grid(sheet.table)
-        assert found.labels == ("trades", "dafa", "trix")
-        assert found.columns[0].header == "average"
-        values = [cell.value for cell in found.cells[2][1:]]
+    for traced in section.classes:
+        grid = class_grid(traced.table)
+        assert grid.labels == ("trades", "dafa", "trix")
+        assert grid.columns[0].header == "average"
+        values = [cell.value for cell in grid.cells[2][1:]]
         assert values == pytest.approx([hit / 10 for hit in hits])
     kind = "down" if num_classes > CLASSES_ACROSS else "across"
     assert page_of(tmp_path).count(f'class="heat {kind}"') == 2
@@ -300,11 +300,11 @@ def test_published_values_stand_in_rows_of_their_own(tmp_path: Path):
         published[0].__class__(**{**published[0].__dict__, "model": "", "attack": ""})
     ]  # as no paper's attack
     text = page_of(tmp_path, published=placed, sources="all")
-    rows = sheets_of(text)[0]["rows"]
+    rows = tables_of(text)[0]["rows"]
     assert [bool(row.get("source")) for row in rows] == [False, True]
     assert '<tr class="published">' in text
     assert text.count('<ul class="lines"') == 1
-    assert text.count('class="who"') == 1
+    assert text.count('class="name"') == 1
 
 
 def test_a_curve_has_gaps_where_an_epoch_does_not_say():
@@ -313,24 +313,24 @@ def test_a_curve_has_gaps_where_an_epoch_does_not_say():
         {"epoch": 2, "loss": float("nan"), "train_clean_accuracy": [0.5, None]},
         {"epoch": 3, "loss": "x", "train_clean_accuracy": [[1]], "train_robust_accuracy": [True, False]},
     ]
-    curve = curve_of(rows)
+    curve = training_curve(rows)
     assert curve.loss == (2.0, None, None)
     assert curve.clean_mean == (0.3, None, None)
     assert curve.clean_worst == (0.1, None, None)
     assert curve.robust_mean == (None, None, None)
     assert "nan" not in draw({0: curve})
-    assert draw({0: curve_of([])}) == ""
+    assert draw({0: training_curve([])}) == ""
 
 
 @pytest.mark.parametrize("loss", [5e-324, 0.0, -1.0, 1e308, 10**400, True, [], "x"])
 def test_no_loss_is_too_odd_to_draw(loss: object):
     rows = [{"epoch": k, "loss": loss, "train_clean_accuracy": [0.5, 2.0]} for k in (1, 2)]
-    assert "training accuracy, clean" in draw({0: curve_of(rows)})
+    assert "training accuracy, clean" in draw({0: training_curve(rows)})
 
 
 def test_a_long_training_keeps_its_last_epoch():
     rows = [{"epoch": k, "loss": 1.0} for k in range(1, 1001)]
-    curve = curve_of(rows)
+    curve = training_curve(rows)
     assert len(curve.epochs) <= 101
     assert curve.epochs[-1] == 1000
 
@@ -352,8 +352,8 @@ def test_commands_make_the_runs_again(tmp_path: Path):
 
 
 def test_ranges_are_short():
-    assert seed_range({0, 1, 2}) == "0..2"
-    assert seed_range({0, 2, 1, 5}) == "0,1,2,5"
+    assert number_range([0, 1, 2], "..", ",") == "0..2"
+    assert number_range([0, 1, 2, 5], "..", ",") == "0,1,2,5"
     assert epoch_range((10, 11, 12)) == "10-12"
     assert epoch_range((4, 8)) == "4, 8"
 
@@ -411,6 +411,7 @@ def test_the_seeds_that_do_not_tell_methods_apart_are_named(tmp_path: Path):
         for k, method in enumerate("abcdefg"):
             write_run(tmp_path, method, seed, robust=(9, 8, 4 + (k + seed) % 2))
     text = page_of(tmp_path, baseline="a")
+    link = r"<a [^>]*>\w</a>"
     assert re.search(
-        r"These seeds do not tell it apart from (<a [^>]*>\w</a>, ){3}<a [^>]*>\w</a> and 2 others\.", text
+        rf"On these seeds, the difference from ({link}, ){{3}}{link} and 2 others is not significant\.", text
     )

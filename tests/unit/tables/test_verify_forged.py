@@ -5,7 +5,7 @@ import re
 import pytest
 
 from fairbench.core.files import read_json, write_json
-from fairbench.page import collect, page
+from fairbench.page import collect_content, render_page
 from fairbench.records.read import scan
 from fairbench.registry import Registry
 from fairbench.tables.formats import render
@@ -159,7 +159,7 @@ def test_a_record_that_counts_other_images_than_its_outcomes_is_found(runs):
 
 
 def test_the_tables_of_a_report_are_checked_and_the_rest_is_not(runs):
-    text = page(collect(scan(runs.path)[0], Registry()))
+    text = render_page(collect_content(scan(runs.path)[0], Registry()))
     assert is_report(text, ".html")
     assert not faults(runs, text, "html")
     assert faults(runs, text.replace(">average</th>", ">worst</th>", 1), "html")
