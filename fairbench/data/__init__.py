@@ -1,4 +1,4 @@
-"""Data sets: preparation without surprises, images resident on the device, one stream for all methods.
+"""Data sets: preparation, images in device memory, and the stream of batches that all methods share.
 
-`manifest` is light (no torch, no numpy) and serves planning; the other modules are imported where needed.
+`manifest` imports neither torch nor numpy, for planning; the other modules are imported where needed.
 """

@@ -1,7 +1,8 @@
-"""What can be added to crop and flip: AutoAugment, Cutout, Mixup, CutMix.
+"""Augmentations after crop and flip: AutoAugment, Cutout, Mixup, CutMix.
 
-Each draws for every image of an epoch, on the CPU and from generators with names, and is applied to whole
-batches: AutoAugment to pixels in 0..255, the others to images in [0, 1] on the device, before the attack.
+Each draws random numbers for every image of an epoch, on the CPU and from named generators. It is applied to
+whole batches before the attack: AutoAugment to pixels in 0..255, the others to images in [0, 1] on the
+device.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,33 +17,33 @@ from fairbench.core.errors import ConfigError
 from fairbench.data.batch import Batch
 
 Seed = Callable[[str], int]
-"""The seed of a purpose in this epoch."""
+"""A function from a purpose to its seed in this epoch."""
 Drawn = tuple[Tensor, ...]
-"""Draws by position in the epoch: (N, ...) each."""
+"""Random draws by position in the epoch: (N, ...) each."""
 
 
 class BatchAugmentation(Protocol):
-    """An augmentation on top of crop and flip."""
+    """An augmentation after crop and flip."""
 
     def draw(self, count: int, image_shape: tuple[int, int, int], seed: Seed) -> Drawn:
-        """The draws of an epoch of `count` images. Raises ConfigError for images that it cannot take."""
+        """The draws of an epoch of `count` images. Raises ConfigError for unsuitable images."""
 
     def pixels(self, images: Tensor, drawn: Drawn) -> Tensor:
-        """uint8 images (B, channels, H, W) with the draws of their positions, both on the CPU."""
+        """Augmented uint8 images (B, channels, H, W); `drawn` has the draws of these images, on the CPU."""
 
     def batch(self, batch: Batch, drawn: Drawn) -> Batch:
-        """The batch with the draws of its positions, both on the device."""
+        """The augmented batch; `drawn` has the draws of its images, on the device."""
 
 
 class OnPixels:
-    """An addition to pixels only."""
+    """An augmentation of pixels only."""
 
     def batch(self, batch: Batch, drawn: Drawn) -> Batch:
         return batch
 
 
 class OnBatches:
-    """An addition to batches only."""
+    """An augmentation of batches only."""
 
     def pixels(self, images: Tensor, drawn: Drawn) -> Tensor:
         return images
@@ -50,40 +51,41 @@ class OnBatches:
 
 @dataclass(frozen=True)
 class AutoAugment(OnPixels):
-    """One of 25 pairs of operations for each image (arXiv 1805.09501), as torchvision has them."""
+    """One of 25 pairs of operations for each image (arXiv 1805.09501), as in torchvision."""
 
     policy: str = "cifar10"  # or "svhn", "imagenet"
 
     def draw(self, count: int, image_shape: tuple[int, int, int], seed: Seed) -> Drawn:
-        """Which pair (N,), two chances (N, 2) and two signs (N, 2): what torchvision draws."""
+        """Index of the pair (N,), two probabilities (N, 2) and two signs (N, 2), as in torchvision."""
         if image_shape[0] not in (1, 3):
             raise ConfigError(
-                f"autoaugment takes images of 1 or 3 channels, these have {image_shape[0]}.",
-                hint="choose another: augment=cutout",
+                f"autoaugment needs images with 1 or 3 channels, these have {image_shape[0]}.",
+                hint="choose another augmentation, for instance: --augment cutout",
             )
         rng = torch.Generator().manual_seed(seed("autoaugment"))
         which = torch.randint(len(policies(self.policy).policies), (count,), generator=rng)
         return which, torch.rand(count, 2, generator=rng), torch.randint(2, (count, 2), generator=rng)
 
     def pixels(self, images: Tensor, drawn: Drawn) -> Tensor:
-        """Images that drew the same operations go through them together; each as if it were alone."""
-        which, chance, sign = drawn
+        """Images with the same operations are transformed together, with the same result as one by one."""
+        which, probability, sign = drawn
         transform = policies(self.policy)
         least = torch.tensor([[step[1] for step in pair] for pair in transform.policies])  # (25, 2)
-        happens = chance <= least[which]  # (B, 2)
-        code = torch.cat([which[:, None], happens, sign * happens], 1) @ torch.tensor([16, 8, 4, 2, 1])
+        applied = probability <= least[which]  # (B, 2)
+        code = torch.cat([which[:, None], applied, sign * applied], 1) @ torch.tensor([16, 8, 4, 2, 1])
         out = images.clone()
-        for alike in sorted(set(code[happens.any(1)].tolist())):
+        for alike in sorted(set(code[applied.any(1)].tolist())):
             rows = (code == alike).nonzero().flatten()
-            given = int(which[rows[0]]), chance[rows[0]], sign[rows[0]]
-            transform.get_params = lambda count, given=given: given  # its own are from the global generator
+            parameters = int(which[rows[0]]), probability[rows[0]], sign[rows[0]]
+            # torchvision's own get_params draws from the global generator
+            transform.get_params = lambda count, parameters=parameters: parameters
             out[rows] = transform(images[rows])
         return out
 
 
 @dataclass(frozen=True)
 class Cutout(OnBatches):
-    """A square of zeros, its centre uniform over the image, what is outside cut off (arXiv 1708.04552)."""
+    """A square of zeros, clipped at the border; its centre is uniform over the image (arXiv 1708.04552)."""
 
     side: int  # pixels
 
@@ -99,14 +101,14 @@ class Cutout(OnBatches):
 class Mixup(OnBatches):
     """lam x + (1 - lam) x' of two images of the batch, lam ~ Beta(alpha, alpha) (arXiv 1710.09412).
 
-    One lam for each batch. It is taken as max(lam, 1 - lam): with the roles of both images swapped that is
-    the same mixture, so an image keeps its own label as the dominant one.
+    One lam per batch. max(lam, 1 - lam) is used, which gives the same set of mixtures (the two images of a
+    pair are exchanged), so that the own label of an image is the dominant one.
     """
 
     alpha: float
 
     def draw(self, count: int, image_shape: tuple[int, int, int], seed: Seed) -> Drawn:
-        """lam (N,), of which a batch takes its first, and a rank (N,), which orders the partners."""
+        """lam (N,), of which a batch uses the first, and ranks (N,), which give the partners in a batch."""
         share, rank = partners(count, self.alpha, seed)
         return torch.maximum(share, 1 - share), rank
 
@@ -119,16 +121,16 @@ class Mixup(OnBatches):
 
 @dataclass(frozen=True)
 class CutMix(OnBatches):
-    """A rectangle of one image in another, one for each batch (arXiv 1905.04899).
+    """A rectangle of each image is replaced by that of another image (arXiv 1905.04899).
 
-    lam is the share of pixels that an image keeps. Where the rectangle covers more than half, the image
-    keeps the inside instead: the same pairs with their roles swapped.
+    One rectangle per batch. lam is the share of pixels that an image keeps. Where the rectangle covers more
+    than half, the image keeps the inside instead: the two images of a pair are exchanged.
     """
 
     alpha: float
 
     def draw(self, count: int, image_shape: tuple[int, int, int], seed: Seed) -> Drawn:
-        """As of Mixup, and row and column of the centre (N,); a batch takes its first of each."""
+        """As for Mixup, and row and column of the centre (N,); a batch uses the first of each."""
         return (*partners(count, self.alpha, seed), *centres(count, image_shape, seed("cutmix")))
 
     def batch(self, batch: Batch, drawn: Drawn) -> Batch:
@@ -136,7 +138,7 @@ class CutMix(OnBatches):
         height, width = batch.x.shape[2:]
         root = (1 - share[:1]).sqrt()
         sides = [(root * size / 2).floor().long() for size in (height, width)]
-        inside = rectangle([place[:1] for place in centre], sides, sides, batch.x)  # (1, 1, H, W)
+        inside = rectangle([position[:1] for position in centre], sides, sides, batch.x)  # (1, 1, H, W)
         covered = inside.to(batch.x.dtype).mean()
         swapped = covered > 0.5
         other = rank.argsort()
@@ -146,23 +148,23 @@ class CutMix(OnBatches):
 
 
 def partners(count: int, alpha: float, seed: Seed) -> tuple[Tensor, Tensor]:
-    """Shares (N,) ~ Beta(alpha, alpha), float64, and ranks (N,): their order within a batch permutes it."""
+    """Shares (N,) ~ Beta(alpha, alpha), float64, and ranks (N,), which permute the images of a batch."""
     share = np.random.default_rng(seed("mix-share")).beta(alpha, alpha, count)
     rng = torch.Generator().manual_seed(seed("mix-partner"))
     return torch.from_numpy(share), torch.randperm(count, generator=rng)
 
 
 def policies(policy: str) -> Any:
-    """torchvision's transform, whose `policies` are the pairs (name, chance, magnitude) of operations."""
+    """torchvision's transform; its `policies` are pairs of operations (name, probability, magnitude)."""
     from torchvision import transforms  # type: ignore[import-untyped]
 
     return transforms.AutoAugment(transforms.AutoAugmentPolicy(policy))
 
 
-def addition(
+def build_augmentation(
     kind: str, *, policy: str | None, side: int | None, alpha: float | None
 ) -> BatchAugmentation | None:
-    """The addition of a kind with the options that it takes; None where they switch it off."""
+    """The augmentation of a kind with its options; None where an option of 0 or None turns it off."""
     if kind == "autoaugment":
         return AutoAugment(policy or "cifar10")
     if kind == "cutout":
@@ -180,7 +182,7 @@ def centres(count: int, image_shape: tuple[int, int, int], seed: int) -> tuple[T
 
 
 def squares(centre: Drawn, side: int, images: Tensor) -> Tensor:
-    """Where each square of `side` pixels is, cut off at the image's edge: (B, 1, H, W) bool."""
+    """Masks of squares of `side` pixels, clipped at the border: (B, 1, H, W) bool."""
     before = torch.full_like(centre[0], side // 2)
     return rectangle(centre, (before, before), (side - before,) * 2, images)
 
@@ -188,9 +190,9 @@ def squares(centre: Drawn, side: int, images: Tensor) -> Tensor:
 def rectangle(
     centre: Sequence[Tensor], before: Sequence[Tensor], after: Sequence[Tensor], images: Tensor
 ) -> Tensor:
-    """Pixels centre - before .. centre + after - 1, of rows and columns (B,) each: (B, 1, H, W) bool."""
+    """Masks of the pixels centre - before .. centre + after - 1; rows and columns (B,): (B, 1, H, W) bool."""
     parts = []
-    for place, low, high, size in zip(centre, before, after, images.shape[2:], strict=True):
+    for middle, low, high, size in zip(centre, before, after, images.shape[2:], strict=True):
         position = torch.arange(size, device=images.device)
-        parts.append((position >= (place - low)[:, None]) & (position < (place + high)[:, None]))
+        parts.append((position >= (middle - low)[:, None]) & (position < (middle + high)[:, None]))
     return (parts[0][:, :, None] & parts[1][:, None, :])[:, None]

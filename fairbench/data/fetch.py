@@ -1,4 +1,4 @@
-"""Downloads, through torchvision's fetcher and its checksums. Only `fairbench prepare` comes here."""
+"""Downloads of published data sets with torchvision, checksums included. Used by `fairbench prepare`."""
 
 import logging
 import socket
@@ -13,30 +13,31 @@ from fairbench.core.errors import DataMissingError
 
 TINY_IMAGENET_URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
 TINY_IMAGENET_MD5 = "90528d7ca1a48142e341f4ef8d21d0de"
-TIMEOUT = 60.0  # seconds without an answer
+TIMEOUT = 60.0  # seconds without data on a connection
 log = logging.getLogger(__name__)
 
 
 def fetch(name: str, reader: str, folder: Path) -> None:
-    """Download and unpack the published files of `reader` into `folder`, with their checksums.
+    """Download and unpack the published files of `reader` into `folder`, and verify their checksums.
 
     Raises DataMissingError when the network or a checksum fails.
     """
-    log.info("fetching %s into %s", name, folder)
+    log.info("downloading %s to %s", name, folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with patience(TIMEOUT):
+        with socket_timeout(TIMEOUT):
             download(reader, folder)
     except (OSError, EOFError, RuntimeError, tarfile.TarError, zipfile.BadZipFile) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataMissingError(
-            f"{name} cannot be fetched: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
+            f"{name} cannot be downloaded: {reason}",
             hint=f"on a machine with network: fairbench prepare --datasets {name}\n"
-            f"or put the published files under {folder}, or name their folder with --source DIR",
+            f"or put the published files into {folder}, or give their folder with --source DIR",
         ) from error
 
 
 def download(reader: str, folder: Path) -> None:
-    """Fetch what `reader` needs; archives and checksums are those torchvision knows."""
+    """Download the files of `reader`, from the addresses and with the checksums of torchvision."""
     from torchvision import datasets  # type: ignore[import-untyped]
     from torchvision.datasets import utils  # type: ignore[import-untyped]
 
@@ -46,8 +47,10 @@ def download(reader: str, folder: Path) -> None:
         "stl10": datasets.STL10,
     }
     if reader in archives:
-        known = archives[reader]
-        utils.download_and_extract_archive(known.url, str(folder), filename=known.filename, md5=known.tgz_md5)
+        archive = archives[reader]
+        utils.download_and_extract_archive(
+            archive.url, str(folder), filename=archive.filename, md5=archive.tgz_md5
+        )
     elif reader == "svhn":
         for split in ("train", "test"):
             url, filename, md5 = datasets.SVHN.split_list[split]
@@ -62,8 +65,8 @@ def download(reader: str, folder: Path) -> None:
 
 
 @contextmanager
-def patience(seconds: float) -> Iterator[None]:
-    """A time limit on silent connections, so that a machine behind a wall says so instead of waiting."""
+def socket_timeout(seconds: float) -> Iterator[None]:
+    """Inside the block, connections have a time limit, so that a download fails instead of hanging."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(before or seconds)
     try:

@@ -1,4 +1,4 @@
-"""Readers of image files in folders: a user's own set, and Tiny-ImageNet's original layout."""
+"""Readers of image files in folders: a user's own data set, and Tiny-ImageNet."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,7 +14,7 @@ MODES = {1: "L", 3: "RGB"}
 
 
 def read_folder(source: Path, image_shape: Shape) -> RawData:
-    """PATH/train/CLASS/*.png|jpg and PATH/test/CLASS/*: both sorted by name, images resized to fit."""
+    """A data set from PATH/train/CLASS/*.png|jpg and PATH/test/CLASS/*, sorted by name, images resized."""
     for name in ("train", "test"):
         if not (source / name).is_dir():
             raise DataMissingError(
@@ -25,7 +25,7 @@ def read_folder(source: Path, image_shape: Shape) -> RawData:
     unknown = sorted(set(subfolders(source / "test")) - set(classes))
     if unknown:
         raise DataError(
-            f"{source}/test has a class {unknown[0]!r} that {source}/train has not.",
+            f"{source}/test has a class {unknown[0]!r} that {source}/train does not have.",
             hint="both splits need the same class folders",
         )
     train, test = (
@@ -41,9 +41,9 @@ def read_folder(source: Path, image_shape: Shape) -> RawData:
 def read_tiny_imagenet(source: Path, image_shape: Shape) -> RawData:
     """Tiny-ImageNet from tiny-imagenet-200; the test split is `val`.
 
-    Labels are positions in the sorted WordNet ids. Validation images come in the order of their file
-    names, from val/images with val_annotations.txt or from folders val/WNID: both layouts give the
-    same arrays. Grey images become RGB.
+    Labels are positions in the sorted WordNet ids. Validation images are in the order of their file
+    names, read from val/images with val_annotations.txt or from folders val/WNID; both layouts give the
+    same arrays. Grey images are converted to RGB.
     """
     folder = source if source.name == "tiny-imagenet-200" else source / "tiny-imagenet-200"
     classes = subfolders(folder / "train")
@@ -53,16 +53,17 @@ def read_tiny_imagenet(source: Path, image_shape: Shape) -> RawData:
         for wnid in classes
         for path in image_files(folder / "train" / wnid / "images", folder / "train" / wnid)
     ]
-    pairs = annotated(folder / "val") if (folder / "val" / "images").is_dir() else foldered(folder / "val")
+    val = folder / "val"
+    pairs = annotated_images(val) if (val / "images").is_dir() else images_by_class(val)
     unknown = sorted({wnid for _, wnid in pairs} - set(classes))
     if unknown:
-        raise DataError(f"{folder}/val has class {unknown[0]!r}, which {folder}/train has not.")
+        raise DataError(f"{folder}/val has class {unknown[0]!r}, which {folder}/train does not have.")
     test = [(path, label[wnid]) for path, wnid in sorted(pairs, key=lambda pair: pair[0].name)]
     return RawData(read_files(train, image_shape), read_files(test, image_shape), tuple(classes))
 
 
-def annotated(folder: Path) -> list[tuple[Path, str]]:
-    """(image, class) of the original layout: one folder and a table of names."""
+def annotated_images(folder: Path) -> list[tuple[Path, str]]:
+    """(image file, class) in the original layout: one folder, and a table of file names and classes."""
     table = folder / "val_annotations.txt"
     if not table.is_file():
         raise DataMissingError(
@@ -76,8 +77,8 @@ def annotated(folder: Path) -> list[tuple[Path, str]]:
     return [(folder / "images" / row[0], row[1]) for row in rows]
 
 
-def foldered(folder: Path) -> list[tuple[Path, str]]:
-    """(image, class) of val/WNID/images/* or val/WNID/*."""
+def images_by_class(folder: Path) -> list[tuple[Path, str]]:
+    """(image file, class) in the layout val/WNID/images/* or val/WNID/*."""
     return [
         (path, wnid)
         for wnid in subfolders(folder)
@@ -94,7 +95,7 @@ def subfolders(folder: Path) -> list[str]:
 
 
 def image_files(*folders: Path) -> list[Path]:
-    """Image files of the first folder that exists, by name; none when no folder exists."""
+    """Image files, sorted by name, of the first folder that exists; empty when none exists."""
     for folder in folders:
         if folder.is_dir():
             return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
@@ -102,12 +103,12 @@ def image_files(*folders: Path) -> list[Path]:
 
 
 def read_files(items: Iterable[tuple[Path, int]], image_shape: Shape) -> Split:
-    """Decoded images of (file, label), resized where they differ. Raises DataError naming the file."""
+    """A split from (file, label) pairs, images resized if needed. Raises DataError naming the file."""
     from PIL import Image
 
     channels, height, width = image_shape
     if channels not in MODES:
-        raise ConfigError(f"image files have 1 or 3 channels, image_shape asks for {channels}.")
+        raise ConfigError(f"image files have 1 or 3 channels, image_shape has {channels}.")
     items = list(items)
     images = np.empty((len(items), channels, height, width), np.uint8)
     for k, (path, _) in enumerate(items):
@@ -125,17 +126,17 @@ def read_files(items: Iterable[tuple[Path, int]], image_shape: Shape) -> Split:
 
 
 def resize(images: np.ndarray, image_shape: Shape) -> np.ndarray:
-    """uint8 (N, H, W, 3) as (N, 3, height, width): bilinear with antialiasing.
+    """uint8 images (N, H, W, 3) resized to (N, 3, height, width): bilinear with antialiasing.
 
-    Pillow's whole-number arithmetic gives the same pixels on every machine, so a digest can name them.
+    Pillow uses integer arithmetic, so pixels, and hence digests, are the same on every machine.
     """
     from PIL import Image
 
     channels, height, width = image_shape
     if channels != 3:
-        raise ConfigError(f"these images have 3 channels, image_shape asks for {channels}.")
+        raise ConfigError(f"these images have 3 channels, image_shape has {channels}.")
     out = np.empty((len(images), height, width, 3), np.uint8)
     for k, image in enumerate(images):
-        whole = Image.fromarray(np.ascontiguousarray(image))
-        out[k] = np.asarray(whole.resize((width, height), Image.Resampling.BILINEAR))
+        original = Image.fromarray(np.ascontiguousarray(image))
+        out[k] = np.asarray(original.resize((width, height), Image.Resampling.BILINEAR))
     return out.transpose(0, 3, 1, 2)

@@ -1,4 +1,4 @@
-"""Training images that are held out: measured every epoch, never trained on."""
+"""Held-out training images: used for validation every epoch, never for training."""
 
 import torch
 from torch import Tensor
@@ -10,12 +10,12 @@ from fairbench.core.seeds import derive_seed
 def training_mask(
     labels: Tensor, num_classes: int, *, share: float, min_per_class: int, pick: str, seed: int
 ) -> Tensor:
-    """Which images (N,) bool are left for training, on the CPU; the others are held out.
+    """Mask (N,) bool of the images for training, on the CPU; the others are held out.
 
-    Of a class with n images round(share * n) are held out, at least `min_per_class` but at most n // 2:
-    by a permutation that depends on `seed` alone ("seeded"), so that two methods with one share hold out the
-    same images and a smaller share is part of a larger one, or the "first" or "last" in data set order.
-    Raises EmptyClassError when a class has fewer than two images.
+    Of a class with n images, round(share * n) are held out, at least `min_per_class` and at most n // 2.
+    `pick` chooses them: "first" or "last" in data set order, or "seeded", by a permutation that depends on
+    `seed` only. So two methods with the same share hold out the same images, and a smaller share is a subset
+    of a larger one. Raises EmptyClassError when a class has fewer than two images.
     """
     labels = labels.cpu()
     keep = torch.ones(len(labels), dtype=torch.bool)

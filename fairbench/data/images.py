@@ -1,4 +1,4 @@
-"""One split as uint8 tensors on the device, and the checks at the door for tensors from elsewhere."""
+"""One split as uint8 tensors on the device, and checks of images and labels."""
 
 import logging
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ DIGITS_SHAPE = (1, 8, 8)
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """Images of one split (or its subset) in data set order, resident on one device."""
+    """Images of one split (or a subset) in data set order, in the memory of one device."""
 
     images: Tensor  # (N, channels, H, W) uint8
     labels: Tensor  # (N,) int64
@@ -32,7 +32,7 @@ class ImageSet:
 
     @property
     def device(self) -> torch.device:
-        """Where the tensors are."""
+        """The device of the tensors."""
         return self.images.device
 
     @property
@@ -58,10 +58,10 @@ def load_images(
 ) -> ImageSet:
     """The "train" or "test" split of `name`, on `device`.
 
-    With reader "digits" the images come with scikit-learn and need no preparation; all others are read
-    from ROOT/<name>. `subset_per_class` keeps the first that many of each class in data set order (all of
-    a smaller class). Raises DataMissingError when not prepared, DataError when damaged or of another
-    digest than `expected_digest`, EmptyClassError when a class has no example.
+    With reader "digits" the images are part of scikit-learn and need no preparation; all others are read
+    from ROOT/<name>. `subset_per_class` keeps that many images of each class, the first in data set order (or
+    all of a smaller class). Raises DataMissingError when not prepared, DataError when damaged or when the
+    digest is not `expected_digest`, EmptyClassError when a class has no example.
     """
     if split not in SPLITS:
         raise DataError(f"{name} has no split {split!r}.", hint="splits are train and test")
@@ -72,18 +72,20 @@ def load_images(
     if expected_digest is not None and digest != expected_digest:
         raise DataError(
             f"{name}: the images have digest {digest[:12]}, expected {expected_digest[:12]}.",
-            hint="they changed since the run was planned, or come from another version of their source; "
+            hint="they changed since the run was planned, or are another version of the data set; "
             "plan again, or prepare the official images",
         )
     chosen = first_per_class(data.labels, subset_per_class)
-    part = Split(np.array(data.images[chosen]), np.array(data.labels[chosen]))  # out of the memory map
+    part = Split(
+        np.array(data.images[chosen]), np.array(data.labels[chosen])
+    )  # copies, not views of the memory map
     check_split(name, split, part, None, classes)
     images, labels = torch.from_numpy(part.images), torch.from_numpy(part.labels)
     return ImageSet(images.to(device), labels.to(device), len(classes), classes)
 
 
 def read_embedded(split: str) -> tuple[Split, tuple[str, ...], str]:
-    """(split, classes, digest) of the digits that ship with scikit-learn."""
+    """(split, classes, digest) of the digits in scikit-learn."""
     raw = read_digits(Path(), DIGITS_SHAPE)
     assert raw.classes is not None
     return (raw.train if split == "train" else raw.test), raw.classes, digest_splits(raw.train, raw.test)
@@ -92,12 +94,12 @@ def read_embedded(split: str) -> tuple[Split, tuple[str, ...], str]:
 def read_prepared(name: str, split: str, root: Path) -> tuple[Split, tuple[str, ...], str]:
     """(memory-mapped split, classes, digest) of a prepared data set.
 
-    Raises DataError when a file of the split is not, byte for byte, the one that was prepared.
+    Raises DataError when a file of the split differs from the one that was prepared.
     """
     manifest = require_manifest(root, name)
     folder = data_folder(root, name)
     count = manifest.size(split)
-    again = f"fairbench prepare --datasets {name} --root {root}"
+    prepare_again = f"prepare it again: fairbench prepare --datasets {name} --root {root}"
     arrays: dict[str, np.ndarray] = {}
     for part, shape, dtype in (
         ("images", (count, *manifest.image_shape), np.dtype(np.uint8)),
@@ -105,21 +107,21 @@ def read_prepared(name: str, split: str, root: Path) -> tuple[Split, tuple[str, 
     ):
         path = folder / f"{split}_{part}.npy"
         try:
-            if file_digest(path) != manifest.arrays[f"{split}_{part}"]:  # before anything in it is believed
+            if file_digest(path) != manifest.arrays[f"{split}_{part}"]:  # before the file is parsed
                 raise DataError(
                     f"{path} is damaged: its SHA-256 is not the one in its manifest.",
-                    hint=f"it changed since it was prepared; prepare it again: {again}",
+                    hint=f"it changed since it was prepared; {prepare_again}",
                 )
             arrays[part] = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise DataError(
                 f"{path} cannot be read: {error}.",
-                hint=f"the file is damaged or missing; {again}",
+                hint=f"the file is damaged or missing; {prepare_again}",
             ) from error
         if arrays[part].shape != shape or arrays[part].dtype != dtype:
             raise DataError(
                 f"{path} holds {arrays[part].dtype} {arrays[part].shape}, its manifest says {dtype} {shape}.",
-                hint=f"the folder was mixed up; {again}",
+                hint=f"the files do not belong together; {prepare_again}",
             )
     if not manifest.official:
         log.warning("%s: not the official images (digest %s)", name, manifest.digest[:12])
@@ -127,7 +129,7 @@ def read_prepared(name: str, split: str, root: Path) -> tuple[Split, tuple[str, 
 
 
 def first_per_class(labels: np.ndarray, per_class: int | None) -> np.ndarray | slice:
-    """Sorted positions of the first `per_class` items of each class; all positions for None."""
+    """Ascending positions of the first `per_class` items of each class; all positions for None."""
     if per_class is None:
         return slice(None)
     if per_class < 1:
@@ -136,18 +138,18 @@ def first_per_class(labels: np.ndarray, per_class: int | None) -> np.ndarray | s
         )
     order = np.argsort(labels, kind="stable")
     ordered = labels[order]
-    rank = np.arange(len(labels)) - np.searchsorted(ordered, ordered, side="left")  # place within its class
+    rank = np.arange(len(labels)) - np.searchsorted(ordered, ordered, side="left")  # place in its class
     return np.sort(order[rank < per_class])
 
 
 def to_unit(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """uint8 images as `dtype` in [0, 1]: exactly image / 255, rounded once, the same on every device."""
-    # A Python number would make accelerators multiply by 1/255, which differs in the last bit.
+    # Dividing by a Python number makes GPUs multiply by 1/255, which differs in the last bit.
     return images.to(dtype) / torch.full((), 255.0, dtype=dtype, device=images.device)
 
 
 def check_unit_range(x: Tensor) -> None:
-    """Nothing, or DataError when images are not floating-point numbers in [0, 1]."""
+    """Raise DataError unless images are floating-point numbers in [0, 1]."""
     if not x.is_floating_point():
         raise DataError(
             f"images are {x.dtype}, expected floats in [0, 1].", hint="divide uint8 pixels by 255"
@@ -160,7 +162,7 @@ def check_unit_range(x: Tensor) -> None:
 
 
 def check_labels(y: Tensor, num_classes: int) -> None:
-    """Nothing, or DataError when labels are not whole numbers in 0..C-1."""
+    """Raise DataError unless labels are whole numbers in 0..C-1."""
     if y.is_floating_point() or y.dtype == torch.bool or y.ndim != 1:
         raise DataError(
             f"labels are {y.dtype} of shape {tuple(y.shape)}, expected whole numbers of shape (N,)."
@@ -170,5 +172,5 @@ def check_labels(y: Tensor, num_classes: int) -> None:
         first = int(wrong.nonzero()[0])
         raise DataError(
             f"label {y[first].item()} at position {first} is outside 0..{num_classes - 1}.",
-            hint="labels count from 0; is this the data set that the model was trained for?",
+            hint="labels start at 0; check that the model was trained on this data set",
         )

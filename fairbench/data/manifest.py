@@ -1,4 +1,4 @@
-"""What a prepared data set says about itself, and where prepared data sets live.
+"""The manifest of a prepared data set, and the folders of prepared data sets.
 
 Layout     ROOT/<name>/manifest.json, written last, beside train_images.npy, train_labels.npy,
            test_images.npy, test_labels.npy (images uint8 (N, channels, H, W), labels int64 (N,)).
@@ -21,17 +21,17 @@ ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 @dataclass(frozen=True)
 class Manifest:
-    """The facts of one prepared data set; `digest` decides whether two of them are the same images."""
+    """The description of one prepared data set; the same `digest` means the same images and labels."""
 
     name: str
-    digest: str  # SHA-256 over both splits, see fairbench.data.splits.digest_splits
+    digest: str  # SHA-256 of both splits, see fairbench.data.splits.digest_splits
     num_classes: int
     classes: tuple[str, ...]  # in label order
     image_shape: tuple[int, int, int]  # channels, height, width
     train_size: int
     test_size: int
-    official: bool  # False marks every table made with these images
-    source: str  # reader and folder they were read from
+    official: bool  # if False, tables made with these images carry a mark
+    source: str  # reader and source folder
     arrays: dict[str, str] = field(hash=False)  # SHA-256 of each file of ARRAYS, checked at every load
 
     def size(self, split: str) -> int:
@@ -39,7 +39,7 @@ class Manifest:
         return self.train_size if split == "train" else self.test_size
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for manifest.json."""
+        """The content of manifest.json."""
         return {"schema": SCHEMA, **asdict(self)}
 
 
@@ -69,42 +69,42 @@ def file_digest(path: Path) -> str:
 
 
 def read_manifest(root: Path, name: str) -> Manifest | None:
-    """The manifest of a prepared data set, or None when it is not prepared. Raises DataError when damaged."""
+    """The manifest of a data set, or None if it is not prepared. Raises DataError when damaged."""
     path = data_folder(root, name) / "manifest.json"
     if not path.is_file():
         return None
-    again = f"prepare it again: fairbench prepare --datasets {name} --root {root}"
+    hint = f"prepare it again: fairbench prepare --datasets {name} --root {root}"
     try:
-        found = read_json(path)
+        content = read_json(path)
     except RecordError as error:
-        raise DataError(error.message, hint=again) from error
+        raise DataError(error.message, hint=hint) from error
     try:
-        if found["schema"] != SCHEMA:
-            raise DataError(f"{path} has schema {found['schema']}, this program reads {SCHEMA}.", hint=again)
-        channels, height, width = (int(size) for size in found["image_shape"])
+        if content["schema"] != SCHEMA:
+            raise DataError(f"{path} has schema {content['schema']}, expected {SCHEMA}.", hint=hint)
+        channels, height, width = (int(size) for size in content["image_shape"])
         return Manifest(
-            name=str(found["name"]),
-            digest=str(found["digest"]),
-            num_classes=int(found["num_classes"]),
-            classes=tuple(str(label) for label in found["classes"]),
+            name=str(content["name"]),
+            digest=str(content["digest"]),
+            num_classes=int(content["num_classes"]),
+            classes=tuple(str(label) for label in content["classes"]),
             image_shape=(channels, height, width),
-            train_size=int(found["train_size"]),
-            test_size=int(found["test_size"]),
-            official=bool(found["official"]),
-            source=str(found["source"]),
-            arrays={array: str(found["arrays"][array]) for array in ARRAYS},
+            train_size=int(content["train_size"]),
+            test_size=int(content["test_size"]),
+            official=bool(content["official"]),
+            source=str(content["source"]),
+            arrays={array: str(content["arrays"][array]) for array in ARRAYS},
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path} is not a manifest of fairbench ({error!r}).", hint=again) from error
+        raise DataError(f"{path} is not a manifest of fairbench ({error!r}).", hint=hint) from error
 
 
 def require_manifest(root: Path, name: str) -> Manifest:
-    """The manifest of a prepared data set. Raises DataMissingError saying what to type when there is none."""
+    """The manifest of a data set. Raises DataMissingError if it is not prepared."""
     manifest = read_manifest(root, name)
     if manifest is None:
         raise DataMissingError(
             f"{name} is not prepared in the data folder {root}.",
             hint=f"on a machine with network: fairbench prepare --datasets {name} --root {root}\n"
-            "then copy that folder here, or name another one with FAIRBENCH_DATA",
+            "then copy that folder here, or set another folder with FAIRBENCH_DATA",
         )
     return manifest

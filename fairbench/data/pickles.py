@@ -1,6 +1,6 @@
-"""Reading the CIFAR pickles without letting a pickle run anything.
+"""Read the CIFAR pickles without running code from them.
 
-Python's own loader calls whatever a file names. This one knows numpy arrays and plain containers.
+Python's own loader calls any function that a file names. This one allows numpy arrays and plain containers.
 """
 
 import io
@@ -15,9 +15,9 @@ from fairbench.core.errors import DataError
 
 
 def read_pickle(path: Path) -> Any:
-    """The dictionaries, lists, numbers, texts and numpy arrays in `path`; Python 2 texts become str.
+    """The content of `path`: dictionaries, lists, numbers, strings and numpy arrays; Python 2 strings as str.
 
-    Raises DataError when the file is damaged or asks for anything else.
+    Raises DataError when the file is damaged or names any other object.
     """
     try:
         return ArrayUnpickler(io.BytesIO(path.read_bytes()), path).load()
@@ -31,7 +31,7 @@ def read_pickle(path: Path) -> Any:
 
 
 class ArrayUnpickler(pickle.Unpickler):
-    """A pickle.Unpickler that finds numpy's array constructors and nothing else."""
+    """A pickle.Unpickler that allows only numpy's array constructors."""
 
     def __init__(self, file: io.BytesIO, path: Path) -> None:
         super().__init__(file, encoding="latin1")
@@ -39,17 +39,17 @@ class ArrayUnpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         """One of the allowed constructors. Raises DataError for every other name."""
-        found = ALLOWED.get((module.replace("numpy._core", "numpy.core"), name))
-        if found is None:
+        constructor = ALLOWED.get((module.replace("numpy._core", "numpy.core"), name))
+        if constructor is None:
             raise DataError(
-                f"{self.path} asks for {module}.{name}, which no image file needs: it was not opened.",
+                f"{self.path} would call {module}.{name}, which no image file needs: it was not loaded.",
                 hint="do not trust this file; get the data set from its official site",
             )
-        return found
+        return constructor
 
 
 def make_dtype(text: str | bytes, align: object = False, copy: object = False) -> np.dtype[Any]:
-    """A numeric dtype of its own; the pickle may set its byte order afterwards."""
+    """A new numeric dtype object, whose byte order the pickle may set afterwards."""
     dtype = np.dtype(text.decode() if isinstance(text, bytes) else text)
     if dtype.kind not in "biuf":
         raise ValueError(f"an array of type {dtype}")
@@ -57,7 +57,7 @@ def make_dtype(text: str | bytes, align: object = False, copy: object = False) -
 
 
 def encode_text(text: str, encoding: str = "latin1") -> bytes:
-    """The bytes that Python 3 writes as text into pickles of protocol 2."""
+    """Bytes from the string that Python 3 writes for them in pickles of protocol 2."""
     return text.encode(encoding)
 
 

@@ -1,4 +1,4 @@
-"""Preparation: read published files once, check them, and leave arrays that training can map into memory."""
+"""Preparation: read published files once, check them, and write arrays that can be memory-mapped."""
 
 import logging
 from collections.abc import Sequence
@@ -38,13 +38,13 @@ def prepare(
     download: bool,
     unofficial: bool,
 ) -> Manifest:
-    """The manifest of `name`, after its images are read, checked and written under ROOT/<name>.
+    """The manifest of `name`, after reading and checking its images and writing them to ROOT/<name>.
 
-    `source` holds the published files as torchvision lays them out (for `folder` and `npz` the user's path);
-    without it they are sought, and with `download` fetched, under ROOT/downloads/<name>. The digest decides
-    whether images are the official ones; with `unofficial` others are accepted and marked. Where no digest is
-    known, the published sizes decide. Raises DataError, EmptyClassError, DataMissingError, ConfigError and
-    EnvironmentFault.
+    `source` is the folder of the published files, in torchvision's layout (for the readers `folder` and `npz`
+    the user's path); by default ROOT/downloads/<name>, where `download` puts missing files. The digest
+    decides whether images are the official ones, or the number of images where no digest is known; with
+    `unofficial`, others are accepted and marked. Raises DataError, EmptyClassError, DataMissingError,
+    ConfigError and EnvironmentFault.
     """
     if reader not in READERS:
         raise UnknownNameError("reader", reader, READERS, asked_by=f"datasets.{name}.reader in registry.yaml")
@@ -67,7 +67,7 @@ def prepare(
         test_size=len(data.test.labels),
         official=official,
         source=f"{reader}:{source.name}" if source else reader,
-        arrays={},  # known once they are written
+        arrays={},  # filled in by `write`
     )
     manifest = write(target, data, manifest)
     log.info(
@@ -85,38 +85,38 @@ def read_source(
     root: Path,
     download: bool,
 ) -> RawData:
-    """What the reader finds; fetches the files first when they are missing and `download` allows it."""
+    """The data set as the reader returns it; with `download`, missing files are downloaded first."""
     if source is None and reader in ("folder", "npz"):
         raise ConfigError(
             f"the data set {name} has no path to read from.",
-            hint=f"give datasets.{name}.path in registry.yaml, or type --source DIR",
+            hint=f"set datasets.{name}.path in registry.yaml, or give --source DIR",
         )
-    place = source or root / "downloads" / name
-    missing = missing_files(place, reader)
+    folder = source or root / "downloads" / name
+    missing = missing_files(folder, reader)
     if missing and download and source is None:
-        fetch(name, reader, place)
-        missing = missing_files(place, reader)
+        fetch(name, reader, folder)
+        missing = missing_files(folder, reader)
     if missing:
         raise DataMissingError(
             f"{name}: {missing[0]} is missing"
             + (f", and {len(missing) - 1} more files." if missing[1:] else "."),
             hint=f"on a machine with network: fairbench prepare --datasets {name}\n"
-            f"or name the folder of the published files: fairbench prepare --datasets {name} --source DIR",
+            f"or give the folder of the published files: fairbench prepare --datasets {name} --source DIR",
         )
-    return READERS[reader](place, image_shape)
+    return READERS[reader](folder, image_shape)
 
 
 def class_names(
     name: str, reader: str, data: RawData, num_classes: int | None, classes: Sequence[str] | None
 ) -> tuple[str, ...]:
-    """Names in label order: the registry's, else the files', else numbers. Raises DataError on conflict."""
-    found = data.classes
-    if reader in ("folder", "npz") and classes and found and tuple(classes) != found:
+    """Class names in label order: of the registry, else of the files, else numbers. Or raises DataError."""
+    in_files = data.classes
+    if reader in ("folder", "npz") and classes and in_files and tuple(classes) != in_files:
         raise DataError(
-            f"{name}: the files name the classes {', '.join(found)}, the registry {', '.join(classes)}.",
-            hint=f"their order gives the labels: correct datasets.{name}.classes, or leave it out",
+            f"{name}: the files name the classes {', '.join(in_files)}, the registry {', '.join(classes)}.",
+            hint=f"their order defines the labels: correct datasets.{name}.classes, or leave it out",
         )
-    names = tuple(classes) if classes else found
+    names = tuple(classes) if classes else in_files
     if names is None:
         highest = int(max(part.labels.max(initial=0) for part in (data.train, data.test)))
         names = tuple(str(k) for k in range(num_classes or highest + 1))
@@ -131,7 +131,7 @@ def class_names(
 def is_official(
     name: str, reader: str, data: RawData, digest: str, expected_digest: str | None, unofficial: bool
 ) -> bool:
-    """Whether these are the images that the name promises. Raises DataError when not, unless `unofficial`."""
+    """Whether these are the published images. Raises DataError if not, unless `unofficial`."""
     sizes = (len(data.train.labels), len(data.test.labels))
     expected_sizes = OFFICIAL_SIZES.get(reader)
     if expected_digest is not None:
@@ -144,13 +144,13 @@ def is_official(
     if not official and not unofficial:
         raise DataError(
             f"{name}: these are not the official images ({reason}).",
-            hint="fetch the official files, or accept these with --unofficial, which marks every table",
+            hint="download the official files, or accept these with --unofficial, which marks every table",
         )
     return official
 
 
 def write(target: Path, data: RawData, manifest: Manifest) -> Manifest:
-    """`manifest` with the SHA-256 of the arrays, written after them: a folder with a manifest is whole."""
+    """`manifest` with the SHA-256 of the arrays; written last, so a folder with a manifest is complete."""
     sums: dict[str, str] = {}
     try:
         make_folder(target)
@@ -168,7 +168,7 @@ def write(target: Path, data: RawData, manifest: Manifest) -> Manifest:
 
 
 def write_split(target: Path, split: str, part: Split) -> dict[str, str]:
-    """The SHA-256 of `<split>_images.npy` and `<split>_labels.npy`, after writing them."""
+    """Write `<split>_images.npy` and `<split>_labels.npy`; returns their SHA-256 by name."""
     sums = {}
     for name, array in ((f"{split}_images", part.images), (f"{split}_labels", part.labels)):
         path = target / f"{name}.npy"

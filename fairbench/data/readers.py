@@ -1,7 +1,7 @@
-"""Readers: from the files that a data set's authors publish to uint8 arrays.
+"""Readers: uint8 arrays from the published files of data sets.
 
 Each reader takes (source folder, image_shape) and returns `RawData` with images (N, channels, H, W) in the
-order of the files. None of them needs torch, torchvision or the network, and none runs code from a file.
+order of the files. None of them needs torch, torchvision or the network, or runs code from a file.
 """
 
 import struct
@@ -30,8 +30,8 @@ STL10_SIDE = 96
 def read_digits(source: Path, image_shape: Shape) -> RawData:
     """scikit-learn's 1797 real 8x8 digits, 1262 for training and 535 for testing.
 
-    Of each class the last 30 % in file order (rounded down) are the test split. Grey levels 0..16 become
-    round(level * 255 / 16).
+    The last 30 % of each class in file order (rounded down) are the test split. Grey levels 0..16 are scaled
+    to round(level * 255 / 16).
     """
     table = digits_table()
     images = np.rint(table[:, :64].reshape(-1, 1, 8, 8) * (255 / 16)).astype(np.uint8)
@@ -47,7 +47,7 @@ def read_digits(source: Path, image_shape: Shape) -> RawData:
 def digits_table() -> NDArray[np.float64]:
     """(1797, 65): 64 grey levels and the label. Raises EnvironmentFault without scikit-learn.
 
-    Read from scikit-learn's own file, because importing the package takes seconds.
+    Read from the file in scikit-learn, because importing the package takes seconds.
     """
     package = find_spec("sklearn")
     if package is None or package.origin is None:
@@ -83,7 +83,7 @@ def read_cifar100(source: Path, image_shape: Shape) -> RawData:
 
 
 def read_cifar_file(path: Path, label_key: str) -> Split:
-    """One CIFAR pickle: rows of 3072 bytes, red plane, green plane, blue plane."""
+    """The split in one CIFAR pickle: rows of 3072 bytes, red, green and blue plane."""
     content = read_pickle(path)
     try:
         pixels, labels = content["data"], np.asarray(content[label_key], np.int64)
@@ -105,7 +105,7 @@ def cifar_classes(path: Path) -> tuple[str, ...] | None:
     fields = content if isinstance(content, dict) else {}
     names = fields.get("label_names") or fields.get("fine_label_names")
     if not isinstance(names, list):
-        raise DataError(f"{path} names no classes.", hint="delete it and prepare the data set again")
+        raise DataError(f"{path} has no class names.", hint="delete it and prepare the data set again")
     return tuple(str(name) for name in names)
 
 
@@ -120,7 +120,7 @@ def read_stl10(source: Path, image_shape: Shape) -> RawData:
                 f"{folder}/{name}_X.bin holds {pixels.size} bytes for {labels.size} labels: it is truncated.",
                 hint="delete it and prepare the data set again",
             )
-        images = pixels.reshape(-1, 3, STL10_SIDE, STL10_SIDE).transpose(0, 3, 2, 1)  # columns come first
+        images = pixels.reshape(-1, 3, STL10_SIDE, STL10_SIDE).transpose(0, 3, 2, 1)  # stored by column
         splits.append(make_split(resize(images, image_shape), labels.astype(np.int64) - 1))
     names = folder / "class_names.txt"
     classes = tuple(names.read_text().split()) if names.is_file() else None
@@ -160,7 +160,7 @@ def read_fashion_mnist(source: Path, image_shape: Shape) -> RawData:
 
 
 def read_idx_folder(folder: Path, classes: tuple[str, ...]) -> RawData:
-    """The four files of the MNIST family."""
+    """A data set in the format of MNIST: four IDX files."""
     train, test = (
         make_split(
             read_idx(folder / f"{name}-images-idx3-ubyte")[:, None],
@@ -172,7 +172,7 @@ def read_idx_folder(folder: Path, classes: tuple[str, ...]) -> RawData:
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """The unsigned bytes of an IDX file, in the shape that its header states."""
+    """The unsigned bytes of an IDX file, in the shape given by its header."""
     content = path.read_bytes()
     try:
         zero, kind, axes = struct.unpack_from(">HBB", content)
@@ -204,7 +204,7 @@ def read_npz(source: Path, image_shape: Shape) -> RawData:
     for key in ("y_train", "y_test"):
         if content[key].dtype.kind not in "iu":
             raise DataError(
-                f"{source}: {key} holds {content[key].dtype}, not whole numbers.", hint="labels count from 0"
+                f"{source}: {key} holds {content[key].dtype}, not whole numbers.", hint="labels are 0, 1, ..."
             )
     train, test = (
         make_split(channels_first(content[f"x_{name}"], image_shape), content[f"y_{name}"])
@@ -215,13 +215,13 @@ def read_npz(source: Path, image_shape: Shape) -> RawData:
 
 
 def locate(source: Path, inner: str) -> Path:
-    """`source`/`inner`, or `source` itself when the user named the inner folder."""
+    """`source`/`inner`, or `source` itself if it is already the inner folder."""
     parts = Path(inner).parts
     return source if source.parts[-len(parts) :] == parts else source / inner
 
 
 def missing_files(source: Path, reader: str) -> list[Path]:
-    """Those files of the published layout that are not there; empty for readers that need no download."""
+    """Files of the published layout that are missing; empty for readers without a download."""
     if reader not in LAYOUTS:
         return []
     inner, names = LAYOUTS[reader]
@@ -229,20 +229,15 @@ def missing_files(source: Path, reader: str) -> list[Path]:
     return [folder / name for name in names if not (folder / name).exists()]
 
 
-def files_of(*names: str) -> Sequence[str]:
-    """Names of required files."""
-    return names
-
-
-IDX_FILES = files_of(*(f"{s}-{k}-ubyte" for s in ("train", "t10k") for k in ("images-idx3", "labels-idx1")))
+IDX_FILES = tuple(f"{s}-{k}-ubyte" for s in ("train", "t10k") for k in ("images-idx3", "labels-idx1"))
 LAYOUTS: dict[str, tuple[str, Sequence[str]]] = {
-    "cifar10": ("cifar-10-batches-py", files_of(*(f"data_batch_{k}" for k in range(1, 6)), "test_batch")),
-    "cifar100": ("cifar-100-python", files_of("train", "test")),
-    "stl10": ("stl10_binary", files_of("train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin")),
-    "svhn": ("", files_of("train_32x32.mat", "test_32x32.mat")),
+    "cifar10": ("cifar-10-batches-py", (*(f"data_batch_{k}" for k in range(1, 6)), "test_batch")),
+    "cifar100": ("cifar-100-python", ("train", "test")),
+    "stl10": ("stl10_binary", ("train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin")),
+    "svhn": ("", ("train_32x32.mat", "test_32x32.mat")),
     "mnist": ("MNIST/raw", IDX_FILES),
     "fashion-mnist": ("FashionMNIST/raw", IDX_FILES),
-    "tiny-imagenet": ("tiny-imagenet-200", files_of("train", "val")),
+    "tiny-imagenet": ("tiny-imagenet-200", ("train", "val")),
 }
 READERS: dict[str, Reader] = {
     "digits": read_digits,
@@ -256,7 +251,7 @@ READERS: dict[str, Reader] = {
     "folder": read_folder,
     "npz": read_npz,
 }
-# Sizes (train, test) as published: what tells a part from the whole where no digest is known.
+# Published numbers of images (train, test); they show incomplete data where no digest is known.
 OFFICIAL_SIZES: dict[str, tuple[int, int]] = {
     "cifar10": (50_000, 10_000),
     "cifar100": (50_000, 10_000),

@@ -1,4 +1,4 @@
-"""One split as numpy arrays, what it must fulfil, and the digest that names its content."""
+"""One split as numpy arrays: its checks, and the digest of its content."""
 
 import hashlib
 from typing import NamedTuple
@@ -17,7 +17,7 @@ class Split(NamedTuple):
 
 
 class RawData(NamedTuple):
-    """What a reader found; `classes` is None when the files do not name them."""
+    """The result of a reader; `classes` is None if the files have no class names."""
 
     train: Split
     test: Split
@@ -25,7 +25,7 @@ class RawData(NamedTuple):
 
 
 def make_split(images: np.ndarray, labels: object) -> Split:
-    """A split with contiguous images and int64 labels; its content is not checked here."""
+    """A split with contiguous images and int64 labels; the content is not checked."""
     return Split(np.ascontiguousarray(images), np.asarray(labels, np.int64).reshape(-1))
 
 
@@ -44,9 +44,9 @@ def channels_first(images: np.ndarray, image_shape: tuple[int, int, int]) -> np.
 def check_split(
     name: str, split: str, data: Split, image_shape: tuple[int, int, int] | None, classes: tuple[str, ...]
 ) -> None:
-    """Nothing, or DataError (type, shape, label out of range) or EmptyClassError naming class and split.
+    """Raise DataError for a wrong type, shape or label, and EmptyClassError for a class without an example.
 
-    `image_shape` None takes any shape.
+    With `image_shape` None any shape is allowed.
     """
     images, labels = data
     where = f"{name}, {split} split"
@@ -65,22 +65,22 @@ def check_split(
         raise DataError(
             f"{where}: label {labels[wrong[0]]} at position {wrong[0]} is outside 0..{num_classes - 1} "
             f"({len(wrong)} such labels).",
-            hint="labels count from 0; correct num_classes in registry.yaml, or the files",
+            hint="labels start at 0; correct num_classes in registry.yaml, or the files",
         )
     empty = np.flatnonzero(np.bincount(labels, minlength=num_classes) == 0)
     if len(empty):
         raise EmptyClassError(
             f"{where}: no example of class {empty[0]} ({classes[empty[0]]})"
             + (f" and of {len(empty) - 1} more classes." if len(empty) > 1 else "."),
-            hint="every class needs an example in both splits: its accuracy would not exist",
+            hint="every class needs an example in both splits: its accuracy is undefined without one",
         )
 
 
 def digest_splits(train: Split, test: Split) -> str:
     """SHA-256 (hex) of both splits, train first.
 
-    Each split enters as the line "<name> uint8 <N>x<channels>x<H>x<W>\\n", its pixels in that order, and its
-    labels as 8-byte little-endian integers. Class names and file names do not enter.
+    Hashed are, for each split, the line "<name> uint8 <N>x<channels>x<H>x<W>\\n", the pixels in that order,
+    and the labels as 8-byte little-endian integers. Class names and file names are not part of it.
     """
     state = hashlib.sha256()
     for name, (images, labels) in (("train", train), ("test", test)):

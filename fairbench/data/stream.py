@@ -1,9 +1,9 @@
-"""The stream of one epoch: which images come when, cropped and flipped how.
+"""The stream of one epoch: the order of the images, their crops, flips and other augmentations.
 
-Order and draws depend on (seed, epoch) and the number of images alone, so all methods under one seed see the
-same stream; its digest goes into the record. They are drawn on the CPU by generators of their own and applied
-on the device, a whole batch at once; AutoAugment on the CPU, many batches at once, so that every device sees
-the same images.
+Order and draws depend only on (seed, epoch) and the number of images, so all methods with one seed get the
+same stream; its digest is stored in the record. Draws are made on the CPU, each kind with its own generator.
+They are applied on the device, one batch at a time; AutoAugment is applied on the CPU, many batches at a
+time, so that every device gets the same images.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from fairbench.data.batch import Batch
 from fairbench.data.images import ImageSet, to_unit
 
 PADDINGS = ("zero", "reflect")
-AHEAD = 4096  # images whose pixels are prepared at a time
+AHEAD = 4096  # images that are augmented on the CPU at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,11 +29,11 @@ class CropFlip:
     """Random crop of the padded image, then a random horizontal flip."""
 
     crop_padding: int = 0  # pixels added at each side before the crop; 0: no crop
-    padding: str = "zero"  # or "reflect" (the edge pixel is not repeated)
+    padding: str = "zero"  # or "reflect" (without repeating the edge pixel)
     flip: bool = False  # with probability 1/2
 
     def __post_init__(self) -> None:
-        """Raises ConfigError for a negative padding or an unknown kind of it."""
+        """Raises ConfigError for a negative or an unknown padding."""
         if self.crop_padding < 0:
             raise ConfigError(f"augmentation.crop_padding is {self.crop_padding}, expected 0 or more pixels.")
         if self.padding not in PADDINGS:
@@ -43,10 +43,11 @@ class CropFlip:
 
 
 class EpochStream:
-    """The batches of one epoch. A last batch that is smaller is kept, even with a single image.
+    """The batches of one epoch. A smaller last batch is kept, even with a single image.
 
-    `keep` (N,) bool leaves held-out images out; the others keep their order and their draws. Offsets are
-    those of the crop's corner in the padded image, 0..2 * crop_padding. `addition` comes after crop and flip.
+    `keep` (N,) bool is false for held-out images; the other images keep their order and their draws. Offsets
+    are those of the crop's corner in the padded image, 0..2 * crop_padding. `augment` is applied after crop
+    and flip.
     """
 
     def __init__(
@@ -59,35 +60,35 @@ class EpochStream:
         augmentation: CropFlip,
         dtype: torch.dtype = torch.float32,
         keep: Tensor | None = None,
-        addition: BatchAugmentation | None = None,
+        augment: BatchAugmentation | None = None,
     ) -> None:
         _, height, width = images.image_shape
         if batch_size < 1:
             raise ConfigError(f"batch_size is {batch_size}, expected at least 1.")
         if augmentation.padding == "reflect" and augmentation.crop_padding >= min(height, width):
             raise ConfigError(
-                f"crop_padding {augmentation.crop_padding} is too much to reflect {height}x{width} images.",
-                hint=f"reflect takes at most {min(height, width) - 1}; or take padding: zero",
+                f"crop_padding {augmentation.crop_padding} is too large to reflect {height}x{width} images.",
+                hint=f"reflect needs at most {min(height, width) - 1}; or set padding: zero",
             )
         self.images, self.batch_size, self.augmentation, self.dtype = images, batch_size, augmentation, dtype
-        self.addition = addition
+        self.augment = augment
         order, offset, flip = draw(len(images), seed, epoch, augmentation)
-        added: Drawn = ()
-        if addition is not None:
-            added = addition.draw(
+        drawn: Drawn = ()
+        if augment is not None:
+            drawn = augment.draw(
                 len(images), images.image_shape, lambda purpose: derive_seed(seed, "data", epoch, purpose)
             )
         if keep is not None:
             kept = checked_keep(keep, len(images))[order]
             order, offset, flip = order[kept], offset[kept], flip[kept]
-            added = tuple(part[kept] for part in added)
-        self.order = order  # (n,) int64, on the CPU: which image comes when
+            drawn = tuple(part[kept] for part in drawn)
+        self.order = order  # (n,) int64, on the CPU: positions of the images in the data set
         self.offset = offset  # (n, 2) int64: rows, columns
         self.flip = flip  # (n,) bool
-        self.added = added  # (n, ...) each: the draws of the addition
-        # One transfer per epoch, so that no batch waits for the host.
-        self.on_device = tuple(part.to(images.device) for part in (order, offset, flip, *added))
-        self._ahead: tuple[int, Tensor] | None = None  # the first image of those prepared, and their pixels
+        self.drawn = drawn  # (n, ...) each: the draws of `augment`
+        # One transfer per epoch, so that no batch waits for the CPU.
+        self.on_device = tuple(part.to(images.device) for part in (order, offset, flip, *drawn))
+        self._ahead: tuple[int, Tensor] | None = None  # first position, pixels
 
     def __len__(self) -> int:
         """Number of batches."""
@@ -102,37 +103,37 @@ class EpochStream:
         if not 0 <= i < len(self):
             raise IndexError(f"batch {i} of {len(self)}")
         part = slice(i * self.batch_size, (i + 1) * self.batch_size)
-        index, offset, flip, *added = (values[part] for values in self.on_device)
-        if isinstance(self.addition, OnPixels):
-            pixels = self._prepared(i)
+        index, offset, flip, *drawn = (values[part] for values in self.on_device)
+        if isinstance(self.augment, OnPixels):
+            pixels = self._augmented_on_cpu(i)
         else:
             pixels = crop_and_flip(self.images.images[index], offset, flip, self.augmentation)
         batch = Batch(to_unit(pixels, self.dtype), self.images.labels[index], index)
-        return batch if self.addition is None else self.addition.batch(batch, tuple(added))
+        return batch if self.augment is None else self.augment.batch(batch, tuple(drawn))
 
-    def _prepared(self, i: int) -> Tensor:
-        """The pixels of batch `i` after the addition, prepared with those of the batches around it."""
-        assert self.addition is not None
+    def _augmented_on_cpu(self, i: int) -> Tensor:
+        """The pixels of batch `i` after `augment`, computed together with those of the batches around it."""
+        assert self.augment is not None
         size = max(1, AHEAD // self.batch_size) * self.batch_size
         start = i * self.batch_size // size * size
         if self._ahead is None or self._ahead[0] != start:
             part = slice(start, start + size)
-            pixels = self._on_host[self.order[part]]
+            pixels = self._images_on_cpu[self.order[part]]
             pixels = crop_and_flip(pixels, self.offset[part], self.flip[part], self.augmentation)
-            pixels = self.addition.pixels(pixels, tuple(values[part] for values in self.added))
+            pixels = self.augment.pixels(pixels, tuple(values[part] for values in self.drawn))
             self._ahead = (start, pixels.to(self.images.device))
         first = i * self.batch_size - start
         return self._ahead[1][first : first + self.batch_size]
 
     @cached_property
-    def _on_host(self) -> Tensor:
+    def _images_on_cpu(self) -> Tensor:
         return self.images.images.cpu()
 
     @cached_property
     def digest(self) -> str:
-        """blake2b, 32 digits, of all draws in the batches' order: images, offsets, flips, the addition's."""
+        """blake2b (32 hex digits) of all draws in order: images, offsets, flips, and those of `augment`."""
         state = hashlib.blake2b(digest_size=16)
-        for part in (self.order, self.offset, self.flip, *self.added):
+        for part in (self.order, self.offset, self.flip, *self.drawn):
             state.update(f"{tuple(part.shape)}".encode())
             kind = "<f8" if part.is_floating_point() else "<i8"
             state.update(part.contiguous().numpy().astype(kind).tobytes())
@@ -140,7 +141,7 @@ class EpochStream:
 
 
 def draw(count: int, seed: int, epoch: int, augmentation: CropFlip) -> tuple[Tensor, Tensor, Tensor]:
-    """(order (N,), offset (N, 2), flip (N,)); row k belongs to the k-th image of the order."""
+    """order (N,), offset (N, 2) and flip (N,); row k belongs to the k-th image of the order."""
 
     def rng(purpose: str) -> torch.Generator:
         return torch.Generator().manual_seed(derive_seed(seed, "data", epoch, purpose))
@@ -163,9 +164,9 @@ def checked_keep(keep: Tensor, count: int) -> Tensor:
 
 
 def crop_and_flip(images: Tensor, offset: Tensor, flip: Tensor, augmentation: CropFlip) -> Tensor:
-    """uint8 (B, channels, H, W), each padded, cropped at its `offset` (B, 2), flipped where `flip` (B,) says.
+    """uint8 images (B, channels, H, W), padded, cropped at `offset` (B, 2) and flipped where `flip` (B,).
 
-    Equal, pixel by pixel, to padding first: each output pixel is looked up where it comes from.
+    No padded image is made: each output pixel is gathered from its source pixel, with the same result.
     """
     if not augmentation.crop_padding and not augmentation.flip:
         return images
@@ -192,5 +193,5 @@ def reflect(position: Tensor, size: int) -> Tensor:
 
 
 def inside_of(position: Tensor, size: int) -> Tensor:
-    """Where a position is in 0..size-1."""
+    """Whether each position is in 0..size-1."""
     return (position >= 0) & (position < size)

@@ -21,7 +21,7 @@ from fairbench.core import stopping
 from fairbench.core.errors import DivergedError
 from fairbench.core.processes import end_if_copied
 from fairbench.core.seeds import derive_seed
-from fairbench.data.augment import BatchAugmentation, addition
+from fairbench.data.augment import BatchAugmentation, build_augmentation
 from fairbench.data.batch import Batch
 from fairbench.data.images import ImageSet, to_unit
 from fairbench.data.stream import CropFlip, EpochStream
@@ -101,7 +101,7 @@ class Trainer:
             nesterov=settings.nesterov,
             fused=self.speedups.fused,
         )
-        self.addition = self._addition()
+        self.batch_augmentation = self._build_augmentation()
         self.states = SavedStates(self.folder / "checkpoints")
         self.average = None if self.averaging is None else WeightAverage(self.averaging, self.model)
         self.budget = Budget(
@@ -110,14 +110,14 @@ class Trainer:
             num_steps=self.protocol.budget.num_steps,
         )
 
-    def _addition(self) -> BatchAugmentation | None:
+    def _build_augmentation(self) -> BatchAugmentation | None:
         """What `augment` does to images. Raises ConfigError when the method does not go with it."""
         if self.augment is None:
             return None
         if self.augment.mixes and self.objective.resolved_needs().one_label:
             raise mixed_labels_error(self.objective.name, self.augment.kind)
         chosen = self.augment.fitted("", self.images.image_shape)
-        return addition(chosen.kind, policy=chosen.policy, side=chosen.side, alpha=chosen.alpha)
+        return build_augmentation(chosen.kind, policy=chosen.policy, side=chosen.side, alpha=chosen.alpha)
 
     def run(self, begin: Callable[[], None] = lambda: None) -> None:
         """Train to the last epoch, from the newest full state if there is one, else behind `begin`.
@@ -186,7 +186,7 @@ class Trainer:
             augmentation=self.augmentation,
             dtype=self.dtype,
             keep=self.keep,
-            addition=self.addition,
+            augment=self.batch_augmentation,
         )
         needs = self.objective.resolved_needs()
         if needs.validation == "start" and not resumed:

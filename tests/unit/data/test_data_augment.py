@@ -8,7 +8,7 @@ from torchvision.transforms import AutoAugmentPolicy
 
 from fairbench.core.errors import ConfigError
 from fairbench.core.seeds import derive_seed
-from fairbench.data.augment import AutoAugment, CutMix, Cutout, Mixup, addition, squares
+from fairbench.data.augment import AutoAugment, CutMix, Cutout, Mixup, build_augmentation, squares
 from fairbench.data.batch import Batch
 from fairbench.data.images import ImageSet, to_unit
 from fairbench.data.stream import CropFlip, EpochStream
@@ -36,7 +36,7 @@ def stream(kind, images=None, *, seed=1, epoch=1, batch_size=5, augmentation=CRO
         epoch=epoch,
         batch_size=batch_size,
         augmentation=augmentation,
-        addition=KINDS[kind] if isinstance(kind, str) else kind,
+        augment=KINDS[kind] if isinstance(kind, str) else kind,
         **options,
     )
 
@@ -61,18 +61,18 @@ def test_a_seed_repeats_and_other_seeds_and_epochs_differ(kind):
     assert stream(kind).digest == stream(kind).digest
     assert len({stream(kind).digest, stream(kind, seed=2).digest, stream(kind, epoch=2).digest}) == 3
     for other in (stream(kind, seed=2), stream(kind, epoch=2)):
-        assert any((a != b).any() for a, b in zip(stream(kind).added, other.added, strict=True))
+        assert any((a != b).any() for a, b in zip(stream(kind).drawn, other.drawn, strict=True))
 
 
 @EVERY_KIND
-def test_the_digest_covers_the_draws_and_is_the_old_one_without_an_addition(kind):
+def test_the_digest_covers_the_draws_and_is_the_old_one_without_an_augmentation(kind):
     plain = stream(None)
-    assert plain.digest == "f763baff7d7b78e7cc0bfd6e3acf105e"  # recorded before there were additions
+    assert plain.digest == "f763baff7d7b78e7cc0bfd6e3acf105e"  # recorded before there were augmentations
     assert stream(kind).digest != plain.digest
     for part in ("order", "offset", "flip"):
         assert torch.equal(getattr(stream(kind), part), getattr(plain, part))
     changed = stream(kind)
-    changed.added = (changed.added[0].flip(0), *changed.added[1:])
+    changed.drawn = (changed.drawn[0].flip(0), *changed.drawn[1:])
     assert changed.digest != stream(kind).digest
 
 
@@ -105,7 +105,7 @@ def test_held_out_images_leave_the_draws_of_the_others_alone(kind):
     keep = torch.ones(23, dtype=torch.bool)
     keep[[0, 7, 22]] = False
     whole, part = stream(kind), stream(kind, keep=keep)
-    for all_draws, kept in zip(whole.added, part.added, strict=True):
+    for all_draws, kept in zip(whole.drawn, part.drawn, strict=True):
         assert torch.equal(kept, all_draws[keep[whole.order]])
     if kind in ("autoaugment", "cutout"):
         seen = {int(i): x for batch in whole for i, x in zip(batch.index, batch.x, strict=True)}
@@ -124,7 +124,7 @@ def test_images_of_one_channel_and_float64_will_do(kind):
     ("kind", "options"), [("cutout", {"side": 0}), ("mixup", {"alpha": 0.0}), ("cutmix", {"alpha": 0.0})]
 )
 def test_zero_switches_off(kind, options):
-    assert addition(kind, **{"policy": None, "side": None, "alpha": None, **options}) is None
+    assert build_augmentation(kind, **{"policy": None, "side": None, "alpha": None, **options}) is None
 
 
 # AutoAugment
@@ -164,7 +164,7 @@ def test_it_comes_after_crop_and_flip():
     images = toy_images(40, height=32, width=32)
     plain, added = (stream(kind, images, batch_size=40) for kind in (None, "autoaugment"))
     pixels = (plain.batch(0).x * 255).round().to(torch.uint8)
-    assert torch.equal(to_unit(AutoAugment().pixels(pixels, added.added)), added.batch(0).x)
+    assert torch.equal(to_unit(AutoAugment().pixels(pixels, added.drawn)), added.batch(0).x)
 
 
 # Cutout
@@ -194,7 +194,7 @@ def test_a_square_inside_has_side_squared_pixels_and_the_rest_of_the_image_is_le
     images, side = toy_images(200, height=32, width=32), 14
     plain, cut = (stream(kind, images, batch_size=200).batch(0).x for kind in (None, Cutout(side)))
     epoch = stream(Cutout(side), images, batch_size=200)
-    rows, columns = epoch.added
+    rows, columns = epoch.drawn
     gone = squares((rows, columns), side, cut)
     inside = (rows >= 7) & (rows <= 25) & (columns >= 7) & (columns <= 25)
     assert inside.any()
@@ -219,7 +219,7 @@ def test_mixup_is_the_mean_of_two_images_of_the_batch_with_one_share():
         assert lam.shape == mixed.y.shape
         assert lam.unique().numel() == 1
         assert 0.5 <= lam[0] <= 1
-        rank = stream("mixup").added[1]
+        rank = stream("mixup").drawn[1]
         first = 5 * len(shares)
         other = rank[first : first + 5].argsort()
         expected = lam[0] * plain.x + (1 - lam[0]) * plain.x[other]
@@ -232,7 +232,7 @@ def test_mixup_is_the_mean_of_two_images_of_the_batch_with_one_share():
 def test_shares_follow_the_beta_distribution_of_alpha():
     images = toy_images(4000, 1, 4, 4)
     for alpha in (0.2, 1.0, 1.4):
-        share, _ = stream(Mixup(alpha), images).added
+        share, _ = stream(Mixup(alpha), images).drawn
         expected = np.random.default_rng(0).beta(alpha, alpha, 100000)
         assert share.mean() == pytest.approx(np.maximum(expected, 1 - expected).mean(), abs=0.01)
     partners = torch.stack([batch.y2 for batch in stream("mixup", images) if len(batch) == 5])
@@ -249,7 +249,7 @@ def test_a_share_of_one_leaves_images_alone():
 def test_cutmix_takes_every_pixel_from_one_of_both_images_and_counts_the_shares():
     images, swapped = toy_images(100, height=12, width=10), 0
     for number, (plain, mixed) in enumerate(batches("cutmix", images, batch_size=10)):
-        other = stream("cutmix", images).added[1][10 * number : 10 * number + 10].argsort()
+        other = stream("cutmix", images).drawn[1][10 * number : 10 * number + 10].argsort()
         mine, theirs = mixed.x == plain.x, mixed.x == plain.x[other]
         assert (mine | theirs).all()
         assert torch.equal(mixed.y2, plain.y[other])
@@ -259,7 +259,7 @@ def test_cutmix_takes_every_pixel_from_one_of_both_images_and_counts_the_shares(
         apart = (plain.x != plain.x[other]).all(1)  # pixels that tell which image they are from
         kept = mine.all(1)[apart].double().mean()
         assert kept == pytest.approx(lam, abs=0.1)
-        swapped += float(stream("cutmix", images).added[0][10 * number]) < 0.5
+        swapped += float(stream("cutmix", images).drawn[0][10 * number]) < 0.5
     assert swapped
 
 

@@ -50,7 +50,7 @@ def test_missing_data_set_says_what_to_type(tmp_path):
         ("[]", "not a manifest"),
         ("{}", "not a manifest"),
         (json.dumps({**TOY.to_json(), "schema": 99}), "has schema 99"),
-        (json.dumps({**TOY.to_json(), "schema": 1}), "has schema 1, this program reads 2"),
+        (json.dumps({**TOY.to_json(), "schema": 1}), "has schema 1, expected 2"),
         (json.dumps({**TOY.to_json(), "image_shape": [8, 8]}), "not a manifest"),
         (json.dumps({**TOY.to_json(), "arrays": {"train_images": "ab"}}), "not a manifest"),
         (json.dumps({**TOY.to_json(), "arrays": None}), "not a manifest"),

@@ -253,7 +253,7 @@ def test_meta_file_without_names_is_refused(tmp_path):
     folder = tmp_path / "src" / "cifar-10-batches-py"
     write_cifar10(folder)
     (folder / "batches.meta").write_bytes(pickle.dumps({}))
-    with pytest.raises(DataError, match="names no classes"):
+    with pytest.raises(DataError, match="has no class names"):
         make(tmp_path, "cifar10", (3, 32, 32))
     (folder / "batches.meta").unlink()
     assert make(tmp_path, "cifar10", (3, 32, 32)).classes == ("0", "1")
@@ -506,7 +506,7 @@ def test_failed_downloads_are_missing_data(tmp_path, monkeypatch, reader, error)
     monkeypatch.setattr(utils, "download_and_extract_archive", fail)
     monkeypatch.setattr(utils, "download_url", fail)
     monkeypatch.setattr(mnist, "download_and_extract_archive", fail)
-    with pytest.raises(DataMissingError, match="toy cannot be fetched") as caught:
+    with pytest.raises(DataMissingError, match="toy cannot be downloaded") as caught:
         make(tmp_path, reader, (3, 32, 32), source=None, download=True)
     assert "on a machine with network" in caught.value.hint
 

@@ -162,7 +162,7 @@ def test_bad_options_are_refused():
         CropFlip(crop_padding=-1)
     with pytest.raises(ConfigError, match="padding is 'edge'"):
         CropFlip(padding="edge")
-    with pytest.raises(ConfigError, match="too much to reflect 6x7"):
+    with pytest.raises(ConfigError, match="too large to reflect 6x7"):
         stream(augmentation=CropFlip(crop_padding=6, padding="reflect"))
     with pytest.raises(ConfigError, match="batch_size is 0"):
         stream(batch_size=0)
