@@ -1,1 +1,1 @@
-"""Records to tables: group by seed, reduce per checkpoint, say how sure each number is. No torch."""
+"""Records to tables: accuracies per checkpoint, averaged over seeds, with intervals. No torch."""

@@ -24,12 +24,12 @@ from fairbench.tables.table import Row, RunDigest, Table
 def build_tables(
     records: Iterable[Record], request: TableRequest | None = None, attack: str | None = None
 ) -> list[Table]:
-    """One table per data set, network, protocol and evaluation attack of the records, as `request` says.
+    """One table per data set, network, protocol and evaluation attack of the records.
 
-    The baseline's row comes first, then the methods in `order`, then the others by name. Only
-    records that are done are averaged; what happened to the others is in the notes. `attack`
-    keeps one attack. Without any attack in the records the robust columns stay empty. Raises
-    UnknownNameError for an attack that no record was evaluated under.
+    The baseline's row is first, then the methods in the order of the request, then the others by name. Only
+    done records are averaged; the notes name the others. attack: only the attack of that name. Without any
+    attack in the records the robust columns stay empty. Raises UnknownNameError for an attack that no record
+    was evaluated under.
     """
     request = request or TableRequest()
     specs = Inventory(records, request.baseline, request.order).specs(
@@ -41,9 +41,9 @@ def build_tables(
 def rebuild_table(
     records: Sequence[Record], request: TableRequest, settings: str, sides: Sequence[str]
 ) -> Table:
-    """The table that `build_tables` made of these records, whatever else they were evaluated under since.
+    """The table that `build_tables` made of these records; attacks evaluated since do not change it.
 
-    settings: the `settings_digest` of its attack. Raises RecordError when they make no such table.
+    settings: the `settings_digest` of its attack. Raises RecordError when the records give no such table.
     """
     inventory = Inventory(records, request.baseline, request.order)
     if len(inventory.settings) != 1:

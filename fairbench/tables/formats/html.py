@@ -18,25 +18,20 @@ def _table(table: Table) -> str:
     caption = f"<strong>{html(table.title)}</strong> {html(full_caption(table))}"
     lines = ['<table class="fairbench">', f"<caption>{caption}</caption>"]
     if table.rows:
-        groups = "".join(
-            f'<th colspan="{n}" scope="colgroup">{html(group)}</th>' for group, n in table.groups
-        )
-        heads = "".join(f'<th scope="col">{html(column.header)}</th>' for column in table.columns)
-        lines += [
-            "<thead>",
-            f"<tr><td></td>{groups}</tr>",
-            f'<tr><th scope="col">{table.head}</th>{heads}</tr>',
-            "</thead>",
-            "<tbody>",
-            *rows(table),
-            "</tbody>",
-        ]
+        lines += ["<thead>", *heads(table), "</thead>", "<tbody>", *rows(table), "</tbody>"]
     lines.append("</table>")
     if table.notes:
         lines += ["<ul>", *(f"<li>{html(note)}</li>" for note in table.notes), "</ul>"]
     if table.evidence:
         lines += ["<!--", *stamp(table), "-->"]
     return "\n".join([*lines, ""])
+
+
+def heads(table: Table) -> list[str]:
+    """The two lines with headings: over groups of columns, and over columns."""
+    groups = "".join(f'<th colspan="{n}" scope="colgroup">{html(group)}</th>' for group, n in table.groups)
+    headers = "".join(f'<th scope="col">{html(column.header)}</th>' for column in table.columns)
+    return [f"<tr><td></td>{groups}</tr>", f'<tr><th scope="col">{table.head}</th>{headers}</tr>']
 
 
 def rows(table: Table) -> list[str]:

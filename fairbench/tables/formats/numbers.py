@@ -50,7 +50,7 @@ def shown(cell: TableCell, column: Column, table: Table) -> Shown:
     if cell.low is not None and cell.high is not None:
         limits = f"[{scale * cell.low:.{digits}f}, {scale * cell.high:.{digits}f}]"
     elif error is not None:
-        fewer = scale * error >= 10 and digits > 1  # the second decimal of +- 17 says nothing
+        fewer = scale * error >= 10 and digits > 1  # the second decimal of +- 17 has no meaning
         spread = f"{scale * error:.{digits - fewer}f}"
     value = _value(scale * cell.value, column)
     if column.unit == "limits":
@@ -68,7 +68,7 @@ def _value(value: float, column: Column) -> str:
 
 
 def full_caption(table: Table, best: str = "In bold", near: str = NEAR) -> str:
-    """The caption and a sentence about each mark in the table; `best` and `near` say how the marks look."""
+    """The caption and a sentence about each mark in the table; `best` and `near` name the marks."""
     cells = [cell for row in table.rows for cell in row.cells]
     marks = [f"{best} {MARKS['best']}"] if any(cell.best for cell in cells) else []
     marks += [f"{near} {MARKS['near']}"] if any(cell.near for cell in cells) else []
