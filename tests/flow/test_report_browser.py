@@ -1,4 +1,4 @@
-"""The report in a browser, from a file: it loads nothing, complains of nothing, and can be used."""
+"""The report in a browser, opened as a file: it requests nothing, logs no error, and can be used."""
 
 import json
 import re
@@ -37,9 +37,9 @@ EVIL = "<img src=x onerror=alert(1)></script>"
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     with sync_api.sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield found
-        found.close()
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -62,17 +62,17 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Visit:
-    """A page of the browser, and what it asked for and complained of."""
+    """A page of the browser, with its requests and its errors."""
 
     def __init__(self, browser: Any, file: Path, place: str = "", width: int = 1280, **options: Any) -> None:
         self.context = browser.new_context(viewport={"width": width, "height": 800}, **options)
         self.page = self.context.new_page()
         self.page.set_default_timeout(5000)
-        self.complaints: list[str] = []
+        self.errors: list[str] = []
         self.requests: list[str] = []
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("console", lambda message: self.complaints.append(message.text))
-        self.page.on("dialog", lambda dialog: self.complaints.append(dialog.message))
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("console", lambda message: self.errors.append(message.text))
+        self.page.on("dialog", lambda dialog: self.errors.append(dialog.message))
         self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.goto(file.as_uri() + place)
 
@@ -81,7 +81,7 @@ class Visit:
 
     def __exit__(self, *exception: object) -> None:
         self.context.close()
-        assert self.complaints == []
+        assert self.errors == []
         assert self.requests
         assert all(url.startswith("file:") for url in self.requests)
 
@@ -118,14 +118,14 @@ def test_a_click_sorts_by_numbers_best_first_then_worst_first_then_as_it_was(bro
         assert methods(page)[1:] == ["dafa", "trades", "trix"]
 
 
-def test_what_does_not_exist_stays_last_in_both_directions(browser: Any, report: Path, tmp_path: Path):
+def test_missing_numbers_stay_last_in_both_directions(browser: Any, report: Path, tmp_path: Path):
     text = report.read_text()
-    found = re.search(r'(<script type="application/json" id="data">)(.*?)(</script>)', text, flags=re.S)
-    data = json.loads(found[2])
+    match = re.search(r'(<script type="application/json" id="data">)(.*?)(</script>)', text, flags=re.S)
+    data = json.loads(match[2])
     row = next(row for row in data["tables"][0]["rows"] if row["n"] == "trades")
     row["c"][ROBUST_WORST][0] = None
     changed = json.dumps(data).replace("<", "\\u003c")
-    (tmp_path / "missing.html").write_text(text[: found.start(2)] + changed + text[found.end(2) :])
+    (tmp_path / "missing.html").write_text(text[: match.start(2)] + changed + text[match.end(2) :])
     with Visit(browser, tmp_path / "missing.html") as page:
         button = header(page, ROBUST_WORST).get_by_role("button")
         button.click()
@@ -163,8 +163,13 @@ def test_a_click_opens_the_runs_behind_a_number(browser: Any, report: Path):
         text = dialog.inner_text()
         assert "44.00 ± 2.48" in text
         assert "seed 1: 44.00 (epochs 4)" in text
-        for told in ("dafa.digits.cnn-small.quickstart.seed1.", "--results 'a b'", "torch 2.11.0", "a" * 64):
-            assert told in text
+        for text_of_run in (
+            "dafa.digits.cnn-small.quickstart.seed1.",
+            "--results 'a b'",
+            "torch 2.11.0",
+            "a" * 64,
+        ):
+            assert text_of_run in text
         assert text.count("fairbench verify ") == 3
         dialog.get_by_role("button", name="Close").click()
         assert not dialog.is_visible()
@@ -254,7 +259,7 @@ def test_without_javascript_everything_is_there(browser: Any, report: Path):
         assert page.locator("#method-trix details.run dl").first.is_visible()
 
 
-def test_paper_shows_every_section_open_and_light(browser: Any, report: Path):
+def test_print_shows_every_section_open_and_light(browser: Any, report: Path):
     with Visit(browser, report, color_scheme="dark") as page:
         page.evaluate("dispatchEvent(new Event('beforeprint'))")
         page.emulate_media(media="print")
@@ -267,7 +272,7 @@ def test_paper_shows_every_section_open_and_light(browser: Any, report: Path):
 
 
 def test_an_injected_script_does_not_run(browser: Any, report: Path, tmp_path: Path):
-    """Should a name ever get through as markup, the page's policy still stops it."""
+    """The page's policy stops a script even if a name became HTML."""
     text = report.read_text().replace("<main>", "<main><script>document.title = 'taken'</script>")
     (tmp_path / "injected.html").write_text(text)
     context = browser.new_context()

@@ -97,9 +97,9 @@ class Results:
         return folder
 
     def records(self):
-        found, problems = scan(self.path)
+        records, problems = scan(self.path)
         assert not problems
-        return found
+        return records
 
 
 @pytest.fixture

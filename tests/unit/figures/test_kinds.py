@@ -1,4 +1,4 @@
-"""Every kind of figure: it draws in every format without a warning, and says who is in it."""
+"""Every kind of figure draws in every format without a warning, and its caption names what it shows."""
 
 import re
 from xml.etree import ElementTree
@@ -67,15 +67,15 @@ def test_a_figure_is_as_wide_as_it_was_asked_to_be(kind, width, trio, project):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_order_of_records_changes_nothing(kind, trio, project):
-    found, again = (one(kind, some, project) for some in (trio, trio[::-1]))
-    assert found.data.equals(again.data)
-    assert found.caption == again.caption
+    first, again = (one(kind, some, project) for some in (trio, trio[::-1]))
+    assert first.data.equals(again.data)
+    assert first.caption == again.caption
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_the_same_records_give_the_same_bytes(suffix, trio, project):
-    found, again = (one("front", some, project).drawing for some in (trio, trio[::-1]))
-    assert rendered(found, suffix) == rendered(again, suffix)
+    first, again = (one("front", some, project).drawing for some in (trio, trio[::-1]))
+    assert rendered(first, suffix) == rendered(again, suffix)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -106,13 +106,13 @@ def test_hostile_names_are_shown_and_do_nothing(kind, results, project, tmp_path
 
 
 @pytest.mark.parametrize("kind", ["classes", "eps", "confusion", "weights", "success"])
-def test_a_hundred_classes_fit(kind, results, project):
+def test_figures_of_a_hundred_classes_do_not_name_them_all(kind, results, project):
     names = tuple(f"class number {c}" for c in range(100))
     for method in ("trades", "trix"):
         results.run(method, 0, names=names, size=4)
     svg = rendered(one(kind, results.records(), project).drawing, ".svg").decode()
     texts = re.findall(r"class number \d+", svg)
-    assert len(texts) < 30, "names of very many classes are a blot"
+    assert len(texts) < 30, "names of very many classes cover each other"
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -123,7 +123,7 @@ def test_one_seed_draws_too(kind, results, project):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_attack_that_nobody_was_evaluated_under_is_an_error_with_a_proposal(kind, trio, project):
+def test_an_attack_that_no_run_was_evaluated_under_is_an_error_with_a_proposal(kind, trio, project):
     with pytest.raises(UnknownNameError, match="no attack called 'pdg'"):
         build(kind, trio, project, FigureOptions(attack="pdg"))
 
@@ -131,16 +131,16 @@ def test_an_attack_that_nobody_was_evaluated_under_is_an_error_with_a_proposal(k
 @pytest.mark.parametrize("kind", KINDS)
 def test_runs_without_anything_to_draw_say_what_to_run(kind, results, project):
     results.run("trades", 0, attacks={}, logged=(), curves=False)
-    asked = FigureOptions(side="robust")
+    options = FigureOptions(side="robust")
     if kind == FEATURES:
-        asked = FigureOptions()
+        options = FigureOptions()
     with pytest.raises(NothingToDrawError) as error:
-        build(kind, results.records(), project, asked)
+        build(kind, results.records(), project, options)
     assert "run" in error.value.hint
 
 
 @pytest.mark.parametrize("kind", ["classes", "eps", "forest", "success", "curves", FEATURES])
-def test_a_missing_attack_of_one_method_leaves_the_others(kind, three, project):
+def test_a_method_without_the_attack_leaves_the_others_in_the_figure(kind, three, project):
     three.run("cfa", 0, attacks={"pgd-weak": ATTACKS_WEAK}, logged=())
     figure = one(kind, three.records(), project)
     assert set(figure.data["method"]) >= (
@@ -153,7 +153,7 @@ def test_a_missing_attack_of_one_method_leaves_the_others(kind, three, project):
 ATTACKS_WEAK = {"kind": "pgd", "version": 1, "eps": 0.05, "step_size": 0.00625, "num_steps": 20}
 
 
-def test_several_settings_give_several_files_whose_names_say_which(three, project, tmp_path):
+def test_several_settings_give_several_files_with_distinct_names(three, project, tmp_path):
     three.run("trades", 0, dataset="cifar10")
     figures = build("classes", three.records(), project, FigureOptions(attack="pgd"))
     files = [files[0].name for _, files in save_all(figures, tmp_path / "f.pdf")]
@@ -164,10 +164,10 @@ def test_several_settings_give_several_files_whose_names_say_which(three, projec
     assert ".digits.pgd-weak" in names
 
 
-def test_places_with_the_same_names_get_different_files():
-    place = FigureKey("a", "b", "c", "d")
-    assert len(set(name_parts([place, place, FigureKey("../a", "b", "c", "d", "1234")]))) == 3
-    assert all("/" not in name for name in name_parts([place, FigureKey("../a", "b", "c", "d")]))
+def test_figures_of_equal_names_get_different_files():
+    key = FigureKey("a", "b", "c", "d")
+    assert len(set(name_parts([key, key, FigureKey("../a", "b", "c", "d", "1234")]))) == 3
+    assert all("/" not in name for name in name_parts([key, FigureKey("../a", "b", "c", "d")]))
 
 
 @pytest.mark.parametrize("name", ["figure.jpg", "figure", "figure.pdf.exe"])
@@ -194,10 +194,10 @@ def test_features_are_of_two_classes_of_the_data_set(trio, project, classes, err
 
 
 def test_features_are_of_cat_and_horse_unless_others_are_asked_for(trio, project):
-    asked = build(FEATURES, trio, project, FigureOptions(attack="pgd"), ("owl", "cat"))
-    assert list(asked[0].data["class"].unique()) == ["owl", "cat"]
+    figures = build(FEATURES, trio, project, FigureOptions(attack="pgd"), ("owl", "cat"))
+    assert list(figures[0].data["class"].unique()) == ["owl", "cat"]
     assert list(one(FEATURES, trio, project).data["class"].unique()) == ["cat", "horse"]
 
 
-def test_errors_are_the_houses_own():
+def test_nothing_to_draw_is_an_error_of_fairbench():
     assert issubclass(NothingToDrawError, FairbenchError)

@@ -59,15 +59,15 @@ def test_class_accuracies_are_the_shares_of_correct_images(trio):
         own = [record for record in trio if record.method == "dafa"]
         shares = []
         for record in own:
-            rows = [record.outcomes(attack, epoch) for epoch in record.epochs_evaluated]
+            outcomes = [record.outcomes(attack, epoch) for epoch in record.epochs_evaluated]
             shares.append(
-                np.mean([[r["correct"][r["label"] == c].mean() for c in range(3)] for r in rows], 0)
+                np.mean([[r["correct"][r["label"] == c].mean() for c in range(3)] for r in outcomes], 0)
             )
-        found = data[(data["entry"] == "dafa") & (data["side"] == side)]
-        assert found["value"].to_numpy() == pytest.approx(np.mean(shares, axis=0))
-        assert list(found["class"]) == ["cat", "horse", "owl"]
-        assert sorted(found["rank"]) == [1, 2, 3]
-        assert found["value"].to_numpy()[np.argsort(found["rank"])].tolist() == sorted(found["value"])
+        rows = data[(data["entry"] == "dafa") & (data["side"] == side)]
+        assert rows["value"].to_numpy() == pytest.approx(np.mean(shares, axis=0))
+        assert list(rows["class"]) == ["cat", "horse", "owl"]
+        assert sorted(rows["rank"]) == [1, 2, 3]
+        assert rows["value"].to_numpy()[np.argsort(rows["rank"])].tolist() == sorted(rows["value"])
 
 
 def test_one_seed_has_wilson_intervals_over_images(results):
@@ -80,13 +80,13 @@ def test_one_seed_has_wilson_intervals_over_images(results):
     assert (own["low"] + own["high"]) / 2 == pytest.approx(centre)
 
 
-def test_nobody_on_the_front_is_beaten_in_both(three):
+def test_no_method_on_the_front_is_exceeded_in_both(three):
     for method in ("cfa", "frl", "wat", "bat"):
         three.run(method, 0)
     data = drawn("front", three.records())
     for _, one in data.iterrows():
-        beaten = ((data["average"] > one["average"]) & (data["worst"] > one["worst"])).any()
-        assert not (one["front"] and beaten)
+        exceeded = ((data["average"] > one["average"]) & (data["worst"] > one["worst"])).any()
+        assert not (one["front"] and exceeded)
     assert data["front"].any()
 
 
@@ -120,12 +120,12 @@ def test_only_attacks_that_differ_in_nothing_but_the_radius_form_a_sweep():
         attack("longer", eps=0.1, step_size=0.01, num_steps=100),
         attack("none", eps=0.0, step_size=0.0, num_steps=20),
     ]
-    found = [[one.name for one in family] for family in families([*sweep, *others])]
-    assert sorted(found, key=len)[-1] == ["a1", "a2"]
-    assert len(found) == 3
+    names = [[one.name for one in family] for family in families([*sweep, *others])]
+    assert sorted(names, key=len)[-1] == ["a1", "a2"]
+    assert len(names) == 3
 
 
-def test_success_counts_the_images_that_were_right_without_attack(trio):
+def test_success_counts_the_images_that_are_correct_without_attack(trio):
     records = [record for record in trio if record.method == "trades"]
     data = drawn("success", records).set_index(["kind", "class"])["value"]
     shares = {UNTARGETED: [], MOVED: [], REACHED: []}
@@ -151,7 +151,7 @@ def test_success_counts_the_images_that_were_right_without_attack(trio):
     assert (data[MOVED] <= data[UNTARGETED]).all()
 
 
-def test_curves_are_those_of_the_epochs_and_band_the_seeds(trio):
+def test_curves_are_the_means_and_ranges_of_the_epochs_over_seeds(trio):
     data = drawn("curves", trio, FigureOptions(attack="pgd"))
     own = data[(data["entry"] == "trix") & (data["images"] == "train")].set_index(
         ["quantity", "side", "epoch"]
@@ -170,9 +170,9 @@ def test_weights_are_what_the_methods_logged(three):
     three.run("cfa", 0, logged=("margin", "factor"))
     three.run("mart", 0, logged=())
     data = drawn("weights", three.records(), FigureOptions())
-    found = {tuple(pair) for pair in data[["method", "name"]].drop_duplicates().to_numpy().tolist()}
+    logged = {tuple(pair) for pair in data[["method", "name"]].drop_duplicates().to_numpy().tolist()}
     weights = {("trades", "weight"), ("dafa", "weight"), ("trix", "weight")}
-    assert found == weights | {("cfa", "margin"), ("cfa", "factor")}
+    assert logged == weights | {("cfa", "margin"), ("cfa", "factor")}
     own = data[data["method"] == "dafa"]
     assert own["value"].unique() == pytest.approx(1.05)
     assert (own["low"].unique(), own["high"].unique()) == (pytest.approx(1.0), pytest.approx(1.1))
@@ -190,7 +190,7 @@ def test_overridden_entries_of_a_method_stand_beside_each_other_and_look_differe
     results.run("trix", 0)
     results.run("trix", 0, overrides={"strength": 2.0})
     data = drawn("front", results.records())
-    found = entry_styles(data)
-    assert len(found) == 3
-    assert len({(look.colour, look.marker) for look in found.values()}) == 3
-    assert found["trix"].colour == entry_styles(data[data["method"] == "trix"])["trix"].colour
+    styles = entry_styles(data)
+    assert len(styles) == 3
+    assert len({(style.colour, style.marker) for style in styles.values()}) == 3
+    assert styles["trix"].colour == entry_styles(data[data["method"] == "trix"])["trix"].colour

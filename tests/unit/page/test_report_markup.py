@@ -1,4 +1,4 @@
-"""HTML from parts: what comes from records is text, whatever it looks like."""
+"""HTML from parts: texts of records are escaped."""
 
 import json
 
@@ -22,11 +22,11 @@ HOSTILE = "\"'><script>alert(1)</script>&amp;"
 
 
 def test_children_and_attributes_are_escaped_and_markup_is_not():
-    found = tag("a", HOSTILE, Markup("<b>x</b>"), href=HOSTILE, data_table=3, hidden=True, title=None)
-    assert found.count("<") == 4
-    assert "<b>x</b>" in found
-    assert 'data-table="3" hidden>' in found
-    assert "title" not in found
+    link = tag("a", HOSTILE, Markup("<b>x</b>"), href=HOSTILE, data_table=3, hidden=True, title=None)
+    assert link.count("<") == 4
+    assert "<b>x</b>" in link
+    assert 'data-table="3" hidden>' in link
+    assert "title" not in link
 
 
 def test_joined_parts_are_escaped_one_by_one():
@@ -76,10 +76,10 @@ def test_script_data_refuses_nan():
         script_data(float("nan"))
 
 
-def test_places_are_harmless_and_each_its_own():
+def test_ids_are_safe_and_unique():
     anchors = Anchors()
-    found = [anchors.of("method", name) for name in ("a b", "A-B", "<x>", "", "a b")]
-    assert found == ["method-a-b", "method-a-b-2", "method-x", "method-", "method-a-b"]
+    ids = [anchors.of("method", name) for name in ("a b", "A-B", "<x>", "", "a b")]
+    assert ids == ["method-a-b", "method-a-b-2", "method-x", "method-", "method-a-b"]
 
 
 @pytest.mark.parametrize("stops", [LIGHT, DARK])

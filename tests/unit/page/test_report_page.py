@@ -1,4 +1,4 @@
-"""The page says what the tables say, of whatever records, and nothing in them becomes markup."""
+"""The page has the numbers of the tables, and no text of a record becomes HTML."""
 
 import base64
 import hashlib
@@ -134,11 +134,11 @@ def test_hostile_names_stay_text_everywhere(tmp_path: Path):
             )
     (tmp_path / "runs" / "<b>damaged&").mkdir()
     text = page_of(tmp_path, results=EVIL, made_with=EVIL)
-    found = Reader(text)
-    assert len(found.scripts) == 2
-    names = {name for name, _ in found.elements}
+    reader = Reader(text)
+    assert len(reader.scripts) == 2
+    names = {name for name, _ in reader.elements}
     assert not names & {"img", "svg/onload", "iframe", "object"}
-    for name, attributes in found.elements:
+    for name, attributes in reader.elements:
         assert not [key for key in attributes if key.startswith("on") or key in ("style", "src")], name
         assert attributes.get("href", "#").startswith("#")
     assert "&lt;/script&gt;" in text
@@ -168,7 +168,7 @@ def test_links_of_a_registry_go_to_known_places_only(tmp_path: Path):
         assert raw not in text
 
 
-def test_a_method_page_tells_what_its_file_and_the_registry_say(tmp_path: Path):
+def test_a_method_page_has_the_docstring_and_the_links_of_the_registry(tmp_path: Path):
     write_three_methods(tmp_path)
     text = page_of(tmp_path, registry=load_registry(()))
     assert 'href="https://arxiv.org/abs/2401.12532"' in text
@@ -194,7 +194,7 @@ def test_provenance_of_a_run_is_on_the_page(tmp_path: Path):
     folder = write_run(tmp_path, seed=7)
     text = page_of(tmp_path, results="else where")
     evaluations = json.loads((folder / "record.json").read_text())["evaluations"]
-    for told in (
+    for text_on_page in (
         folder.name,
         f"fairbench verify {folder.name} --results &#x27;else where&#x27;",
         "type: cpu, threads: 2",
@@ -206,7 +206,7 @@ def test_provenance_of_a_run_is_on_the_page(tmp_path: Path):
         "b" * 64,
         *(e["digest"] for e in evaluations),
     ):
-        assert told in text
+        assert text_on_page in text
 
 
 def test_damaged_and_unfinished_runs_are_named(tmp_path: Path):
@@ -228,13 +228,13 @@ def test_without_a_finished_run_there_is_still_a_page(tmp_path: Path):
     assert "<tbody>" not in text.partition('class="options"')[0]
 
 
-def test_one_seed_has_no_spread_and_says_so(tmp_path: Path):
+def test_the_summary_of_one_seed_names_the_missing_spread(tmp_path: Path):
     write_run(tmp_path)
     write_run(tmp_path, "dafa", robust=(6, 5, 5))
     assert "One seed does not show the spread over seeds." in page_of(tmp_path)
 
 
-def test_without_an_attack_the_question_is_about_clean_accuracy(tmp_path: Path):
+def test_without_an_attack_the_summary_compares_clean_accuracy(tmp_path: Path):
     for method in ("trades", "dafa"):
         write_run(tmp_path, method, robust=None)
     text = page_of(tmp_path)
@@ -275,7 +275,7 @@ def test_each_row_leads_to_its_own_runs(tmp_path: Path):
 
 
 @pytest.mark.parametrize("num_classes", [2, CLASSES_ACROSS + 1])
-def test_every_class_of_every_method_is_in_the_map_whichever_way_it_stands(tmp_path: Path, num_classes: int):
+def test_every_class_of_every_method_is_in_the_map_in_rows_or_in_columns(tmp_path: Path, num_classes: int):
     hits = tuple(k % 11 for k in range(num_classes))
     for method in ("trades", "dafa", "trix"):
         for seed in range(2):
@@ -307,7 +307,7 @@ def test_published_values_stand_in_rows_of_their_own(tmp_path: Path):
     assert text.count('class="name"') == 1
 
 
-def test_a_curve_has_gaps_where_an_epoch_does_not_say():
+def test_a_curve_has_gaps_where_an_epoch_has_no_number():
     rows = [
         {"epoch": 1, "loss": 2.0, "train_clean_accuracy": [0.5, 0.1], "train_robust_accuracy": []},
         {"epoch": 2, "loss": float("nan"), "train_clean_accuracy": [0.5, None]},
@@ -323,7 +323,7 @@ def test_a_curve_has_gaps_where_an_epoch_does_not_say():
 
 
 @pytest.mark.parametrize("loss", [5e-324, 0.0, -1.0, 1e308, 10**400, True, [], "x"])
-def test_no_loss_is_too_odd_to_draw(loss: object):
+def test_any_loss_can_be_drawn_or_left_out(loss: object):
     rows = [{"epoch": k, "loss": loss, "train_clean_accuracy": [0.5, 2.0]} for k in (1, 2)]
     assert "training accuracy, clean" in draw({0: training_curve(rows)})
 
@@ -340,15 +340,15 @@ def test_commands_make_the_runs_again(tmp_path: Path):
         write_run(tmp_path, "trades", seed)
         write_run(tmp_path, "dafa", seed, overrides={"strength": 1.5, "protocol.epochs": 4})
     write_run(tmp_path, "trix", 5)
-    found = report_of(tmp_path, results="my results", registry_files=["own.yaml"]).commands
-    assert len(found) == 3
-    for line in found:
+    commands = report_of(tmp_path, results="my results", registry_files=["own.yaml"]).commands
+    assert len(commands) == 3
+    for line in commands:
         name, *words = shlex.split(line)[1:]
         context = cli.get_command(click.Context(cli), name).make_context(name, words)
         assert str(context.params["results"]) == "my results"
-    assert sorted(re.search(r"--methods (\w+)", line)[1] for line in found) == ["dafa", "trades", "trix"]
-    assert any("--set protocol.epochs=4 --set methods.dafa.strength=1.5" in line for line in found)
-    assert any("--seeds 0..2" in line for line in found)
+    assert sorted(re.search(r"--methods (\w+)", line)[1] for line in commands) == ["dafa", "trades", "trix"]
+    assert any("--set protocol.epochs=4 --set methods.dafa.strength=1.5" in line for line in commands)
+    assert any("--seeds 0..2" in line for line in commands)
 
 
 def test_ranges_are_short():
@@ -371,7 +371,7 @@ def test_the_command_writes_one_file_and_says_what_is_in_it(tmp_path: Path, caps
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["--results", "empty"], "no runs to report"),
         (["-o", "nowhere/out.html"], "there is no folder nowhere"),
@@ -379,13 +379,13 @@ def test_the_command_writes_one_file_and_says_what_is_in_it(tmp_path: Path, caps
         (["--attack", "pgd-3"], "no attack called 'pgd-3'"),
     ],
 )
-def test_a_mistake_is_a_message(tmp_path: Path, capsys, monkeypatch, words: list[str], told: str):
+def test_a_mistake_is_a_message(tmp_path: Path, capsys, monkeypatch, words: list[str], message: str):
     monkeypatch.chdir(tmp_path)
     write_run(tmp_path / "results")
     with pytest.raises(SystemExit) as stopped:
         main(["report", *words])
     assert stopped.value.code == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert not (tmp_path / "report.html").exists()
 
 
@@ -397,7 +397,7 @@ def test_a_record_is_only_read(tmp_path: Path):
     assert isinstance(report_of(tmp_path).runs[0].record, Record)
 
 
-def test_of_very_many_classes_the_sentence_is_about_the_tail(tmp_path: Path):
+def test_with_very_many_classes_the_summary_compares_the_tail(tmp_path: Path):
     hits = tuple(k % 11 for k in range(200))
     for method in ("trades", "dafa"):
         write_run(tmp_path, method, clean=hits, robust=hits)
@@ -406,7 +406,7 @@ def test_of_very_many_classes_the_sentence_is_about_the_tail(tmp_path: Path):
     assert "worst class:" not in text
 
 
-def test_the_seeds_that_do_not_tell_methods_apart_are_named(tmp_path: Path):
+def test_methods_without_a_significant_difference_are_named(tmp_path: Path):
     for seed in range(3):
         for k, method in enumerate("abcdefg"):
             write_run(tmp_path, method, seed, robust=(9, 8, 4 + (k + seed) % 2))
