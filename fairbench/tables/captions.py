@@ -7,7 +7,7 @@ from typing import Any
 from fairbench.records.attack_strength import describe_standing
 from fairbench.records.read import AttackKey, Record
 from fairbench.tables.entries import TAIL_FRACTION, Entry, Seed, tail_fraction
-from fairbench.tables.groups import assignments, is_per_method, setting_overrides
+from fairbench.tables.groups import assignments, protocol_version, setting_overrides
 from fairbench.tables.inventory import SettingRecords, TableSpec
 from fairbench.tables.request import TableRequest
 
@@ -98,8 +98,8 @@ def _where(record: Record, attack: AttackKey | None, sides: Sequence[str]) -> st
 
 
 def _protocol(record: Record) -> str:
-    version = record.identity("protocol").get("version")
-    return record.protocol if version is None or is_per_method(record) else f"{record.protocol} v{version}"
+    version = protocol_version(record)
+    return f"{record.protocol} v{version}" if version else record.protocol
 
 
 def describe_attack(attack: AttackKey | None) -> str:

@@ -42,6 +42,11 @@ def is_per_method(record: Record) -> bool:
     return bool(protocol.get("per_method")) or protocol.get("name", record.protocol) != record.protocol
 
 
+def protocol_version(record: Record) -> str:
+    """The version of its protocol; "" where each method has its own schedule."""
+    return "" if is_per_method(record) else str(record.identity("protocol").get("version", ""))
+
+
 def method_overrides(record: Record) -> dict[str, Any]:
     """The overrides that change the record's method."""
     return {key: value for key, value in record.overrides.items() if not key.startswith(_PROTOCOL)}

@@ -137,17 +137,15 @@ def _settings(records: Sequence[Record]) -> tuple[SettingRecords, ...]:
             tuple(by_key[key]),
             tuple(record for record in disputed if setting_of(record) == key),
             labels[key],
-            attacks_in(by_key[key]),
+            _attacks(by_key[key]),
         )
         for key in sorted(by_key)
     )
 
 
-def attacks_in(records: Iterable[Record]) -> tuple[AttackKey, ...]:
-    """The attacks that the done ones of the records were evaluated under."""
-    return tuple(
-        sorted({attack for record in records if record.state == "done" for attack in record.attack_ids})
-    )
+def _attacks(records: Iterable[Record]) -> tuple[AttackKey, ...]:
+    done = (record for record in records if record.state == "done")
+    return tuple(sorted({attack for record in done for attack in record.attack_ids}))
 
 
 def _baseline(entries: Iterable[Entry], method: str) -> Entry | None:

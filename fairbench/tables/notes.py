@@ -9,7 +9,7 @@ from fairbench.records.read import UNFINISHED
 from fairbench.stats.intervals import wilson_interval
 from fairbench.tables.captions import PLUS_MINUS
 from fairbench.tables.entries import Entry, Side, tail_fraction
-from fairbench.tables.groups import is_per_method, setting_overrides
+from fairbench.tables.groups import setting_overrides
 from fairbench.tables.inventory import TableSpec
 from fairbench.tables.masking import masking_notes
 from fairbench.tables.request import TableRequest
@@ -129,9 +129,8 @@ def _missing_seeds(entries: Sequence[Entry]) -> Iterable[str]:
 
 def _own_protocols(shown: Sequence[Entry]) -> Iterable[str]:
     for entry in shown:
-        record = entry.record
-        protocol = record.identity("protocol")
-        if is_per_method(record) and protocol.get("name", record.protocol) != record.protocol:
+        protocol = entry.record.identity("protocol")
+        if protocol.get("name", entry.record.protocol) != entry.record.protocol:
             yield f"{entry.label} was trained by {protocol['name']} v{protocol.get('version', '?')}"
 
 

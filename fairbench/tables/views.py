@@ -12,7 +12,7 @@ from fairbench.tables.captions import caption, title
 from fairbench.tables.columns import Baseline, columns, measure
 from fairbench.tables.entries import Entry
 from fairbench.tables.evidence import run_digests, settings_digest
-from fairbench.tables.groups import is_per_method
+from fairbench.tables.groups import protocol_version
 from fairbench.tables.highlight import marked
 from fairbench.tables.inventory import Inventory, TableSpec
 from fairbench.tables.notes import notes
@@ -78,7 +78,7 @@ def build_table(spec: TableSpec, request: TableRequest) -> Table:
         dataset=first.dataset,
         model=first.model,
         protocol=first.protocol,
-        protocol_version="" if is_per_method(first) else str(first.identity("protocol").get("version", "")),
+        protocol_version=protocol_version(first),
         attack="" if attack is None else attack.name,
         published_as="" if attack is None else published_as(json.loads(attack.settings)),
         view=request.view,

@@ -33,7 +33,8 @@ def document(tables: Sequence[Table]) -> str:
         where = (table.dataset, table.model, table.protocol, table.protocol_version, table.attack, table.view)
         whole = made_from(item for row in table.rows for item in row.evidence or table.evidence)
         for row in table.rows:
-            numbers = [text for key in keys for text in _cell(table.cell(row, key))]
+            cells = {column.key: cell for column, cell in zip(table.columns, row.cells, strict=True)}
+            numbers = [text for key in keys for text in _cell(cells.get(key, TableCell()))]
             evidence = row.evidence or table.evidence
             rest = (
                 str(len(row.seeds)),
