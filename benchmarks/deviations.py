@@ -7,7 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from fairbench.records.read import Record, scan
+from fairbench.records.read import Record
+from fairbench.records.results_folder import scan
 from fairbench.stats.intervals import t_interval
 from fairbench.tables.entries import reduce_side
 

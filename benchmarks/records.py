@@ -18,7 +18,7 @@ import numpy as np
 
 TASKS = {
     "every main table as LaTeX": """
-from fairbench.records.read import scan
+from fairbench.records.results_folder import scan
 from fairbench.tables.formats import render
 from fairbench.tables.request import TableRequest
 from fairbench.tables.views import build_tables
@@ -28,7 +28,7 @@ text = render(tables, "latex")
 print(len(records), len(problems), len(tables), len(text), "records, problems, tables, bytes")
 """,
     "every fairness table as LaTeX": """
-from fairbench.records.read import scan
+from fairbench.records.results_folder import scan
 from fairbench.tables.formats import render
 from fairbench.tables.request import TableRequest
 from fairbench.tables.views import build_tables

@@ -11,15 +11,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from fairbench.attacks.few_classes import MIN_CLASSES as MIN_CLASSES
+from fairbench.attacks.few_classes import classes_needed
 from fairbench.attacks.network import Network
 from fairbench.core.errors import ConfigError
-
-MIN_CLASSES = 4  # the targeted DLR loss uses the four largest logits
 
 
 def require_classes(stages: Sequence[str], num_classes: int) -> None:
     """Raise ConfigError when one of `stages` needs more classes than there are."""
-    needed = MIN_CLASSES if "apgd-t" in stages or not stages else 2
+    needed = classes_needed(stages)
     if num_classes < needed:
         raise ConfigError(
             f"AutoAttack needs at least {needed} classes, the data set has {num_classes}.",

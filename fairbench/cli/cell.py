@@ -25,20 +25,20 @@ def cell_command(
     The code of methods is found through the registry, never through paths in the folder. On SIGTERM and
     SIGUSR1 the training state is saved and the exit code is 75: start the same command again to continue.
     """
-    from fairbench.core.files import read_sealed
-    from fairbench.planning.cells import read_cell
+    from fairbench.records.run_folder import RunFolder
     from fairbench.runner.lease_wait import stop_at_eof, with_patience
     from fairbench.runner.worker import run_cell
 
     if until_eof:
         stop_at_eof()
     registry = open_registry(registry_files)
-    cells = [(folder, read_cell(folder)) for folder in folders]
-    states = []
+    runs = [RunFolder(folder) for folder in folders]
+    cells = [run.read_cell() for run in runs]
+    done = True
     with progress(len(cells)) as shown:
-        for folder, cell in cells:
+        for run, cell in zip(runs, cells, strict=True):
             shown.started(cell)
-            state = with_patience(folder, wait, partial(run_cell, folder, shown, registry, device))
-            shown.ended(cell, state, str(read_sealed(folder / "record.json").get("reason") or ""))
-            states.append(state)
-    sys.exit(0 if set(states) == {"done"} else 1)
+            status = with_patience(run, wait, partial(run_cell, run.path, shown, registry, device))
+            shown.ended(cell, status.state, status.reason)
+            done &= status.state == "done"
+    sys.exit(0 if done else 1)

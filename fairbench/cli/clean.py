@@ -6,7 +6,7 @@ import click
 
 from fairbench.cli.options import json_option, results_option
 from fairbench.cli.output import print_json, size
-from fairbench.planning.status import RUNS
+from fairbench.records.results_folder import ResultsFolder
 
 
 @click.command("clean")
@@ -33,8 +33,9 @@ def clean_command(
             [{"path": str(w.path), "bytes": w.size, "why": w.why, "deleted": w in gone} for w in found]
         )
         return
+    runs = ResultsFolder(results).runs
     for waste in found:
-        click.echo(f"{size(waste.size):>9}  {waste.path.relative_to(results / RUNS)}: {waste.why}")
+        click.echo(f"{size(waste.size):>9}  {waste.path.relative_to(runs)}: {waste.why}")
     total = size(sum(waste.size for waste in found))
     if not found:
         click.echo("nothing to clean")

@@ -7,7 +7,7 @@ import click
 
 from fairbench.cli.options import json_option, open_registry, registry_option, results_option
 from fairbench.cli.output import print_json
-from fairbench.records.read import find_run
+from fairbench.records.results_folder import find_run
 
 if TYPE_CHECKING:
     from fairbench.runner.export import Format

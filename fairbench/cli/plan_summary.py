@@ -5,10 +5,10 @@ from typing import Any
 import click
 
 from fairbench.cli.output import columns, duration, print_json, size
-from fairbench.planning.cells import Cell
 from fairbench.planning.cost import Estimate
 from fairbench.planning.plan import Plan
-from fairbench.planning.status import FINISHED, CellStatus
+from fairbench.planning.status import CellStatus
+from fairbench.records.cell import Cell
 
 HEADER = ("method", "data set", "model", "protocol", "seed", "state", "time", "")
 
@@ -30,7 +30,7 @@ def show_plan(plan: Plan, as_json: bool) -> None:
 def line(plan: Plan, item: CellStatus) -> tuple[str, ...]:
     """A cell in the columns of HEADER."""
     cell = item.cell
-    time = "" if item.state in FINISHED else time_of(plan.costs[cell.id])
+    time = "" if item.status.finished else time_of(plan.costs[cell.id])
     reason = "left out: over the budget" if cell.id in plan.left_out else item.reason
     return (label(cell), cell.dataset, cell.model, cell.protocol, str(cell.seed), item.state, time, reason)
 

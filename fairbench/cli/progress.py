@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from fairbench.cli.output import duration, first_line
-from fairbench.planning.cells import Cell
+from fairbench.records.cell import Cell
 
 if TYPE_CHECKING:
     from fairbench.evaluation.progress import Progress

@@ -9,7 +9,7 @@ from fairbench.cli.options import open_registry, registry_option, results_option
 from fairbench.cli.table import BASELINE, choose, split_names
 from fairbench.core.errors import ConfigError, FairbenchError
 from fairbench.core.files import write_atomic
-from fairbench.records.read import scan
+from fairbench.records.results_folder import scan
 
 
 @click.command("report", epilog="Example: fairbench report --datasets cifar10 --claims trix -o cifar10.html")

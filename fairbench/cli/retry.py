@@ -36,8 +36,9 @@ def retry_command(
     RUN is a run's folder, or the beginning of its name. A run that failed continues from its last saved
     state. A named run that diverged starts over; its old record is kept as record.before.json.
     """
+    from fairbench.records.run_folder import RunFolder
     from fairbench.runner.executors.choose import prepare_job
-    from fairbench.runner.retry import forget_divergence, runs_to_retry
+    from fairbench.runner.retry import runs_to_retry
 
     registry = open_registry(registry_files)
     chosen = runs_to_retry(runs, results, registry, failed=failed)
@@ -47,7 +48,7 @@ def retry_command(
         if item.state == "done":
             click.echo(f"{item.folder.name} is done: nothing to retry", err=True)
         elif item.state == "diverged":
-            forget_divergence(item.folder)
+            RunFolder(item.folder).begin_anew()
     if not to_do:
         click.echo("nothing to retry")
         return

@@ -24,7 +24,8 @@ from fairbench.data.manifest import data_root, require_manifest
 from fairbench.planning.plan import make_plan
 from fairbench.planning.resolve import resolve
 from fairbench.planning.selection import parse_selection
-from fairbench.planning.status import RUNS, statuses
+from fairbench.planning.status import statuses
+from fairbench.records.results_folder import ResultsFolder
 
 
 @click.command("run")
@@ -78,7 +79,7 @@ def run_command(
     for name in plan.missing_data:
         require_manifest(root, name)
     job = prepare_job(plan.to_do, results, registry, device, **how)
-    make_folder(results / RUNS)
+    make_folder(ResultsFolder(results).runs)
     for line in (*(f"note: {note}" for note in plan.notes), *sums(plan)):
         click.echo(line, err=True)
     states = {item.cell.id: item.state for item in plan.planned} | work_through(job)

@@ -10,7 +10,7 @@ import click
 
 from fairbench.cli.options import json_option, results_option
 from fairbench.cli.output import columns, duration, first_line, print_json
-from fairbench.records.read import Problem
+from fairbench.records.results_folder import Problem
 from fairbench.runner.overview import RunStatus, overview
 
 HEADER = ("method", "data set", "model", "protocol", "seed", "state", "epoch", "left", "worker", "")

@@ -8,11 +8,12 @@ import click
 
 from fairbench.cli.options import results_option
 from fairbench.core.errors import ConfigError, FairbenchError, UnknownNameError
-from fairbench.records.read import Record, scan
+from fairbench.records.read import Record
+from fairbench.records.results_folder import scan
 
 if TYPE_CHECKING:
     from fairbench.metrics.rho import Convention
-    from fairbench.planning.cells import Cell
+    from fairbench.records.cell import Cell
     from fairbench.tables.request import TableRequest
     from fairbench.tables.table import ErrorKind
 

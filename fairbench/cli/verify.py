@@ -8,7 +8,7 @@ import click
 from fairbench.cli.options import device_option, json_option, open_registry, registry_option, results_option
 from fairbench.cli.output import columns, print_json
 from fairbench.core.errors import ConfigError, RecordError
-from fairbench.records.read import find_run, read_record, scan
+from fairbench.records.results_folder import find_run, scan
 
 
 @click.command(
@@ -41,7 +41,7 @@ def verify_command(
     """
     if Path(what).is_file():
         ctx.exit(verify_file(Path(what), results, as_json))
-    found = read_record(find_run(what, results))
+    found = find_run(what, results).read()
     if found.state != "done":
         raise RecordError(f"{found.folder.name} is {found.state}: there is nothing to verify yet.")
 

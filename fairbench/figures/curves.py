@@ -12,8 +12,9 @@ from fairbench.figures.figure import Figure, FigureOptions, NothingToDrawError
 from fairbench.figures.panels import key_of
 from fairbench.figures.style import EntryStyle, Width, entry_styles
 from fairbench.metrics.classwise import balanced_accuracy, worst_class_accuracy
-from fairbench.records.curves import finite_numbers, read_epochs
+from fairbench.records.curves import finite_numbers
 from fairbench.records.read import Record
+from fairbench.records.run_folder import RunFolder
 from fairbench.tables.captions import title
 from fairbench.tables.columns import SIDES
 from fairbench.tables.entries import Entry, tail_fraction
@@ -33,7 +34,7 @@ def curves_figure(spec: TableSpec, options: FigureOptions) -> Figure:
     data = curves_data(spec)
     if data.empty:
         raise NothingToDrawError(
-            "these runs have no epochs.jsonl: their folders hold results without training curves.",
+            "these runs have no training curves: their folders hold results without training curves.",
             hint="copy the whole run folders, or train: fairbench run",
         )
     return Figure(
@@ -68,7 +69,7 @@ def curves_data(spec: TableSpec) -> "pd.DataFrame":
     for entry in spec.entries:
         points: dict[tuple[str, str, str, int], list[float]] = defaultdict(list)
         for seed in entry.seeds.values():
-            for row in read_epochs(seed.record.folder):
+            for row in RunFolder(seed.record.folder).read_epochs():
                 for side, quantity, value in training_values(row, seed.record):
                     points[("train", side, quantity, row["epoch"])].append(value)
         for side in SIDES if spec.attack is not None else ("clean",):

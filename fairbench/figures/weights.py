@@ -18,7 +18,8 @@ from fairbench.figures.drawing import (
 from fairbench.figures.figure import Figure, FigureOptions, NothingToDrawError
 from fairbench.figures.panels import class_names, key_of
 from fairbench.figures.style import Width, entry_styles, fit, printable
-from fairbench.records.curves import finite_numbers, read_epochs
+from fairbench.records.curves import finite_numbers
+from fairbench.records.run_folder import RunFolder
 from fairbench.tables.captions import title
 from fairbench.tables.entries import Entry
 from fairbench.tables.inventory import TableSpec
@@ -71,7 +72,7 @@ def logged_vectors(entry: Entry) -> dict[tuple[str, int], list[np.ndarray]]:
     """The vectors (C,) of each seed by logged name and epoch."""
     vectors: dict[tuple[str, int], list[np.ndarray]] = defaultdict(list)
     for seed in entry.seeds.values():
-        for row in read_epochs(seed.record.folder):
+        for row in RunFolder(seed.record.folder).read_epochs():
             logged = row.get("logged")
             for name, values in logged.items() if isinstance(logged, Mapping) else ():
                 numbers = finite_numbers(values)

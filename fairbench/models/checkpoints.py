@@ -58,11 +58,6 @@ def _digest(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> str:
     return state.hexdigest()
 
 
-def weights_path(folder: Path, epoch: int) -> Path:
-    """Path of the weights of an epoch in a run folder."""
-    return folder / "checkpoints" / f"epoch-{epoch:04d}.safetensors"
-
-
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], origin: str) -> None:
     """Copy `weights` into `model`.
 

@@ -9,7 +9,8 @@ from fairbench.page.method_facts import MethodFacts, method_facts
 from fairbench.page.reproduce import run_commands
 from fairbench.page.runs import RunHistory, read_run
 from fairbench.records.deduplicate import distinct
-from fairbench.records.read import Problem, Record, no_collection
+from fairbench.records.read import Record
+from fairbench.records.results_folder import Problem, no_collection
 from fairbench.registry import Registry
 from fairbench.tables.inventory import Inventory, TableSpec
 from fairbench.tables.published_results import PublishedResult, with_published

@@ -3,9 +3,10 @@
 import shlex
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from fairbench.page.markup import number_range, value_text
+from fairbench.records.cell import EvaluationAttack
 from fairbench.records.read import Record
 from fairbench.tables.groups import method_overrides, setting_overrides
 
@@ -43,7 +44,7 @@ def _groups(records: Sequence[Record]) -> dict[RunGroup, list[str]]:
     """The methods of each group, sorted."""
     seeds: dict[tuple[RunGroup, str], set[int]] = defaultdict(set)
     for record in records:
-        attacks = ",".join(map(_attack, record.cell.get("evaluation") or ()))
+        attacks = ",".join(map(_attack, record.cell.evaluation))
         prefixes = {
             "protocol": setting_overrides(record),
             f"methods.{record.method}": method_overrides(record),
@@ -61,6 +62,5 @@ def _groups(records: Sequence[Record]) -> dict[RunGroup, list[str]]:
     return {group: sorted(methods[group]) for group in sorted(methods)}
 
 
-def _attack(settings: dict[str, Any]) -> str:
-    at = settings.get("at", "selected")
-    return str(settings.get("name")) + ("" if at == "selected" else f"@{at}")
+def _attack(attack: EvaluationAttack) -> str:
+    return attack.name + ("" if attack.at == "selected" else f"@{attack.at}")

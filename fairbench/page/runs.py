@@ -6,13 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from fairbench.core.errors import RecordError
-from fairbench.core.files import read_json
 from fairbench.page.markup import value_text
 from fairbench.page.training_curves import TrainingCurve, training_curve
-from fairbench.records.curves import read_epochs
 from fairbench.records.read import Record
-
-FILE = "provenance.json"
+from fairbench.records.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -59,18 +56,16 @@ class RunHistory:
 
 def read_run(record: Record) -> RunHistory:
     """The run of a record. Files that cannot be read are named in `fault` or left out, and raise nothing."""
+    run = RunFolder(record.folder)
     try:
-        curve = training_curve(read_epochs(record.folder))
+        curve = training_curve(run.read_epochs())
     except OSError:
         curve = training_curve([])
     try:
-        provenance = read_json(record.folder / FILE)
+        return RunHistory(record, curve, run.attempts()[-1])
     except RecordError:
-        provenance = None
-    if isinstance(provenance, dict):
-        return RunHistory(record, curve, provenance)
-    missing = not (record.folder / FILE).exists()
-    return RunHistory(record, curve, {}, f"{FILE} is {'missing' if missing else 'damaged'}")
+        file = run.provenance_file
+        return RunHistory(record, curve, {}, f"{file.name} is {'damaged' if file.exists() else 'missing'}")
 
 
 def _text(value: object) -> str:

@@ -7,8 +7,8 @@ looked up in the registry, and the identity tells whether that is the code that 
 from dataclasses import replace
 
 from fairbench.core.errors import ConfigError, PluginError
-from fairbench.planning.cells import Cell
 from fairbench.planning.resolve import import_target, model_identity
+from fairbench.records.cell import Cell
 from fairbench.registry import Registry
 
 NAME_ITS_FILE = "name the file that registers it: --registry FILE, or $FAIRBENCH_REGISTRY"
@@ -19,17 +19,17 @@ def located(cell: Cell, registry: Registry) -> Cell:
 
     Raises PluginError when the registry does not have its method or network, or another network of that name.
     """
-    found = dict(with_network(cell, registry).locations)
+    locations = dict(with_network(cell, registry).locations)
     if cell.method not in registry.methods:
         raise PluginError(
             f"{cell.slot}: this registry has no method {cell.method!r}.",
             hint=NAME_ITS_FILE,
         )
     plugin = registry.readable_plugin(cell.method)
-    found["plugin"] = str(plugin.path)
-    found["target"] = import_target(registry.get("method", cell.method), plugin)
+    locations["plugin"] = str(plugin.path)
+    locations["target"] = import_target(registry.get("method", cell.method), plugin)
     start = None if cell.start is None else located(cell.start, registry)
-    return replace(cell, locations=found, start=start)
+    return replace(cell, locations=locations, start=start)
 
 
 def with_network(cell: Cell, registry: Registry) -> Cell:
@@ -38,7 +38,7 @@ def with_network(cell: Cell, registry: Registry) -> Cell:
         raise PluginError(f"{cell.slot}: this registry has no model {cell.model!r}.", hint=NAME_ITS_FILE)
     target = registry.get("model", cell.model).target
     try:
-        same = {"name": cell.model, **model_identity(target)} == cell.identity["model"]
+        same = {"name": cell.model, **model_identity(target)} == cell.identity.get("model")
     except ConfigError as error:
         raise PluginError(error.message, hint=error.hint) from error
     if not same:

@@ -8,21 +8,19 @@ from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from fairbench.core.errors import FairbenchError, RecordError
 from fairbench.core.files import read_json, write_json
 from fairbench.data.manifest import read_manifest
-from fairbench.planning.cells import Cell, epochs_of, read_cell, training_protocol
-from fairbench.planning.status import RUNS
-from fairbench.records.curves import read_epochs
-from fairbench.registry import Registry
+from fairbench.records.cell import Cell
+from fairbench.records.results_folder import ResultsFolder
+from fairbench.records.run_folder import RunFolder
+from fairbench.registry import A3Attack, AttackEntry, PgdAttack, Registry
 
 BACKWARD = 1.35  # an input gradient in forward passes (measured on a ResNet-18)
 UPDATE = 8.6  # two train-mode forwards and the backward pass with parameter gradients, in forward passes
 UNKNOWN_MFLOPS = 1000.0  # of a network whose registry entry does not say: like a ResNet-18
 UNKNOWN_MPARAMS = 11.0
-STEPS = "steps.json"  # in a results folder: what `plan --measure` found
 ROW_BYTES = 8  # of a test image in the outcomes of an attack
 HALF_ROBUST = 0.5  # share of images that go through all parts of an ensemble
 PART_PASSES = {"apgd-ce": 238.0, "apgd-t": 2140.0, "fab-t": 3015.0, "square": 5003.0}
@@ -59,20 +57,18 @@ class Paces:
 def read_paces(results: Path, registry: Registry, device: str) -> Paces:
     """What runs in a results folder, and `plan --measure`, have measured on a device of this name."""
     seconds: dict[str, list[float]] = {}
-    examples: dict[str, Path] = {}
-    runs = results / RUNS
-    for folder in sorted(runs.iterdir()) if runs.is_dir() else ():
-        rows = read_epochs(folder)
-        if rows and _device_of(folder) == device:
-            with suppress(RecordError, KeyError, TypeError):  # a damaged folder measures nothing
-                entry = str(read_json(folder / "cell.json")["entry"])
-                seconds.setdefault(entry, []).extend(row["seconds"] for row in rows)
-                examples.setdefault(entry, folder)
+    examples: dict[str, Cell] = {}
+    for run in ResultsFolder(results).run_folders():
+        rows = run.read_epochs()
+        if rows and _device_of(run) == device:
+            with suppress(RecordError):  # a damaged folder measures nothing
+                cell = run.read_cell()
+                seconds.setdefault(cell.entry, []).extend(row["seconds"] for row in rows)
+                examples.setdefault(cell.entry, cell)
     epochs = {**_measured_steps(results, device), **{key: median(values) for key, values in seconds.items()}}
     passes: dict[tuple[str, str], list[float]] = {}
-    for entry, folder in examples.items():
-        with suppress(FairbenchError, KeyError, TypeError, ValueError):  # of another registry, or damaged
-            cell = read_cell(folder)
+    for entry, cell in examples.items():
+        with suppress(FairbenchError):  # of another registry, or damaged
             passes.setdefault(_kind(cell), []).append(epochs[entry] / max(_passes(cell, registry), 1.0))
     return Paces(epochs, {kind: median(values) for kind, values in passes.items()})
 
@@ -81,12 +77,14 @@ def write_step(results: Path, device: str, entry: str, epoch_seconds: float) -> 
     """Keep what `plan --measure` found of an entry."""
     known = {**_measured_steps(results, device), entry: epoch_seconds}
     everything = _all_measured_steps(results)
-    write_json(results / STEPS, {"schema": 1, "epoch_seconds": {**everything, device: known}})
+    write_json(
+        ResultsFolder(results).steps_file, {"schema": 1, "epoch_seconds": {**everything, device: known}}
+    )
 
 
 def estimate(cell: Cell, registry: Registry, paces: Paces, *, cuda: bool) -> Estimate:
     """The time of one cell on one device, and its place on disk."""
-    epochs = training_protocol(cell).epochs
+    epochs = cell.training_protocol.epochs
     measured, scaled = cell.entry in paces.epochs, _kind(cell) in paces.passes
     passes = _passes(cell, registry)
     if measured:
@@ -142,13 +140,13 @@ def device_name(choice: str) -> str:
 
 
 def _kind(cell: Cell) -> tuple[str, str]:
-    return cell.model, str(cell.identity["protocol"].get("precision", "fp32"))
+    return cell.model, cell.training_protocol.precision
 
 
-def _device_of(folder: Path) -> str:
+def _device_of(run: RunFolder) -> str:
     """Of the last attempt at a run: a GPU's name, or "cpu"."""
     try:
-        device = read_json(folder / "provenance.json")["device"]
+        device = run.attempts()[-1]["device"]
         return str(device.get("name") or device["type"])
     except (RecordError, KeyError, TypeError, AttributeError):
         return ""
@@ -156,7 +154,7 @@ def _device_of(folder: Path) -> str:
 
 def _all_measured_steps(results: Path) -> dict[str, dict[str, float]]:
     try:
-        found = read_json(results / STEPS)["epoch_seconds"]
+        found = read_json(ResultsFolder(results).steps_file)["epoch_seconds"]
         return {
             str(device): {str(entry): float(value) for entry, value in entries.items()}
             for device, entries in found.items()
@@ -171,23 +169,22 @@ def _measured_steps(results: Path, device: str) -> dict[str, float]:
 
 def _passes(cell: Cell, registry: Registry) -> float:
     """Forward passes of single images in an epoch."""
-    per_image = cell.identity["protocol"]["budget"]["num_steps"] * (1 + BACKWARD) + 1 + UPDATE
-    if "awp" in cell.identity:
+    per_image = cell.training_protocol.budget.num_steps * (1 + BACKWARD) + 1 + UPDATE
+    if cell.components.awp is not None:
         per_image += UPDATE  # the loss and its gradient once more
     return float(train_size(cell, registry) * per_image * registry.get("method", cell.method).cost)
 
 
 def _bytes(cell: Cell, registry: Registry) -> tuple[float, float]:
     """What a cell leaves on disk, and what it needs there besides while at work."""
-    protocol = training_protocol(cell)
-    selected, kept = (rule(protocol.epochs) for rule in (protocol.selection.epochs, protocol.selection.kept))
+    selected, kept = cell.selected_epochs, cell.kept_epochs
     weights = 4e6 * (registry.get("model", cell.model).mparams or UNKNOWN_MPARAMS)
-    averaged = 2 if "averaging" in cell.identity else 1
+    averaged = 1 if cell.components.averaging is None else 2
     images = _size(cell, registry, "test")
-    rows = len(selected) + sum(len(epochs_of(item, selected, kept)) for item in cell.evaluation)
+    rows = len(selected) + sum(len(attack.epochs(selected, kept)) for attack in cell.evaluation)
     pixels = 1.0 * prod(registry.get("dataset", cell.dataset).image_shape)
-    ensembles = [item for item in cell.evaluation if item["kind"] in ("autoattack", "a3")]
-    proofs = sum(len(epochs_of(item, selected, kept)) for item in ensembles)
+    ensembles = [attack for attack in cell.evaluation if not isinstance(attack.attack, PgdAttack)]
+    proofs = sum(len(attack.epochs(selected, kept)) for attack in ensembles)
     stays = weights * averaged * len(kept) + images * (ROW_BYTES * rows + pixels * proofs * (1 - HALF_ROBUST))
     states = 3  # the newest, the one before it, and the one being written
     return stays, weights * (1 + averaged) * states
@@ -204,7 +201,7 @@ def _size(cell: Cell, registry: Registry, split: str) -> int:
     embedded = entry.reader == "digits"
     facts = (None if embedded else read_manifest(Path(cell.locations["data_root"]), cell.dataset)) or entry
     size = int(getattr(facts, f"{split}_size") or 0)
-    per_class = (cell.identity["protocol"].get("subset") or {}).get(f"{split}_per_class")
+    per_class = getattr(cell.training_protocol.subset, f"{split}_per_class", None)
     if per_class and facts.num_classes:
         part = int(per_class * facts.num_classes)
         return min(size, part) if size else part
@@ -212,19 +209,17 @@ def _size(cell: Cell, registry: Registry, split: str) -> int:
 
 
 def _evaluation(cell: Cell, registry: Registry, seconds_per_pass: float) -> float:
-    protocol = training_protocol(cell)
-    selected, kept = (rule(protocol.epochs) for rule in (protocol.selection.epochs, protocol.selection.kept))
+    selected, kept = cell.selected_epochs, cell.kept_epochs
     passes = float(len(selected))  # clean
-    for item in cell.evaluation:
-        passes += attack_passes(item) * len(epochs_of(item, selected, kept))
+    for attack in cell.evaluation:
+        passes += attack_passes(attack.attack) * len(attack.epochs(selected, kept))
     return _size(cell, registry, "test") * passes * seconds_per_pass
 
 
-def attack_passes(settings: Mapping[str, Any]) -> float:
+def attack_passes(attack: AttackEntry) -> float:
     """Forward passes per test image of an evaluation attack, on a model that is half robust."""
-    if settings["kind"] == "pgd":
-        return float(settings["num_steps"] * (1 + BACKWARD) + 1)
-    if settings["kind"] == "a3":
+    if isinstance(attack, PgdAttack):
+        return float(attack.num_steps * (1 + BACKWARD) + 1)
+    if isinstance(attack, A3Attack):
         return 400.0  # measured on small networks; arXiv 2203.05154 reports more
-    parts = PART_PASSES if settings["attacks"] == "standard" else settings["attacks"]
-    return HALF_ROBUST * sum(PART_PASSES[part] for part in parts)
+    return HALF_ROBUST * sum(PART_PASSES[part] for part in attack.parts)

@@ -8,9 +8,9 @@ from functools import cached_property
 from pathlib import Path
 
 from fairbench.data.manifest import read_manifest
-from fairbench.planning.cells import Cell
 from fairbench.planning.cost import Estimate, device_name, estimate, makespan, read_paces, within
-from fairbench.planning.status import FINISHED, CellStatus, statuses
+from fairbench.planning.status import CellStatus, statuses
+from fairbench.records.cell import Cell
 from fairbench.registry import Registry
 
 
@@ -112,4 +112,4 @@ def make_plan(
 
 def unfinished(planned: Sequence[CellStatus]) -> list[CellStatus]:
     """The cells that a run would work on."""
-    return [item for item in planned if item.state not in FINISHED]
+    return [item for item in planned if not item.status.finished]

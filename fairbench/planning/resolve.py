@@ -1,18 +1,25 @@
 """From a selection to cells: every setting written out, starts included."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from fairbench.core.errors import ConfigError
 from fairbench.core.identity import digest, digest_by_number, digest_bytes
-from fairbench.data.manifest import read_manifest
-from fairbench.planning.cells import Cell
+from fairbench.data.manifest import Manifest, read_manifest
+from fairbench.planning.protocols import resolve_protocol, scaled_epochs
 from fairbench.planning.selection import Selection
-from fairbench.registry import MethodEntry, PluginSource, Protocol, Registry
+from fairbench.records.cell import (
+    Cell,
+    EvaluationAttack,
+    ImageFacts,
+    MethodCode,
+    cell_ids,
+    protocol_identity,
+)
+from fairbench.registry import AttackEntry, DatasetEntry, MethodEntry, PluginSource, Protocol, Registry
+from fairbench.registry.attacks import impossible
 from fairbench.registry.components import (
     Augment,
     HoldOut,
@@ -22,11 +29,10 @@ from fairbench.registry.components import (
     mixed_labels_error,
     resolve_components,
 )
-from fairbench.registry.faults import explain
 from fairbench.registry.plugin import parse_target
 from fairbench.registry.protocol import RequestedAttack
 
-NUMERICS = 2  # raised when a change of the house's own code changes results: old ones are then stale
+NUMERICS = 2  # raised when a change of fairbench's own code changes results: old ones are then stale
 BASELINE = "trades"
 
 
@@ -47,7 +53,9 @@ def import_target(entry: MethodEntry, plugin: PluginSource) -> str:
     return f"{place}:{plugin.class_name}"
 
 
-def evaluation_content(identity: dict[str, Any], attack: str, settings: dict[str, Any]) -> dict[str, Any]:
+def evaluation_content(
+    identity: Mapping[str, Any], attack: str, settings: Mapping[str, Any]
+) -> dict[str, Any]:
     """What the id of one attack on one cell's weights is hashed from."""
     return {"identity": identity, "attack": attack, "settings": settings}
 
@@ -58,29 +66,34 @@ def for_seeds(cell: Cell, seeds: Sequence[int]) -> list[Cell]:
     def identity(seed: int) -> dict[str, Any]:
         return {**cell.identity, "seed": seed}
 
-    def evaluation(item: dict[str, Any]) -> Callable[[int], str]:
-        settings = {key: value for key, value in item.items() if key not in ("id", "at")}
-        name = item["name"]
-        return digest_by_number(lambda seed: evaluation_content(identity(seed), name, settings), 8)
+    def evaluation_id(attack: EvaluationAttack) -> Callable[[int], str]:
+        return digest_by_number(
+            lambda seed: evaluation_content(identity(seed), attack.name, attack.settings), 8
+        )
 
     id_of = digest_by_number(identity)
-    evaluation_ids = [evaluation(item) for item in cell.evaluation]
+    ids = [evaluation_id(attack) for attack in cell.evaluation]
     starts = [None] * len(seeds) if cell.start is None else for_seeds(cell.start, seeds)
-    found = []
-    for seed, start in zip(seeds, starts, strict=True):
-        attacks = zip(cell.evaluation, evaluation_ids, strict=True)
-        evaluated = tuple({**item, "id": id_for(seed)} for item, id_for in attacks)
-        other = replace(cell, seed=seed, identity=identity(seed), evaluation=evaluated, start=start)
-        vars(other).update(id=id_of(seed), entry=cell.entry)  # what it would hash by itself
-        found.append(other)
-    return found
+    return [
+        replace(
+            cell,
+            id=id_of(seed),
+            seed=seed,
+            identity=identity(seed),
+            evaluation=tuple(
+                attack._replace(id=id(seed)) for attack, id in zip(cell.evaluation, ids, strict=True)
+            ),
+            start=start,
+        )
+        for seed, start in zip(seeds, starts, strict=True)
+    ]
 
 
 def resolve(selection: Selection, registry: Registry, data_root: Path) -> tuple[list[Cell], list[str]]:
     """The cells of a selection in running order, and notes on what was added.
 
-    The baseline that the fairness score needs is added by itself. Raises the errors of a user's
-    mistake: unknown names, impossible settings.
+    The baseline that the fairness score needs is added by itself, and attacks that are impossible for a data
+    set are left out. Raises the errors of a user's mistake: unknown names, impossible settings.
     """
     suite = registry.get("suite", selection.suite, asked_by=f"--suite {selection.suite}")
     methods = selection.methods or tuple(suite.methods)
@@ -92,13 +105,22 @@ def resolve(selection: Selection, registry: Registry, data_root: Path) -> tuple[
     resolver = Resolver(selection, registry, data_root)
     seeds = selection.seeds or tuple(suite.seeds)
     cells = []
-    for dataset in selection.datasets or tuple(suite.datasets):
+    datasets = selection.datasets or tuple(suite.datasets)
+    for dataset in datasets:
         for model in selection.models or tuple(suite.models):
             place = CellSetting(dataset, model, protocol_name, seeds[0])
             by_method = [for_seeds(resolver.cell(method, place), seeds) for method in methods]
             cells += [cell for same_seed in zip(*by_method, strict=True) for cell in same_seed]
-    asked = {cell.id for cell in cells}
-    starts = {cell.start.id: cell.start for cell in cells if cell.start and cell.start.id not in asked}
+    left_out = [
+        f"{attack} is left out for {dataset}: {reason}"
+        for (attack, dataset), reason in resolver.left_out.items()
+    ]
+    named = {(item.attack, dataset) for item in selection.attacks for dataset in datasets}
+    if named and named <= resolver.left_out.keys():
+        raise ConfigError("no attack of --attacks can be run.", hint="\n".join(left_out))
+    notes += left_out
+    ids = {cell.id for cell in cells}
+    starts = {cell.start.id: cell.start for cell in cells if cell.start and cell.start.id not in ids}
     users = {cell.method: cell.start.method for cell in cells if cell.start and cell.start.id in starts}
     notes += [f"{method} starts from {start}, which is trained first" for method, start in users.items()]
     # A start that is a row of the table as well comes before those that need it.
@@ -123,6 +145,8 @@ class Resolver:
     selection: Selection
     registry: Registry
     data_root: Path
+    left_out: dict[tuple[str, str], str] = field(default_factory=dict)
+    """Why an attack is left out for a data set."""
 
     def cell(self, method: str, place: CellSetting) -> Cell:
         """The cell of `method`. Raises ConfigError or PluginError for settings that cannot be."""
@@ -140,31 +164,30 @@ class Resolver:
     ) -> Cell:
         """A `preparation` supplies the start of another cell, and leaves out that cell's `hold_out`."""
         overrides = self._overrides(method)
-        blocks = self._blocks(method, place, protocol, overrides)
+        components = self._components(method, place, protocol, overrides)
         published = self.registry.method_components(method, place.dataset)
         overrides = {
-            path: value  # what switches off a block that was not on changes nothing
+            path: value  # what switches off a component that was not on changes nothing
             for path, value in overrides.items()
-            if not is_component(path) or component_of(path) in published or component_of(path) in blocks
+            if not is_component(path) or component_of(path) in {*published, *components}
         }
-        if hold_out is not None and blocks.get("hold_out") != hold_out:
-            blocks["hold_out"] = hold_out
+        if hold_out is not None and components.get("hold_out") != hold_out:
+            components["hold_out"] = hold_out
             overrides = {**overrides, "hold_out": hold_out["share"]}
         start = None
-        if "fine_tune" in blocks:
-            start = self._start(method, place, protocol, blocks)
+        if "fine_tune" in components:
+            start = self._start(method, place, protocol, components)
         identity = self._identity(method, place, protocol, overrides)
-        identity |= blocks
+        identity |= components
         if start is not None:
             identity["start"] = start.entry  # without the seed, which both have in common
-        evaluation = []
-        for asked in () if preparation else self._attacks() or protocol.evaluation:
-            settings = self.registry.get("attack", asked.attack).model_dump(mode="json")
-            key = digest(evaluation_content(identity, asked.attack, settings), 8)
-            evaluation.append({**settings, "id": key, "at": asked.at})
+        requested = () if preparation else self._attacks() or protocol.evaluation
+        id, entry = cell_ids(identity)
         plugin = self.registry.plugin(method)
         changes = self.selection.overrides.get("protocol", {})
         return Cell(
+            id=id,
+            entry=entry,
             method=method,
             dataset=place.dataset,
             model=place.model,
@@ -172,7 +195,7 @@ class Resolver:
             seed=place.seed,
             overrides=dict(overrides) | {f"protocol.{key}": value for key, value in changes.items()},
             identity=identity,
-            evaluation=tuple(evaluation),
+            evaluation=tuple(self._evaluation(requested, place.dataset, identity)),
             locations={
                 "data_root": str(self.data_root.resolve()),
                 "plugin": str(plugin.path),
@@ -187,6 +210,27 @@ class Resolver:
             },
         )
 
+    def _evaluation(
+        self, requested: Sequence[RequestedAttack], dataset: str, identity: Mapping[str, Any]
+    ) -> Iterator[EvaluationAttack]:
+        """The attacks that are possible for the data set; `left_out` says why others are not."""
+        num_classes = self._facts(dataset).num_classes
+        for item in requested:
+            attack: AttackEntry = self.registry.get("attack", item.attack)
+            reason = impossible(attack, num_classes)
+            if reason:
+                self.left_out[item.attack, dataset] = reason
+                continue
+            settings = attack.model_dump(mode="json")
+            id = digest(evaluation_content(identity, item.attack, settings), 8)
+            yield EvaluationAttack(item.attack, id, item.at, settings)
+
+    def _facts(self, dataset: str) -> DatasetEntry | Manifest:
+        """Classes, shape and digest of a data set: of its prepared images, else as the registry says."""
+        entry: DatasetEntry = self.registry.get("dataset", dataset)
+        manifest = None if entry.reader == "digits" else read_manifest(self.data_root, dataset)
+        return manifest or entry
+
     def _attacks(self) -> tuple[RequestedAttack, ...]:
         """The attacks asked for, or those of the suite when its own protocol is run."""
         suite = self.registry.get("suite", self.selection.suite)
@@ -195,38 +239,40 @@ class Resolver:
 
     def _overrides(self, method: str) -> dict[str, Any]:
         chosen = self.selection.overrides
-        return {**chosen.get("house", {}), **chosen.get(f"methods.{method}", {})}
+        return {**chosen.get("all_methods", {}), **chosen.get(f"methods.{method}", {})}
 
-    def _blocks(
+    def _components(
         self, method: str, place: CellSetting, protocol: Protocol, overrides: dict[str, Any]
     ) -> dict[str, dict[str, Any]]:
-        """The blocks of a method, those it cannot do without included, in the length of its training."""
+        """The components of a method, those it cannot do without included, in the length of its training."""
         who, published = f"methods.{method}", self.registry.method_components(method, place.dataset)
         changes = {path: value for path, value in overrides.items() if is_component(path)}
 
         def resolved(share: float) -> dict[str, dict[str, Any]]:
-            return resolve_components(published, changes, who, lambda block: scaled_epochs(block, share))
+            return resolve_components(
+                published, changes, who, lambda settings: scaled_epochs(settings, share)
+            )
 
         share = protocol.epochs / protocol.published_epochs
-        blocks = resolved(share)
-        if "fine_tune" in blocks:  # averages and perturbations begin in proportion to the tuning
-            tuned = resolved(blocks["fine_tune"]["epochs"] / protocol.published_epochs)
-            blocks = {**tuned, "fine_tune": blocks["fine_tune"]}
+        components = resolved(share)
+        if "fine_tune" in components:  # averages and perturbations begin in proportion to the tuning
+            tuned = resolved(components["fine_tune"]["epochs"] / protocol.published_epochs)
+            components = {**tuned, "fine_tune": components["fine_tune"]}
         measured = "validation" in self.registry.plugin(method).needs
-        if (measured or blocks.get("averaging", {}).get("kind") == "fawa") and "hold_out" not in blocks:
+        averaging = components.get("averaging", {})
+        if (measured or averaging.get("kind") == "fawa") and "hold_out" not in components:
             if is_off("hold_out", changes.get("hold_out", 0.06)):
                 needing = method if measured else "fawa"
                 raise ConfigError(
                     f"{who}.hold_out: {needing} measures held-out images, so some have to be held out.",
                     hint=f"choose their share: --set {who}.hold_out=0.02",
                 )
-            blocks["hold_out"] = HoldOut().model_dump(mode="json")
-        if "augment" in blocks:
-            augment = self._augment(method, place, Augment.model_validate(blocks.pop("augment")))
-            blocks |= (
-                {} if augment.neutral else {"augment": augment.model_dump(mode="json", exclude_none=True)}
-            )
-        return blocks
+            components["hold_out"] = HoldOut().model_dump(mode="json")
+        if "augment" in components:
+            augment = self._augment(method, place, Augment.model_validate(components.pop("augment")))
+            if not augment.neutral:
+                components["augment"] = augment.model_dump(mode="json", exclude_none=True)
+        return components
 
     def _augment(self, method: str, place: CellSetting, augment: Augment) -> Augment:
         """The augmentation for the place's images. Raises ConfigError when the method does not go with it."""
@@ -239,17 +285,17 @@ class Resolver:
         return augment.fitted(images.reader, images.image_shape)
 
     def _start(
-        self, method: str, place: CellSetting, protocol: Protocol, blocks: dict[str, dict[str, Any]]
+        self, method: str, place: CellSetting, protocol: Protocol, components: dict[str, dict[str, Any]]
     ) -> Cell:
         """The cell whose weights `method` starts from, under the same protocol."""
-        tune = blocks["fine_tune"]
+        tune = components["fine_tune"]
         self.registry.get("method", tune["start"], asked_by=f"methods.{method}.fine_tune.start")
-        if "fine_tune" in self._blocks(tune["start"], place, protocol, self._overrides(tune["start"])):
+        if "fine_tune" in self._components(tune["start"], place, protocol, self._overrides(tune["start"])):
             raise ConfigError(
                 f"method {method!r} starts from {tune['start']!r}, which itself starts from another method.",
                 hint=f"choose one that trains from scratch: --set methods.{method}.fine_tune.start=trades",
             )
-        hold_out = blocks.get("hold_out") if tune["hold_out"] else None
+        hold_out = components.get("hold_out") if tune["hold_out"] else None
         return self._cell(tune["start"], place, protocol, preparation=True, hold_out=hold_out)
 
     def _identity(
@@ -258,104 +304,24 @@ class Resolver:
         plugin = self.registry.readable_plugin(method)
         share = protocol.epochs / protocol.published_epochs
         config = scaled_epochs(self.registry.method_config(method, place.dataset), share)
-        images = self.registry.get("dataset", place.dataset)
-        manifest = None if images.reader == "digits" else read_manifest(self.data_root, place.dataset)
-        facts = manifest or images
+        config |= {key: value for key, value in overrides.items() if not is_component(key)}
+        images, facts = self.registry.get("dataset", place.dataset), self._facts(place.dataset)
+        channels, height, width = facts.image_shape
         return {
             "numerics": NUMERICS,
-            "method": {
-                "name": method,
-                "class": plugin.class_name,
-                "config": {**config, **{key: v for key, v in overrides.items() if not is_component(key)}},
-                "fingerprint": plugin.fingerprint,
-            },
-            "dataset": {
-                "name": place.dataset,
-                "digest": facts.digest,
-                "num_classes": facts.num_classes,
-                "image_shape": list(facts.image_shape),
-                "flip": images.flip,
-                "reader": images.reader,
-            },
+            "method": MethodCode(method, plugin.class_name, config, plugin.fingerprint).to_json(),
+            "dataset": ImageFacts(
+                place.dataset,
+                facts.digest,
+                facts.num_classes,
+                (channels, height, width),
+                images.flip,
+                images.reader,
+            ).to_json(),
             "model": {
                 "name": place.model,
                 **model_identity(self.registry.get("model", place.model).target),
             },
-            "protocol": _training_settings(protocol),
+            "protocol": protocol_identity(protocol),
             "seed": place.seed,
         }
-
-
-def _training_settings(protocol: Protocol) -> dict[str, Any]:
-    """What of a protocol can change weights, and what a table averages over."""
-    settings = protocol.model_dump(mode="json", exclude={"evaluation": True, "source": True})
-    if settings["selection"]["every"] is None:
-        del settings["selection"]["every"]
-    if settings["precision"] == "fp32":  # cells planned before there was a choice
-        del settings["precision"]
-    return settings
-
-
-def resolve_protocol(registry: Registry, method: str, name: str, overrides: Mapping[str, Any]) -> Protocol:
-    """The protocol of a method under `name`, with the user's overrides by dotted option name.
-
-    Raises ConfigError when an override does not fit.
-    """
-    registry.get("protocol", name, asked_by=f"--protocol {name}")
-    chosen = registry.protocol_for(name, method)
-    changed = dict(overrides)
-    epochs = changed.pop("epochs", chosen.epochs)
-    if isinstance(epochs, bool) or not isinstance(epochs, int):
-        raise ConfigError(f"protocol.epochs: expected a whole number, got {epochs!r}.")
-    chosen = chosen.with_epochs(epochs)
-    if changed:  # in the epochs of this run: what a user sets by hand is not scaled
-        data = chosen.model_dump()
-        for path, value in changed.items():
-            set_path(data, path, value)
-        try:
-            valid = Protocol.model_validate(data)
-        except ValidationError as error:
-            lines = [
-                f"protocol.{'.'.join(map(str, path))}: {message}"
-                for path, message in explain(error, Protocol, name)
-            ]
-            raise ConfigError("\n".join(lines), hint="set with: --set protocol.OPTION=VALUE") from error
-        chosen = chosen.model_copy(update={name: getattr(valid, name) for name in Protocol.model_fields})
-    return chosen
-
-
-def set_path(data: dict[str, Any], path: str, value: Any) -> None:
-    """Set the option at a dotted path of nested mappings, creating what is None on the way."""
-    *parents, last = path.split(".")
-    for key in parents:
-        inner = data.get(key)
-        if inner is None and key in data:
-            inner = data[key] = {}
-        if not isinstance(inner, dict):
-            raise ConfigError(f"protocol.{path}: a protocol has no option {key!r} with options inside.")
-        data = inner
-    data[last] = value
-
-
-def scaled_epochs(config: dict[str, Any], share: float) -> dict[str, Any]:
-    """A method's options, or a block of the house, with its epochs times `share`, the length of the run.
-
-    Options whose name ends in `_epochs` or `_epoch` are given for the protocol's published length
-    (DAFA's warm-up: 70 of 150); a shorter run scales them like the milestones of the learning rate.
-    What a user sets by hand is taken as it is.
-    """
-    if share == 1:
-        return config
-
-    def scaled(name: str, value: Any) -> Any:
-        if name == "milestones":
-            return {max(1, round(int(epoch) * share)): factor for epoch, factor in value.items()}
-        if isinstance(value, bool) or not isinstance(value, int):
-            return value
-        if name.endswith("_epochs") or name == "epochs":  # a duration
-            return max(1, round(value * share))
-        if name.endswith("_epoch"):  # a position, counted from 1: the first epoch stays the first
-            return 1 + round((value - 1) * share)
-        return value
-
-    return {name: scaled(name, value) for name, value in config.items()}

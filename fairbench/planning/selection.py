@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fairbench.core.errors import ConfigError
-from fairbench.records.checks import MAX_SEED
+from fairbench.records.cell import MAX_SEED
 from fairbench.registry import Registry, read_scalar
 from fairbench.registry.components import EXAMPLES, SHORTHAND, component_faults, is_off
 from fairbench.registry.protocol import TIERS, RequestedAttack
@@ -24,7 +24,7 @@ class Selection:
     seeds: tuple[int, ...] = ()
     protocol: str | None = None
     overrides: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """By section: `protocol`, `methods.<name>`, and `house` for all methods; each option name to value."""
+    """By section: `protocol`, `methods.<name>`, and `all_methods`; each option name to value."""
 
 
 def parse_selection(
@@ -62,7 +62,9 @@ def parse_selection(
         protocol=protocol,
         overrides={
             **changes,
-            "house": {k: parse_component(k, text) for k, text in components.items() if text is not None},
+            "all_methods": {
+                name: parse_component(name, text) for name, text in components.items() if text is not None
+            },
         },
     )
 
@@ -70,8 +72,8 @@ def parse_selection(
 def parse_component(name: str, text: str) -> Any:
     """The value of --augment, --averaging or --awp. Raises ConfigError for one that the component refuses."""
     value = read_scalar(text)
-    block = {} if value is True else {SHORTHAND[name]: value}
-    for _, message in () if is_off(name, value) else component_faults(name, block):
+    settings = {} if value is True else {SHORTHAND[name]: value}
+    for _, message in () if is_off(name, value) else component_faults(name, settings):
         example = EXAMPLES[name].replace("=", " ")
         raise ConfigError(f"--{name} {text}: {message}.", hint=f"for example: --{example}")
     return value

@@ -1,4 +1,4 @@
-"""Training curves: one JSON line per finished epoch in `epochs.jsonl`."""
+"""Training curves: a file with one JSON line per finished epoch."""
 
 import json
 import math
@@ -8,22 +8,19 @@ from typing import Any
 from fairbench.core.errors import ResultsError
 from fairbench.core.files import write_atomic
 
-FILE = "epochs.jsonl"
 
-
-def append_epoch(folder: Path, row: dict[str, Any]) -> None:
+def append_epoch(path: Path, row: dict[str, Any]) -> None:
     """Add the record of one epoch. Raises ResultsError when it cannot be written."""
     line = json.dumps(row, allow_nan=False) + "\n"
     try:
-        with (folder / FILE).open("a") as file:
+        with path.open("a") as file:
             file.write(line)
     except OSError as error:
-        raise ResultsError(f"cannot write {folder / FILE}: {error.strerror or error}.") from error
+        raise ResultsError(f"cannot write {path}: {error.strerror or error}.") from error
 
 
-def read_epochs(folder: Path) -> list[dict[str, Any]]:
+def read_epochs(path: Path) -> list[dict[str, Any]]:
     """The finished epochs in order; a line that is damaged or was cut short by a crash is left out."""
-    path = folder / FILE
     if not path.exists():
         return []
     rows: list[dict[str, Any]] = []
@@ -58,8 +55,8 @@ def finite_numbers(values: object) -> list[float] | None:
     return numbers if all(map(math.isfinite, numbers)) else None
 
 
-def keep_epochs(folder: Path, last: int) -> None:
+def keep_epochs(path: Path, last: int) -> None:
     """Forget what was written after epoch `last`: training continues from there."""
-    rows = [row for row in read_epochs(folder) if row["epoch"] <= last]
+    rows = [row for row in read_epochs(path) if row["epoch"] <= last]
     text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
-    write_atomic(folder / FILE, lambda file: file.write(text.encode()))
+    write_atomic(path, lambda file: file.write(text.encode()))

@@ -11,7 +11,8 @@ from fairbench.core.errors import RecordError
 from fairbench.core.identity import digest
 from fairbench.metrics.classwise import class_accuracy
 from fairbench.records.deduplicate import distinct
-from fairbench.records.read import CLEAN, Evaluation, Problem, Record, no_collection, scan
+from fairbench.records.read import CLEAN, Evaluation, Record
+from fairbench.records.results_folder import Problem, no_collection, scan
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,19 +5,18 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from fairbench.core.errors import RecordError, ResultsError
-from fairbench.core.files import make_folder, write_sealed
+from fairbench.core.files import make_folder
 from fairbench.core.identity import digest
-from fairbench.core.lease import live_owner
-from fairbench.records.curves import read_epochs
 from fairbench.records.outcomes import read_outcomes
-from fairbench.records.read import Record, read_record, scan
+from fairbench.records.read import Record
+from fairbench.records.results_folder import ResultsFolder, scan
+from fairbench.records.run_folder import LEASE, OutcomeFiles, RunFolder
 
-LEFT_BEHIND = ("claim",)  # and hidden files: they belong to a worker, not to the run
 Action = Literal["added", "replaced", "completed", "same", "conflict", "skipped"]
 
 
@@ -40,16 +39,17 @@ def merge(source: Path, into: Path, *, dry_run: bool = False) -> Iterator[Merged
     """
     if source.resolve() == into.resolve():
         raise ResultsError(f"{source} cannot be merged into itself.", hint="name another with --results DIR")
-    if not (source / "runs").is_dir():
+    runs = ResultsFolder(into).runs
+    if not ResultsFolder(source).runs.is_dir():
         raise ResultsError(f"{source} has no folder of runs.", hint="name a results folder: it holds `runs`")
     records, problems = scan(source)
     for problem in problems:
         yield Merged(problem.folder, "skipped", problem.message)
     if not dry_run:
-        make_folder(into / "runs")
+        make_folder(runs)
     for record in records:
         try:
-            yield _merge_run(record, into / "runs" / record.folder.name, dry_run)
+            yield _merge_run(record, RunFolder(runs / record.folder.name), dry_run)
         except RecordError as error:
             yield Merged(record.folder, "skipped", error.message)
         except OSError as error:
@@ -59,20 +59,21 @@ def merge(source: Path, into: Path, *, dry_run: bool = False) -> Iterator[Merged
             ) from error
 
 
-def _merge_run(theirs: Record, place: Path, dry_run: bool) -> Merged:
+def _merge_run(theirs: Record, run: RunFolder, dry_run: bool) -> Merged:
     _require_sound(theirs)
-    if _at_work(theirs.folder) or _at_work(place):
-        return Merged(theirs.folder, "skipped", "somebody works on it at the moment")
+    place = run.path
+    if RunFolder(theirs.folder).owner() or run.owner():
+        return Merged(theirs.folder, "skipped", "a process works on it at the moment")
     if not place.exists():
         if not dry_run:
             _copy(theirs.folder, place)
         return Merged(place, "added")
     try:
-        ours = read_record(place)
+        ours = run.read()
     except RecordError as error:
         return Merged(place, "conflict", f"ours cannot be read and stays: {error.message}")
     if theirs.state != "done" or ours.state != "done":
-        return _further(theirs, ours, place, dry_run)
+        return _further(theirs, ours, run, dry_run)
     known = {(e.attack, e.id, e.epoch): e.digest for e in ours.evaluations}
     new = [e for e in theirs.evaluations if (e.attack, e.id, e.epoch) not in known]
     for e in theirs.evaluations:
@@ -81,16 +82,17 @@ def _merge_run(theirs: Record, place: Path, dry_run: bool) -> Merged:
     if not new:
         return Merged(place, "same")
     if not dry_run:
-        _complete(theirs, ours, place)
+        _complete(theirs, ours, run)
     names = dict.fromkeys(e.attack for e in new)
     return Merged(place, "completed", f"now also has {', '.join(names)}")
 
 
-def _further(theirs: Record, ours: Record, place: Path, dry_run: bool) -> Merged:
+def _further(theirs: Record, ours: Record, run: RunFolder, dry_run: bool) -> Merged:
     """Of two runs that are not both done, the one that got further."""
+    place = run.path
 
     def rank(record: Record) -> tuple[bool, int]:
-        return record.state in ("done", "diverged"), len(read_epochs(record.folder))
+        return record.state in ("done", "diverged"), len(RunFolder(record.folder).read_epochs())
 
     if rank(theirs) <= rank(ours):
         return Merged(place, "same", f"ours is as far: {ours.state}")
@@ -107,26 +109,16 @@ def _further(theirs: Record, ours: Record, place: Path, dry_run: bool) -> Merged
     return Merged(place, "replaced", f"theirs is {theirs.state}, ours was {ours.state}")
 
 
-def _complete(theirs: Record, ours: Record, place: Path) -> None:
+def _complete(theirs: Record, ours: Record, run: RunFolder) -> None:
     """Add the evaluations that only they have: their files, then the cell's attacks, then the record."""
     known = {(e.attack, e.id, e.epoch) for e in ours.evaluations}
-    for e in theirs.evaluations:
-        if (e.attack, e.id, e.epoch) in known:
-            continue
-        stem = (theirs.folder / e.file).with_suffix("")
-        target = place / Path(e.file).parent
-        target.mkdir(parents=True, exist_ok=True)
-        for path in sorted(stem.parent.glob(f"{stem.name}.*")):
-            if path.is_file() and not path.is_symlink():
-                shutil.copy2(path, target / path.name)
-    attacks = {item["id"]: item for item in theirs.cell.get("evaluation") or ()}
-    attacks |= {item["id"]: item for item in ours.cell.get("evaluation") or ()}
-    write_sealed(place / "cell.json", {**ours.cell, "evaluation": list(attacks.values())})
-    lines = [*ours.record["evaluations"]]
-    lines += [
-        e for e in theirs.record["evaluations"] if (e["attack"], e.get("id", ""), e["epoch"]) not in known
-    ]
-    write_sealed(place / "record.json", {**ours.record, "evaluations": lines})
+    new = tuple(e for e in theirs.evaluations if (e.attack, e.id, e.epoch) not in known)
+    for e in new:
+        OutcomeFiles(theirs.folder / e.file).copy_to((run.path / e.file).parent)
+    added = {e.id for e in new}
+    run.list_attacks([attack for attack in theirs.cell.evaluation if attack.id in added])
+    failures = tuple(failure for failure in ours.failures if failure.id not in added)
+    run.write_record(replace(ours, evaluations=ours.evaluations + new, failures=failures))
 
 
 def _copy(folder: Path, place: Path) -> None:
@@ -136,7 +128,7 @@ def _copy(folder: Path, place: Path) -> None:
         shutil.copytree(
             folder,
             aside,
-            ignore=lambda _, names: [name for name in names if name in LEFT_BEHIND or name.startswith(".")],
+            ignore=lambda _, names: [name for name in names if name == LEASE or name.startswith(".")],
         )
         os.replace(aside, place)
     finally:
@@ -146,10 +138,7 @@ def _copy(folder: Path, place: Path) -> None:
 def _require_sound(record: Record) -> None:
     """Raise RecordError for a folder that is not what fairbench wrote: names, ids, outcomes, links."""
     cell = record.cell
-    name = ".".join(
-        [*(str(cell[k]) for k in ("method", "dataset", "model", "protocol")), f"seed{cell['seed']}"]
-    )
-    if record.folder.name != f"{name}.{cell['id']}" or digest(cell.get("identity")) != cell["id"]:
+    if record.folder.name != cell.folder_name or digest(cell.identity) != cell.id:
         raise RecordError(f"{record.folder.name} is not the run that its cell.json describes.")
     for root, folders, files in os.walk(record.folder):
         for each in (*folders, *files):
@@ -157,7 +146,3 @@ def _require_sound(record: Record) -> None:
                 raise RecordError(f"{record.folder.name} holds a link ({each}), which fairbench never makes.")
     for e in record.evaluations:
         read_outcomes(record.inside(e.file), e.digest)
-
-
-def _at_work(folder: Path) -> bool:
-    return live_owner(folder / "claim") is not None

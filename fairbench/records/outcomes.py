@@ -21,11 +21,6 @@ from fairbench.records import MAX_CLASSES
 _COLUMNS = [("label", "<u2"), ("prediction", "<u2"), ("correct", "?")]
 
 
-def outcome_name(attack: str, id: str) -> str:
-    """The name, without suffix, of the outcomes of `attack` with the settings that `id` stands for."""
-    return f"{attack.replace(':', '-')}.{id}"
-
-
 def outcome_dtype(*columns: str) -> np.dtype[Any]:
     """The row of an outcomes file whose attack adds the bool `columns`."""
     return np.dtype([*_COLUMNS, *((name, "?") for name in columns)])

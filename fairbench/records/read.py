@@ -1,27 +1,26 @@
-"""Records as they lie in a results folder: one run folder each, read without torch.
+"""A record: what a run left, typed, and read without torch."""
 
-A damaged folder never hides the others: it comes back as a `Problem` beside the records.
-"""
-
-import gc
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from fairbench.core.errors import ConfigError, RecordError, ResultsError
+from fairbench.core.errors import RecordError
 from fairbench.core.identity import canonical_json
-from fairbench.records.checks import checked_cell, checked_record
+from fairbench.records.cell import Cell, EvaluationAttack
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+SCHEMA = 2
+SCHEMAS = (1, 2)  # that can be read; in 1, `reason` said which evaluation failed
 CLEAN = "clean"
-UNFINISHED = "unfinished"  # state of a folder that has a cell but no record yet
+UNFINISHED = "unfinished"
+TrainingState = Literal["done", "diverged", "failed", "interrupted", "skipped", "unfinished"]
+"""How the training of a cell ended, or that it has not: there is a cell but no record yet."""
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class AttackKey(NamedTuple):
@@ -44,69 +43,86 @@ class Evaluation(NamedTuple):
     digest: str | None = None
     id: str = ""
     hits: tuple[int, ...] = ()
-    about: Mapping[str, Any] = MappingProxyType({})
+    about: Mapping[str, Any] = NOTHING
 
 
-@dataclass(frozen=True)
-class Problem:
-    """A run folder that could not be read, and why."""
+class FailedEvaluation(NamedTuple):
+    """An evaluation that could not be done at the checkpoint of `epoch`, and why."""
 
-    folder: Path
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.folder.name}: {self.message}"
+    attack: str
+    id: str
+    epoch: int
+    error: str
 
 
 @dataclass(frozen=True)
 class Record:
-    """One run folder: `cell` is its cell.json, `record` its record.json, empty while unfinished."""
+    """One run: its cell, how its training ended, and each of its evaluations.
+
+    `state`, `reason` and `epoch` are of the training: the last epoch, or the one that diverged. `fault` is
+    "memory" when that ran out. `num_classes` and what follows are empty unless the training is done.
+    """
 
     folder: Path
-    cell: Mapping[str, Any]
-    record: Mapping[str, Any] = field(default_factory=dict)
+    cell: Cell
+    state: TrainingState = "unfinished"
+    reason: str = ""
+    epoch: int | None = None
+    fault: str = ""
+    num_classes: int = 0
+    class_names: tuple[str, ...] = ()  # (C,)
+    class_count: tuple[int, ...] = ()  # (C,) test images; empty in records older than this field
+    epochs_evaluated: tuple[int, ...] = ()  # whose mean a table shows, ascending
+    epochs_kept: tuple[int, ...] = ()  # whose weights were kept, ascending
+    evaluations: tuple[Evaluation, ...] = ()
+    failures: tuple[FailedEvaluation, ...] = ()
+    training: Mapping[str, Any] = field(default_factory=dict)  # how its steps were computed
+    warnings: tuple[str, ...] = ()
+    seconds: Mapping[str, Any] = field(default_factory=dict)
+    finished: str = ""  # time in UTC
 
     @property
     def id(self) -> str:
-        return str(self.cell["id"])
+        return self.cell.id
 
     @property
     def entry(self) -> str:
         """The same for the cells that differ only in seed."""
-        return str(self.cell["entry"])
+        return self.cell.entry
 
     @property
     def method(self) -> str:
-        return str(self.cell["method"])
+        return self.cell.method
 
     @property
     def dataset(self) -> str:
-        return str(self.cell["dataset"])
+        return self.cell.dataset
 
     @property
     def model(self) -> str:
-        return str(self.cell["model"])
+        return self.cell.model
 
     @property
     def protocol(self) -> str:
-        return str(self.cell["protocol"])
-
-    def title(self, kind: str) -> str:
-        """How tables for print call its "method", "dataset" or "model": "WRN-28-10" for wrn-28-10."""
-        return str((self.cell.get("titles") or {}).get(kind) or self.cell[kind])
+        return self.cell.protocol
 
     @property
     def seed(self) -> int:
-        return int(self.cell["seed"])
+        return self.cell.seed
 
     @property
-    def overrides(self) -> dict[str, Any]:
-        return dict(self.cell.get("overrides") or {})
+    def overrides(self) -> Mapping[str, Any]:
+        """What was set by hand, by option."""
+        return self.cell.overrides
 
     @property
     def preparation(self) -> bool:
         """Whether the run only supplies the weights that others start from: no row of a table."""
-        return bool(self.cell.get("preparation"))
+        return self.cell.preparation
+
+    def title(self, kind: str) -> str:
+        """How tables for print call its "method", "dataset" or "model": "WRN-28-10" for wrn-28-10."""
+        return self.cell.titles.get(kind) or str(getattr(self.cell, kind))
 
     @property
     def num_epochs(self) -> int | None:
@@ -120,43 +136,9 @@ class Record:
         return str(self.identity("protocol").get("precision", "fp32"))
 
     def identity(self, part: str) -> dict[str, Any]:
-        """What the id was hashed from, such as "method" or "protocol"; {} when absent."""
-        value = (self.cell.get("identity") or {}).get(part)
-        return dict(value) if isinstance(value, dict) else {}
-
-    @property
-    def state(self) -> str:
-        """done, diverged, failed, interrupted, skipped, or unfinished when there is no record yet."""
-        return str(self.record.get("state", UNFINISHED))
-
-    @property
-    def reason(self) -> str:
-        return str(self.record.get("reason") or "")
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        return tuple(str(warning) for warning in self.record.get("warnings") or ())
-
-    @property
-    def finished(self) -> str:
-        return str(self.record.get("finished") or "")
-
-    @property
-    def num_classes(self) -> int:
-        return int(self.record["num_classes"])
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """(C,) names; "class 3" for the fourth class of a record without names."""
-        names = self.record.get("class_names") or ()
-        if len(names) != self.num_classes:
-            return tuple(f"class {c}" for c in range(self.num_classes))
-        return tuple(str(name) for name in names)
-
-    @cached_property
-    def epochs_evaluated(self) -> tuple[int, ...]:
-        """The epochs whose checkpoints count, ascending."""
-        return tuple(sorted(int(epoch) for epoch in self.record.get("epochs_evaluated") or ()))
+        """What the id was hashed from, such as "method" or "protocol"; empty when absent."""
+        value = self.cell.identity.get(part)
+        return value if isinstance(value, dict) else {}
 
     @cached_property
     def all_hits(self) -> tuple["NDArray[Any]", "NDArray[Any]"] | None:
@@ -175,20 +157,6 @@ class Record:
         return found
 
     @cached_property
-    def class_count(self) -> tuple[int, ...]:
-        """(C,) test images of each class; empty in records older than this field."""
-        return tuple(self.record.get("class_count") or ())
-
-    @cached_property
-    def evaluations(self) -> tuple[Evaluation, ...]:
-        found = []
-        for e in self.record.get("evaluations") or ():
-            get = e.get
-            id, hits, about = str(get("id") or ""), tuple(get("hits") or ()), get("about") or {}
-            found.append(Evaluation(e["attack"], e["epoch"], e["file"], get("digest"), id, hits, about))
-        return tuple(found)
-
-    @cached_property
     def attack_ids(self) -> Mapping[AttackKey, str]:
         """The attacks evaluated, each with its evaluation id."""
         found = {}
@@ -204,11 +172,15 @@ class Record:
         return tuple(dict.fromkeys(attack.name for attack in self.attack_ids))
 
     def attack_settings(self, attack: str, id: str = "") -> dict[str, Any]:
-        """The evaluation settings of `attack` in the cell, {} when the cell does not know it."""
-        for settings in self.cell.get("evaluation") or ():
-            if settings.get("name") == attack and (not id or settings.get("id") in (None, id)):
-                return dict(settings)
-        return {}
+        """The evaluation settings of `attack` in the cell, {} when the cell does not have it."""
+        item = self._attack(attack, id)
+        return {} if item is None else item.to_json()
+
+    def _attack(self, attack: str, id: str = "") -> EvaluationAttack | None:
+        for item in self.cell.evaluation:
+            if item.name == attack and (not id or item.id in ("", id)):
+                return item
+        return None
 
     def outcomes(self, attack: str, epoch: int, id: str | None = None) -> "NDArray[Any]":
         """One row per test example under `attack` ("clean" for none) at the checkpoint of `epoch`.
@@ -254,8 +226,8 @@ class Record:
         here = self._by_place.get((attack, epoch), [])
         found = [k for k in here if id in (None, self.evaluations[k].id)]
         if len(found) > 1:
-            own = self.attack_settings(attack).get("id")
-            found = [k for k in found if self.evaluations[k].id == own] or found
+            own = self._attack(attack)
+            found = [k for k in found if own is not None and self.evaluations[k].id == own.id] or found
         if len(found) != 1:
             what = "no outcomes" if not found else f"{len(found)} outcomes with different settings"
             raise RecordError(
@@ -280,74 +252,23 @@ class Record:
             )
         return path
 
-
-def scan(results: Path) -> tuple[list[Record], list[Problem]]:
-    """All records under RESULTS/runs in the order of their folder names, and what could not be read.
-
-    No runs are no problem. Raises ResultsError when the folder cannot be listed.
-    """
-    runs = results / "runs"
-    if results.exists() and not results.is_dir():
-        raise ResultsError(f"{results} is not a folder.", hint="name the folder of the runs: --results DIR")
-    if not runs.exists():
-        return [], []
-    try:
-        with os.scandir(runs) as found:
-            names = sorted(item.name for item in found if item.is_dir() and not item.name.startswith("."))
-    except OSError as error:
-        raise ResultsError(
-            f"cannot list {runs}: {error.strerror or error}.", hint="choose another folder with --results DIR"
-        ) from error
-    records: list[Record] = []
-    problems: list[Problem] = []
-    with no_collection():
-        for name in names:
-            folder = runs / name
-            try:
-                records.append(read_record(folder))
-            except RecordError as error:
-                problems.append(Problem(folder, error.message))
-    return records, problems
+    def to_json(self) -> dict[str, Any]:
+        """The content of `record.json`."""
+        heads = {"schema": SCHEMA, "id": self.id, "entry": self.entry, "state": self.state}
+        heads |= {"reason": self.reason or None, "epoch": self.epoch}
+        if self.fault:
+            heads["fault"] = self.fault
+        if self.state == "done":
+            names = ("num_classes", "class_names", "class_count", "epochs_evaluated", "epochs_kept")
+            heads |= {name: getattr(self, name) for name in names}
+            heads |= {"training": dict(self.training), "seconds": dict(self.seconds)}
+        lines = [line._asdict() for line in self.evaluations] + [line._asdict() for line in self.failures]
+        return {**heads, "evaluations": lines, "warnings": self.warnings, "finished": self.finished}
 
 
-@contextmanager
-def no_collection() -> Iterator[None]:
-    """Without looking for garbage, where all that is made is kept: it would take a quarter of the time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
-
-
-def find_run(text: str, results: Path) -> Path:
-    """The run folder at the path `text`, or the one under RESULTS/runs whose name begins with it.
-
-    Raises ConfigError when there is none or more than one.
-    """
-    if (Path(text) / "cell.json").is_file():
-        return Path(text)
-    runs = results / "runs"
-    found = sorted(path.parent for path in runs.glob("*/cell.json") if path.parent.name.startswith(text))
-    exact = [path for path in found if path.name == text]
-    if len(exact or found) == 1:
-        return (exact or found)[0]
-    if found:
-        shown = "\n".join(path.name for path in found[:8])
-        raise ConfigError(f"{len(found)} runs in {runs} begin with {text!r}.", hint=f"write more:\n{shown}")
-    raise ConfigError(
-        f"there is no run called {text!r} in {runs}.",
-        hint="give a run's folder or name; see: fairbench status",
-    )
-
-
-def read_record(folder: Path) -> Record:
-    """The record in one run folder. Raises RecordError when it is damaged or of another schema."""
-    cell = checked_cell(folder / "cell.json")
-    path = folder / "record.json"
-    return Record(folder, cell, checked_record(path, cell)) if path.exists() else Record(folder, cell)
+def numbered(num_classes: int) -> tuple[str, ...]:
+    """Names for classes without names: "class 3" for the fourth."""
+    return tuple(f"class {c}" for c in range(num_classes))
 
 
 def _listed(epochs: tuple[int, ...]) -> str:

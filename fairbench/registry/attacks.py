@@ -3,6 +3,7 @@
 Whatever can change a verdict is a setting here, with a version; how fast it is computed is not.
 """
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -15,6 +16,8 @@ from pydantic import (
     model_validator,
 )
 
+from fairbench.attacks.few_classes import classes_needed
+from fairbench.core.errors import ConfigError
 from fairbench.registry.fields import Number, RegistryEntry, Texts, check_pixel_units, distinct, wrong
 
 Norm = Literal["linf", "l2"]
@@ -139,6 +142,24 @@ class A3Attack(BaseAttack):
 AttackEntry = PgdAttack | AutoAttack | A3Attack
 ATTACK_KINDS: dict[str, type[AttackEntry]] = {"pgd": PgdAttack, "autoattack": AutoAttack, "a3": A3Attack}
 REFERENCE = ":reference"
+
+
+def impossible(attack: AttackEntry, num_classes: int | None) -> str:
+    """Why the attack cannot be run on images of so many classes; "" when it can, or None are known."""
+    needed = classes_needed(attack.parts) if isinstance(attack, AutoAttack) else 2
+    if num_classes is None or num_classes >= needed:
+        return ""
+    return f"it needs at least {needed} classes, and there are {num_classes}"
+
+
+def require_possible(attacks: Iterable[AttackEntry], num_classes: int | None, dataset: str) -> None:
+    """Raise ConfigError when one of the attacks cannot be run on the images of `dataset`."""
+    for attack in attacks:
+        if reason := impossible(attack, num_classes):
+            raise ConfigError(
+                f"{attack.name} cannot be run on {dataset}: {reason}.",
+                hint="choose other attacks; see: fairbench list attacks",
+            )
 
 
 def read_attack(settings: dict[str, Any]) -> AttackEntry:

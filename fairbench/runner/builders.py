@@ -1,8 +1,7 @@
-"""What a cell is made of: its network, its images, its method, what the house adds."""
+"""Build what a cell is made of: its network, its images and its method."""
 
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 
@@ -13,15 +12,13 @@ from fairbench.data.images import ImageSet, load_images
 from fairbench.data.manifest import Manifest, data_root, read_manifest
 from fairbench.data.stream import CropFlip
 from fairbench.models.build import build_model
-from fairbench.models.checkpoints import load_weights, read_tensors, weights_path
+from fairbench.models.checkpoints import load_weights, read_tensors
 from fairbench.objectives.contract import AdversarialObjective, DataInfo, build_config
 from fairbench.objectives.load import load_plugin
-from fairbench.planning.cells import Cell
-from fairbench.registry import Protocol, describe
-from fairbench.registry.components import Augment, HoldOut, mixed_labels_error
-from fairbench.registry.fields import Model
-
-Settings = TypeVar("Settings", bound=Model)
+from fairbench.records.cell import Cell
+from fairbench.records.run_folder import RunFolder
+from fairbench.registry import describe
+from fairbench.registry.components import mixed_labels_error
 
 
 def initial_model(cell: Cell, images: ImageSet, device: torch.device) -> torch.nn.Module:
@@ -32,36 +29,34 @@ def initial_model(cell: Cell, images: ImageSet, device: torch.device) -> torch.n
 
 
 def trained_model(
-    cell: Cell, folder: Path, epoch: int, images: ImageSet, device: torch.device
+    cell: Cell, run: RunFolder, epoch: int, images: ImageSet, device: torch.device
 ) -> torch.nn.Module:
-    """The network of the cell in `folder` as it was evaluated at `epoch`. Raises CheckpointError."""
+    """The network of the cell in `run` as it was evaluated at `epoch`. Raises CheckpointError."""
     model = initial_model(cell, images, device)
-    path = weights_path(folder, epoch)
+    path = run.weights_file(epoch)
     weights, _ = read_tensors(path, device)
     load_weights(model, weights, str(path))
     return model
 
 
-def load_split(
-    cell: Cell, protocol: Protocol, split: str, device: torch.device
-) -> tuple[ImageSet, Manifest | None]:
+def load_split(cell: Cell, split: str, device: torch.device) -> tuple[ImageSet, Manifest | None]:
     """One split of the cell's data set; refuses data other than the cell was planned with."""
-    facts, root = cell.identity["dataset"], Path(cell.locations["data_root"])
+    facts, root = cell.images, Path(cell.locations["data_root"])
     if not root.exists():  # the folder came here from another machine
         root = data_root(None)
-    manifest = None if facts["reader"] == "digits" else read_manifest(root, facts["name"])
-    subset = protocol.subset
+    manifest = None if facts.reader == "digits" else read_manifest(root, facts.name)
+    subset = cell.full_protocol.subset
     per_class = None
     if subset is not None:
         per_class = subset.train_per_class if split == "train" else subset.test_per_class
     images = load_images(
-        facts["name"],
+        facts.name,
         split,
         root=root,
         device=device,
-        reader=facts["reader"],
+        reader=facts.reader,
         subset_per_class=per_class,
-        expected_digest=facts["digest"],
+        expected_digest=facts.digest,
     )
     return images, manifest
 
@@ -71,21 +66,20 @@ def kept_images(cell: Cell, train: ImageSet, objective: AdversarialObjective) ->
 
     Raises ContractError when the method needs held-out images and its source does not say so.
     """
-    block = cell.identity.get("hold_out")
-    if block is None:
+    hold_out = cell.components.hold_out
+    if hold_out is None:
         if objective.resolved_needs().validation is not None:
             raise ContractError(
                 f"method {cell.method!r} needs held-out images, but the plan could not read that.",
                 hint='write Needs(validation="start") (or "end") in its class',
             )
         return None
-    chosen = HoldOut.model_validate(block)
     return training_mask(
         train.labels,
         train.num_classes,
-        share=chosen.share,
-        min_per_class=chosen.min_per_class,
-        pick=chosen.pick,
+        share=hold_out.share,
+        min_per_class=hold_out.min_per_class,
+        pick=hold_out.pick,
         seed=cell.seed,
     )
 
@@ -96,7 +90,7 @@ def build_objective(cell: Cell, train: ImageSet, device: torch.device) -> Advers
     cls = load_plugin(cell.locations["target"], cell.method)
     counts = torch.bincount(train.labels.cpu(), minlength=train.num_classes).tolist()
     info = DataInfo(num_classes=train.num_classes, class_count=tuple(counts), image_shape=train.image_shape)
-    return cls(build_config(cls, cell.identity["method"]["config"]), info, device)
+    return cls(build_config(cls, cell.code.config), info, device)
 
 
 def check_options(cell: Cell) -> None:
@@ -107,8 +101,8 @@ def check_options(cell: Cell) -> None:
     """
     with suppress(PluginError, ContractError):
         cls = load_plugin(cell.locations["target"], cell.method)
-        needs = cls.needs_of(build_config(cls, cell.identity["method"]["config"]))
-        augment = component(cell, "augment", Augment)
+        needs = cls.needs_of(build_config(cls, cell.code.config))
+        augment = cell.components.augment
         if augment is not None and augment.mixes and needs.one_label:
             raise mixed_labels_error(cell.method, augment.kind)
 
@@ -116,23 +110,15 @@ def check_options(cell: Cell) -> None:
 def check_fingerprint(cell: Cell) -> None:
     """Raise PluginError when the method's code is not what the cell was planned with."""
     path, class_name = Path(cell.locations["plugin"]), cell.locations["target"].rpartition(":")[2]
-    if describe(path, class_name).fingerprint != cell.identity["method"]["fingerprint"]:
+    if describe(path, class_name).fingerprint != cell.code.fingerprint:
         raise PluginError(
             f"the code of method {cell.method!r} changed since this cell was planned ({path}).",
             hint="plan it anew with fairbench run, which makes a new folder, or undo the change",
         )
 
 
-def component(cell: Cell, name: str, model: type[Settings]) -> Settings | None:
-    """The settings of component `name` in the cell; None when the cell does not use it."""
-    found = cell.identity.get(name)
-    return None if found is None else model.model_validate(found)
-
-
-def augmentation(cell: Cell, protocol: Protocol) -> CropFlip:
-    chosen = protocol.augmentation
-    return CropFlip(
-        crop_padding=chosen.crop_padding,
-        padding=chosen.padding,
-        flip=chosen.flip and cell.identity["dataset"]["flip"],
-    )
+def augmentation(cell: Cell) -> CropFlip:
+    """The protocol's crop and flip; no flip where a mirrored image may be of another class."""
+    chosen = cell.full_protocol.augmentation
+    flip = chosen.flip and cell.images.flip
+    return CropFlip(crop_padding=chosen.crop_padding, padding=chosen.padding, flip=flip)

@@ -9,53 +9,53 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fairbench.core.errors import LeaseHeldError, RecordError, ResultsError
-from fairbench.core.lease import hold_lease, live_owner
-from fairbench.planning.status import RUNS
-from fairbench.records.read import UNFINISHED, read_record
+from fairbench.core.lease import hold_lease
+from fairbench.records.read import UNFINISHED
+from fairbench.records.results_folder import ResultsFolder
+from fairbench.records.run_folder import LEASE, RunFolder
 
 FRESH_SECONDS = 3600.0  # temporary files younger than this may be at work, on another machine
 
 
 @dataclass(frozen=True)
 class Waste:
-    """A file or folder of the folder `run` to be removed, its bytes on disk, and why nobody needs it."""
+    """A file or folder of `run` to be removed, its bytes on disk, and why it is not needed."""
 
     path: Path
     size: int
     why: str
-    run: Path
+    run: RunFolder
 
 
 def find_waste(
     results: Path, *, weights: bool = False, failed: bool = False, unfinished: bool = False
 ) -> Iterator[Waste]:
-    """What can go from the folder's runs; what somebody works on never does.
+    """What can go from the folder's runs, but for those at work.
 
-    Always: temporary files and dead claims of killed processes, states for a resume and unfinished blocks of
+    Always: temporary files and stale leases of killed processes, states for a resume and unfinished blocks of
     runs that are done or diverged, and what was damaged and set aside. `weights`: checkpoints of done runs
     too (new attacks on them, `verify` and `export` then train again or refuse). `failed`, `unfinished`: whole
     folders of runs that failed or diverged, or never ended.
     """
-    runs = results / RUNS
-    for path in sorted(runs.iterdir()) if runs.is_dir() else ():
-        if path.name.startswith(".") and path.is_dir():  # a copy that was cut off
-            if _is_old(path):
-                yield _waste(path, "copied in part by a process that is gone", path)
-            continue
-        if not path.is_dir() or path.is_symlink() or _at_work(path):
+    folder = ResultsFolder(results)
+    for path in sorted(folder.runs.glob(".*/")):  # copies that were cut off
+        if _is_old(path):
+            yield _waste(path, "copied in part by a process that is gone", RunFolder(path))
+    for run in folder.run_folders():
+        if run.path.is_symlink() or run.owner() is not None:
             continue
         try:
-            state = read_record(path).state
+            state = run.read().state
         except RecordError:
             continue  # damaged: for a person to look at
         if (failed and state in ("failed", "diverged")) or (unfinished and state == UNFINISHED):
-            yield _waste(path, f"the run is {state}", path)
+            yield _waste(run.path, f"the run is {state}", run)
         else:
-            yield from _inside(path, state, weights)
+            yield from _inside(run, state, weights)
 
 
 def remove(waste: Waste) -> bool:
-    """Remove it, unless somebody has begun to work on its run; whether it is gone.
+    """Remove it, unless a process has begun to work on its run; whether it is gone.
 
     Raises ResultsError when it cannot be removed.
     """
@@ -63,12 +63,12 @@ def remove(waste: Waste) -> bool:
         if waste.run.name.startswith("."):
             shutil.rmtree(waste.path)
             return True
-        if waste.path.name == "claim":
+        if waste.path.name == LEASE:
             with suppress(LeaseHeldError), hold_lease(waste.path):  # taking it over and leaving removes it
                 return True
             return False
-        with hold_lease(waste.run / "claim"):
-            if waste.path == waste.run:
+        with waste.run.lease():
+            if waste.path == waste.run.path:
                 gone = waste.path.with_name(f".{waste.path.name}.removed")
                 os.replace(waste.path, gone)
                 shutil.rmtree(gone)
@@ -87,26 +87,25 @@ def remove(waste: Waste) -> bool:
     return True
 
 
-def _inside(run: Path, state: str, weights: bool) -> Iterator[Waste]:
-    if (run / "claim").exists():
-        yield _waste(run / "claim", "the process that held it is gone", run)
-    for path in sorted(run.rglob(".*")):
-        if path.is_file() and _is_old(path):
+def _inside(run: RunFolder, state: str, weights: bool) -> Iterator[Waste]:
+    if run.lease_file.exists():
+        yield _waste(run.lease_file, "the process that held it is gone", run)
+    for path in run.temporary_files():
+        if _is_old(path):
             yield _waste(path, "written in part by a process that is gone", run)
-    for path in sorted(run.rglob("*.damaged")):
+    for path in run.damaged_files():
         yield _waste(path, "damaged, and made anew since", run)
-    checkpoints = run / "checkpoints"
     if state in ("done", "diverged"):
-        for path in sorted(checkpoints.glob("resume*.safetensors")):
+        for path in run.resume_files():
             yield _waste(path, f"the run is {state} and resumes no more", run)
-        for path in sorted((run / "outcomes").glob("*/*.partial")):
+        for path in run.blocks():
             yield _waste(path, f"the run is {state} and has its outcomes", run)
     if weights and state == "done":
-        for path in sorted(checkpoints.glob("epoch-*.safetensors")):
+        for path in run.weights_files():
             yield _waste(path, "weights of a run that is done", run)
 
 
-def _waste(path: Path, why: str, run: Path) -> Waste:
+def _waste(path: Path, why: str, run: RunFolder) -> Waste:
     inside = (
         [Path(root, name) for root, _, names in os.walk(path) for name in names] if path.is_dir() else [path]
     )
@@ -121,7 +120,3 @@ def _is_old(path: Path) -> bool:
     with suppress(OSError):
         return time.time() - path.stat().st_mtime > FRESH_SECONDS
     return False
-
-
-def _at_work(run: Path) -> bool:
-    return live_owner(run / "claim") is not None

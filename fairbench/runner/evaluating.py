@@ -1,12 +1,10 @@
 """One attack on one model, once: its outcomes, how they came about, and the images that prove them.
 
-Beside `NAME.npy` (one row per image) lie `NAME.json` (passes, seconds and findings by stage) and, for
-ensembles, `NAME.adversarial.safetensors`. While at work `NAME.partial/` holds finished blocks.
+`OutcomeFiles` says which files that makes.
 """
 
 import logging
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +23,7 @@ from fairbench.evaluation.progress import Progress
 from fairbench.evaluation.verdicts import full_precision, logits_of
 from fairbench.metrics.classwise import class_hits
 from fairbench.records.outcomes import encoded, read_outcomes
+from fairbench.records.run_folder import OutcomeFiles
 from fairbench.registry import AttackEntry
 from fairbench.runner.device import describe_device
 from fairbench.runner.provenance import versions
@@ -32,11 +31,10 @@ from fairbench.runner.provenance import versions
 logger = logging.getLogger(__name__)
 
 PROBED = 8  # images
-PROOF = ".adversarial.safetensors"
 
 
 def evaluate_into(
-    path: Path,
+    files: OutcomeFiles,
     model: nn.Module,
     images: ImageSet,
     attack: AttackEntry | None,
@@ -45,20 +43,21 @@ def evaluate_into(
     expected: str | None = None,
     check: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
-    """Evaluate `attack` (None: clean) into `path`, a .npy, unless it is there whole; a record's words on it.
+    """Evaluate `attack` (None: clean) into `files`, unless they are there whole.
+
+    Comes back with what a record has of it: `digest`, `hits` by class, and `about`.
 
     `expected` is the file's SHA-256 when a record already knows it; outcomes of a model that now answers
     otherwise, because its code changed, are not believed. An interrupted evaluation goes on behind its
     finished blocks. `check` is called before anything is written, to stop a worker that lost its claim.
     """
-    about_path = path.with_suffix(".json")
     settings = None if attack is None else attack.model_dump(mode="json")
     answers = probe(model, images)
     what = digest({"settings": settings, "weights": digest_weights(model.state_dict()), "answers": answers})
-    journal = Journal(path.with_suffix(".partial"), what, check)
-    about = _known(path, about_path, expected, answers)
+    journal = Journal(files.blocks, what, check)
+    about = _known(files, expected, answers)
     if about is None:
-        make_folder(path.parent)
+        make_folder(files.rows.parent)
         found = evaluate(model, images, attack, journal=journal, progress=progress)
         outcomes = encoded(found.label, found.prediction, found.correct, **found.columns)
         about = {
@@ -75,22 +74,24 @@ def evaluate_into(
         if found.adversarial is not None and attack is not None:
             here = found.adversarial.index.to(images.device)
             x, y = to_unit(images.images[here]), images.labels[here]
-            proof = path.with_suffix(PROOF)
+            proof = files.adversarial
             with frozen(model):
                 write_examples(proof, model, x, y, found.adversarial, attack.eps, attack.norm)
             about["adversarial"] = {"file": proof.name, "digest": digest_bytes(proof.read_bytes())}
-        write_json(about_path, about)
+        write_json(files.about, about)
         # Last, because it says that the others are there.
-        write_atomic(path, lambda file: file.write(outcomes))
+        write_atomic(files.rows, lambda file: file.write(outcomes))
         logger.info(
-            "evaluated %s into %s", "clean" if attack is None else attack.name, "/".join(path.parts[-2:])
+            "evaluated %s into %s",
+            "clean" if attack is None else attack.name,
+            "/".join(files.rows.parts[-2:]),
         )
     journal.clear()
-    told = {part: about[part] for part in ("stages", "health", "adversarial") if part in about}
-    digest_found = digest_bytes(path.read_bytes())
-    rows = read_outcomes(path, digest_found)
+    digest_of_rows = digest_bytes(files.rows.read_bytes())
+    rows = read_outcomes(files.rows, digest_of_rows)
     hits = class_hits(rows["correct"], rows["label"], images.num_classes)
-    return {"digest": digest_found, "hits": hits.tolist(), "about": told}
+    recorded = {part: about[part] for part in ("stages", "health", "adversarial") if part in about}
+    return {"digest": digest_of_rows, "hits": tuple(hits.tolist()), "about": recorded}
 
 
 def probe(model: nn.Module, images: ImageSet) -> list[list[float]]:
@@ -100,13 +101,11 @@ def probe(model: nn.Module, images: ImageSet) -> list[list[float]]:
     return [[round(value, 4) for value in row] for row in logits.tolist()]
 
 
-def _known(
-    path: Path, about_path: Path, expected: str | None, answers: list[list[float]]
-) -> dict[str, Any] | None:
+def _known(files: OutcomeFiles, expected: str | None, answers: list[list[float]]) -> dict[str, Any] | None:
     """What lies beside whole outcomes, {} for those from before anything did; None when there are none."""
     try:
-        about: dict[str, Any] = read_json(about_path) if about_path.exists() else {}
-        read_outcomes(path, expected or about.get("outcomes"))
+        about: dict[str, Any] = read_json(files.about) if files.about.exists() else {}
+        read_outcomes(files.rows, expected or about.get("outcomes"))
     except RecordError:
         return None
     # Another device rounds otherwise; other code answers otherwise.

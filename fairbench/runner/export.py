@@ -16,15 +16,15 @@ from fairbench.core.errors import ConfigError, RecordError
 from fairbench.core.files import make_folder, write_atomic, write_json
 from fairbench.models.build import build_model
 from fairbench.models.checkpoints import load_weights, read_tensors, write_tensors
-from fairbench.planning.cells import read_cell
 from fairbench.planning.code_locations import with_network
 from fairbench.records.attack_strength import is_autoattack
-from fairbench.records.read import CLEAN, Record, read_record
+from fairbench.records.read import CLEAN, Record
+from fairbench.records.results_folder import ResultsFolder
+from fairbench.records.run_folder import RunFolder
 from fairbench.registry import MethodEntry, Registry
 from fairbench.registry.schema import Paper
 
 Format = Literal["robustbench", "safetensors"]
-FOLDER = "exports"
 THREATS = {"linf": "Linf", "l2": "L2"}  # RobustBench's names
 LISTED = ("cifar10", "cifar100", "imagenet")  # RobustBench's data sets
 PAPERS_RADIUS = 0.031  # RobustBench lists such models with a footnote
@@ -41,7 +41,7 @@ class Export:
 
 
 def export(
-    run: Path,
+    run: RunFolder,
     to: Format,
     registry: Registry,
     results: Path,
@@ -53,7 +53,7 @@ def export(
     Accuracies are those of that one epoch, from the record's own outcomes. Raises RecordError,
     CheckpointError or ConfigError when the run is not done, or its weights or network are not here.
     """
-    record = read_record(run)
+    record = run.read()
     if record.state != "done":
         raise RecordError(
             f"{run.name} is {record.state}: there is no model to export.", hint="see: fairbench status"
@@ -64,7 +64,7 @@ def export(
     architecture = record.model
     if record.model in registry.models:
         architecture = registry.models[record.model].title or record.model
-    out = out or results / FOLDER / f"{run.name}.epoch-{epoch:04d}"
+    out = out or ResultsFolder(results).exports / f"{run.name}.epoch-{epoch:04d}"
     name = robustbench_name(record.method, entry, architecture)
     threat = THREATS[record.identity("protocol")["threat"]["norm"]]
     place = Path(record.dataset) / threat
@@ -102,9 +102,10 @@ def chosen_epoch(record: Record, epoch: int | None) -> int:
 
 def rebuild(record: Record, registry: Registry, epoch: int) -> tuple[torch.nn.Module, str]:
     """The network with the weights of `epoch`, and the target that builds it: module:function or a file's."""
-    path = record.folder / "checkpoints" / f"epoch-{epoch:04d}.safetensors"
+    run = RunFolder(record.folder)
+    path = run.weights_file(epoch)
     weights, _ = read_tensors(path)
-    target = with_network(read_cell(record.folder), registry).locations["model"]
+    target = with_network(run.read_cell(), registry).locations["model"]
     model = build_model(target, record.num_classes, image_shape(record), seed=0)
     load_weights(model, weights, str(path))
     return model, target

@@ -15,6 +15,7 @@ from fairbench.core.files import make_folder, write_json
 from fairbench.core.identity import digest, digest_bytes
 from fairbench.core.lease import hold_lease
 from fairbench.data.images import ImageSet, load_images, to_unit
+from fairbench.data.manifest import read_manifest
 from fairbench.evaluation.external_checkpoint import digest_weights, read_checkpoint
 from fairbench.evaluation.health import require_logits
 from fairbench.evaluation.progress import Progress
@@ -23,13 +24,14 @@ from fairbench.models.checkpoints import load_weights
 from fairbench.models.wideresnet import UNUSED_PREFIXES
 from fairbench.models.zoo import CONSTANTS, zoo_file, zoo_model
 from fairbench.planning.resolve import model_identity
-from fairbench.records.outcomes import outcome_name
+from fairbench.records.results_folder import ResultsFolder
+from fairbench.records.run_folder import LEASE, OutcomeFiles, outcome_name
 from fairbench.registry import AttackEntry, DatasetEntry, ModelEntry
+from fairbench.registry.attacks import require_possible
 from fairbench.runner.device import choose_device, describe_device
 from fairbench.runner.evaluating import evaluate_into
 from fairbench.runner.provenance import now, versions
 
-FOLDER = "evaluations"
 BUILDER = "a model file has a function (num_classes, image_shape) -> torch.nn.Module"
 
 
@@ -131,6 +133,9 @@ def evaluate_checkpoint(
     Without a `path` the model is taken as its architecture builds it, weights and all. Raises the errors
     of a foreign file: CheckpointError, DataError, ConfigError.
     """
+    manifest = None if dataset.reader == "digits" else read_manifest(data_root, dataset.name)
+    num_classes = (manifest or dataset).num_classes
+    require_possible((each for each in attacks.values() if each is not None), num_classes, dataset.name)
     weights = None if path is None else read_checkpoint(path)
     device = choose_device(device_name)
     images = load_images(
@@ -154,7 +159,7 @@ def evaluate_checkpoint(
         "model": architecture.identity,
         "images": digest_bytes(images.images.cpu().numpy().tobytes() + images.labels.cpu().numpy().tobytes()),
     }
-    folder = make_folder(results / FOLDER / f"{stem[:40]}.{digest(what)}")
+    folder = make_folder(ResultsFolder(results).evaluations / f"{stem[:40]}.{digest(what)}")
     write_json(
         folder / "evaluation.json",
         {
@@ -167,12 +172,17 @@ def evaluate_checkpoint(
         },
     )
     files, about = {}, {}
-    with hold_lease(folder / "claim") as held:
+    with hold_lease(folder / LEASE) as held:
         for name, attack in attacks.items():
             key = "clean" if attack is None else outcome_name(name, digest(attack.model_dump(mode="json"), 8))
             files[name] = folder / f"{key}.npy"
             line = evaluate_into(
-                files[name], model, images, attack, progress=partial(progress, name), check=held.check
+                OutcomeFiles(files[name]),
+                model,
+                images,
+                attack,
+                progress=partial(progress, name),
+                check=held.check,
             )
             about[name] = line["about"]
     return {"folder": folder, "files": files, "about": about, "classes": images.classes}

@@ -17,9 +17,9 @@ from fairbench.data.images import ImageSet, to_unit
 from fairbench.evaluation.evaluate import pgd_images, targets
 from fairbench.evaluation.verdicts import VERDICT_BATCH, full_precision
 from fairbench.metrics.projection import Projection, plane
-from fairbench.planning.cells import read_cell, training_protocol
 from fairbench.planning.code_locations import with_network
 from fairbench.records.read import Record
+from fairbench.records.run_folder import RunFolder
 from fairbench.registry import PgdAttack, Registry, read_attack
 from fairbench.runner.builders import load_split, trained_model
 from fairbench.runner.device import choose_device
@@ -47,10 +47,11 @@ def project(
             f"{attack} is not PGD: its images are not made again for a figure.",
             hint="name one: --attack pgd-20",
         )
-    cell = with_network(read_cell(record.folder), registry)
+    run = RunFolder(record.folder)
+    cell = with_network(run.read_cell(), registry)
     device = choose_device(device_name)
-    images, _ = load_split(cell, training_protocol(cell), "test", device)
-    model = trained_model(cell, record.folder, record.epochs_evaluated[-1], images, device)
+    images, _ = load_split(cell, "test", device)
+    model = trained_model(cell, run, record.epochs_evaluated[-1], images, device)
     index = first_of(images, classes, per_class)
     x, y = to_unit(images.images[index.to(device)]), images.labels[index.to(device)]
     with frozen(model), full_precision():

@@ -1,23 +1,24 @@
-"""How a process that works on a cell gets along with others: it waits for them, and ends with its parent."""
+"""Wait for a held lease; stop when the parent closes standard input."""
 
 import os
 import signal
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from fairbench.core.errors import LeaseHeldError
 from fairbench.core.lease import LeaseWatch
 from fairbench.core.stopping import REQUEUE
+from fairbench.records.run_folder import RunFolder
+from fairbench.records.status import Status
 
-PAUSE = 1.0  # seconds between two looks at a claim
+PAUSE = 1.0  # seconds between two looks at a lease
 GRACE = 60.0  # seconds to save the state once the parent is gone
 STANDARD_INPUT = 0
 
 
-def with_patience(folder: Path, wait: bool, work: Callable[[], str]) -> str:
-    """What `work` gives; with `wait` tried again while others hold `folder`, or what it starts from.
+def with_patience(run: RunFolder, wait: bool, work: Callable[[], Status]) -> Status:
+    """What `work` gives; with `wait` tried again while other processes hold `run`, or the run it starts from.
 
     Raises LeaseHeldError at once without `wait`.
     """
@@ -28,7 +29,7 @@ def with_patience(folder: Path, wait: bool, work: Callable[[], str]) -> str:
         except LeaseHeldError:
             if not wait:
                 raise
-            watch.remove_dead(folder / "claim")
+            watch.remove_dead(run.lease_file)
             time.sleep(PAUSE)
 
 

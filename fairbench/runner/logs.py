@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-LOG = "worker.log"
-
 
 class _Log(logging.FileHandler):
     def handleError(self, record: logging.LogRecord) -> None:
@@ -16,9 +14,9 @@ class _Log(logging.FileHandler):
 
 
 @contextmanager
-def logged(folder: Path) -> Iterator[None]:
-    """Inside, what the package logs goes to the folder's log too, and nothing twice."""
-    path, package = folder / LOG, logging.getLogger("fairbench")
+def logged(path: Path) -> Iterator[None]:
+    """Inside the block, what the package logs is also appended to the file `path`, each line once."""
+    package = logging.getLogger("fairbench")
     handler = _Log(path, delay=True)
     if _is_standard_error(path):  # of a process started for this cell: its warnings are there already
         handler.addFilter(lambda record: record.levelno < logging.WARNING)

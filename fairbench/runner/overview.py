@@ -8,12 +8,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from fairbench.core.errors import RecordError
-from fairbench.core.lease import live_owner
-from fairbench.planning.cells import read_cell
-from fairbench.planning.status import FINISHED, folder_state
-from fairbench.records.curves import read_epochs
-from fairbench.records.read import UNFINISHED, Problem, Record, scan
+from fairbench.records.read import Record
+from fairbench.records.results_folder import Problem, scan
+from fairbench.records.run_folder import RunFolder
+from fairbench.records.status import State, recorded_status
 from fairbench.runner.executors.slurm import queue_of
 
 RECENT = 5  # epochs that tell how long the next ones take
@@ -21,10 +19,10 @@ RECENT = 5  # epochs that tell how long the next ones take
 
 @dataclass(frozen=True)
 class RunStatus:
-    """One run folder. `worker`: who works on it, and where; `left`: seconds of training still to come."""
+    """One run folder. `worker`: host and process that work on it; `left`: seconds of training to come."""
 
     record: Record
-    state: str
+    state: State
     reason: str
     epoch: int
     worker: str = ""
@@ -52,8 +50,7 @@ class RunStatus:
 def overview(results: Path) -> tuple[list[RunStatus], list[Problem]]:
     """Every run of a results folder, and the folders that cannot be read.
 
-    States are those of records, but for running (somebody works on it), queued (a scheduler has it) and
-    partial (begun, or attacks missing). Raises ResultsError when the folder cannot be listed.
+    Raises ResultsError when the folder cannot be listed.
     """
     records, problems = scan(results)
     queued = queue_of(results)
@@ -61,25 +58,21 @@ def overview(results: Path) -> tuple[list[RunStatus], list[Problem]]:
 
 
 def _status(record: Record, queued: Mapping[str, str]) -> RunStatus:
-    state, reason, worker = record.state, record.reason, ""
-    if state == "done":  # an attack asked for later may be missing
-        with suppress(RecordError):
-            state, reason = folder_state(record.folder, read_cell(record.folder))
-    owner = live_owner(record.folder / "claim")
+    run, status = RunFolder(record.folder), recorded_status(record, record.cell)
+    state, reason, worker = status.state, status.reason, ""
+    owner = run.owner()
     if owner is not None:
         state, worker = "running", f"{owner.get('host')}:{owner.get('pid')}"
         reason = ""
-    elif state not in FINISHED and record.folder.name in queued:
-        state, reason = "queued", queued[record.folder.name]
-    elif state == UNFINISHED:
-        state = "partial"
-    epochs = read_epochs(record.folder)
+    elif not status.finished and run.name in queued:
+        state, reason = "queued", queued[run.name]
+    epochs = run.read_epochs()
     epoch = epochs[-1]["epoch"] if epochs else 0
     left = None
     if state == "running" and epochs and record.num_epochs:
         pace = median(row["seconds"] for row in epochs[-RECENT:])
         left = pace * (record.num_epochs - epoch)
         with suppress(OSError):  # the epoch at work began when the last one was written
-            since = time.time() - (record.folder / "epochs.jsonl").stat().st_mtime
+            since = time.time() - run.epochs_file.stat().st_mtime
             left -= min(max(since, 0.0), pace) if left else 0.0
     return RunStatus(record, state, reason, epoch, worker, left)

@@ -1,7 +1,6 @@
 """Where a number comes from: versions, machine, code, command. No torch needed to read it."""
 
 import importlib.metadata
-import logging
 import os
 import platform
 import subprocess
@@ -11,12 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import fairbench
-from fairbench.core.errors import RecordError
-from fairbench.core.files import read_json, write_json
 from fairbench.core.identity import digest_bytes
-from fairbench.planning.cells import Cell
-
-logger = logging.getLogger(__name__)
+from fairbench.records.cell import Cell
 
 PACKAGES = (
     "fairbench-at",
@@ -35,21 +30,8 @@ def now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def write_provenance(folder: Path, cell: Cell, plugin: Path, device: dict[str, Any]) -> None:
-    """Say in `provenance.json` how this attempt at the cell works; what earlier ones said is kept in it."""
-    path = folder / "provenance.json"
-    earlier: list[dict[str, Any]] = []
-    if path.exists():
-        try:
-            last = dict(read_json(path))
-            earlier = [*last.pop("earlier", []), last]
-        except (RecordError, TypeError, ValueError):
-            logger.warning("%s is damaged: what it said of earlier attempts is lost", path)
-    write_json(path, {**provenance(cell, plugin, device), "earlier": earlier})
-
-
-def provenance(cell: Cell, plugin: Path, device: dict[str, Any]) -> dict[str, Any]:
-    """What a record says of its making."""
+def provenance(cell: Cell, device: dict[str, Any]) -> dict[str, Any]:
+    """What an attempt at a cell says of its making. Reads the file of the method's code."""
     return {
         "schema": 1,
         "versions": versions(),
@@ -58,8 +40,8 @@ def provenance(cell: Cell, plugin: Path, device: dict[str, Any]) -> dict[str, An
         "device": device,
         "commit": source_commit(),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-        "plugin_source": digest_bytes(plugin.read_bytes()),
-        "data_digest": cell.identity["dataset"]["digest"],
+        "plugin_source": digest_bytes(Path(cell.locations["plugin"]).read_bytes()),
+        "data_digest": cell.images.digest,
         "started": now(),
     }
 

@@ -20,13 +20,12 @@ from fairbench.data.images import ImageSet, to_unit
 from fairbench.evaluation.adversarial_examples import AdversarialExamples, read_examples
 from fairbench.evaluation.evaluate import evaluate
 from fairbench.evaluation.verdicts import fooled_by, full_precision, logits_of_set
-from fairbench.planning.cells import read_cell, training_protocol
 from fairbench.planning.code_locations import with_network
 from fairbench.records.read import CLEAN, Evaluation, Record
+from fairbench.records.run_folder import OutcomeFiles, RunFolder
 from fairbench.registry import PgdAttack, Registry, read_attack
 from fairbench.runner.builders import load_split, trained_model
 from fairbench.runner.device import choose_device
-from fairbench.runner.evaluating import PROOF
 
 FIRST = 64  # images that PGD is run on again unless all are asked for
 
@@ -46,11 +45,12 @@ def verify_record(
     record: Record, registry: Registry, *, device_name: str, everything: bool = False
 ) -> Iterator[Check]:
     """A check for each evaluation of a record that is done. Raises the errors of weights and images."""
-    cell = with_network(read_cell(record.folder), registry)
+    run = RunFolder(record.folder)
+    cell = with_network(run.read_cell(), registry)
     device = choose_device(device_name)
-    images, _ = load_split(cell, training_protocol(cell), "test", device)
+    images, _ = load_split(cell, "test", device)
     for epoch in dict.fromkeys(evaluation.epoch for evaluation in record.evaluations):
-        model = trained_model(cell, record.folder, epoch, images, device)
+        model = trained_model(cell, run, epoch, images, device)
         with frozen(model), full_precision():
             clean = logits_of_set(model, images).argmax(1).cpu().numpy()
             for evaluation in record.evaluations:
@@ -85,7 +85,7 @@ def _check(
         found = {"prediction": again.prediction, "correct": again.correct, **again.columns}
         wrong = np.any([found[name] != there[name] for name in found], axis=0)
         return Check(attack.name, evaluation.epoch, len(part), int(wrong.sum()), "attacked anew")
-    proof = (record.folder / evaluation.file).with_suffix(PROOF)
+    proof = OutcomeFiles(record.folder / evaluation.file).adversarial
     digest = (evaluation.about.get("adversarial") or {}).get("digest")
     try:
         if digest is None or digest_bytes(proof.read_bytes()) != digest:

@@ -1,4 +1,4 @@
-"""The door to the heavy rooms: work on one run folder until its record is written.
+"""Work on one run folder until its record is written: train, then evaluate.
 
 The folder is the truth: `run_cell` starts it, resumes it or, when it is finished, does nothing.
 """
@@ -8,9 +8,9 @@ import shutil
 import time
 import traceback
 from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 from typing import Protocol as Interface
 
 import torch
@@ -22,33 +22,22 @@ from fairbench.core.errors import (
     EnvironmentFault,
     FairbenchError,
     LeaseHeldError,
-    RecordError,
     ResultsError,
-    SchemaError,
 )
-from fairbench.core.files import make_folder, read_sealed, write_atomic, write_sealed
-from fairbench.core.lease import Lease, hold_lease
+from fairbench.core.files import make_folder
+from fairbench.core.lease import Lease
 from fairbench.data.images import ImageSet
 from fairbench.data.manifest import Manifest
 from fairbench.evaluation.progress import Progress
-from fairbench.models.checkpoints import load_weights, read_tensors, weights_path
-from fairbench.planning.cells import Cell, epochs_of, read_cell, training_protocol
+from fairbench.models.checkpoints import load_weights, read_tensors
 from fairbench.planning.code_locations import located
-from fairbench.planning.status import FINISHED, folder_state
-from fairbench.records.checks import SCHEMA
-from fairbench.records.curves import read_epochs
-from fairbench.records.outcomes import outcome_name
-from fairbench.records.read import CLEAN
-from fairbench.registry import Registry, read_attack
-from fairbench.registry.components import Augment, Averaging, WeightPerturbation
-from fairbench.runner.builders import (
-    augmentation,
-    build_objective,
-    component,
-    initial_model,
-    kept_images,
-    load_split,
-)
+from fairbench.records.cell import Cell, EvaluationAttack
+from fairbench.records.read import CLEAN, Evaluation, FailedEvaluation, Record
+from fairbench.records.results_folder import ResultsFolder
+from fairbench.records.run_folder import RunFolder
+from fairbench.records.status import Status
+from fairbench.registry import Registry
+from fairbench.runner.builders import augmentation, build_objective, initial_model, kept_images, load_split
 from fairbench.runner.device import (
     check_precision,
     choose_device,
@@ -57,9 +46,8 @@ from fairbench.runner.device import (
     is_memory_fault,
 )
 from fairbench.runner.evaluating import evaluate_into
-from fairbench.runner.folders import prepare_folder
 from fairbench.runner.logs import logged
-from fairbench.runner.provenance import now, write_provenance
+from fairbench.runner.provenance import now, provenance
 from fairbench.training.listener import Listener as TrainingListener
 from fairbench.training.networks import Speedups
 from fairbench.training.state import SavedStates
@@ -75,246 +63,271 @@ class Listener(TrainingListener, Interface):
         """`attack` at the checkpoint of `epoch` is this far."""
 
 
-def run_cell(folder: Path, listener: Listener, registry: Registry, device_name: str = "auto") -> str:
-    """Work on the cell in `folder` with code of `registry`; the state it ends in (done, diverged or failed).
+def run_cell(folder: Path, listener: Listener, registry: Registry, device_name: str = "auto") -> Status:
+    """Work on the cell in `folder` with code of `registry`; the status it ends in.
 
     A finished cell is left alone. Raises LeaseHeldError when another process works on it, PluginError when
     the registry does not have its code; every error of the cell itself ends up in its record.
     """
-    cell = located(read_cell(folder), registry)
-    with hold_lease(folder / "claim") as held, logged(folder):
-        state, _ = folder_state(folder, cell)
-        if state in FINISHED:
-            if state == "done":  # whoever was killed behind the record did not come to that
-                SavedStates(folder / "checkpoints").clear()
-            return state
-        kept = finished_record(folder)  # or SchemaError: what another version wrote is not ours to replace
+    run = RunFolder(folder)
+    located(run.read_cell(), registry)  # what is wrong with it is said before anything is written
+    with run.lease() as lease, logged(run.log_file):
+        cell = located(run.read_cell(), registry)
+        status = run.recorded()
+        if status.finished:
+            if status.state == "done":  # a worker killed after writing the record leaves its states
+                SavedStates(run.checkpoints).clear()
+            return status
+        before = run.trained()
         device = choose_device(device_name)
-        check_precision(training_protocol(cell).precision, device)
-        choose_threads(
-            device, cell.identity["protocol"]["batch_size"], cell.identity["dataset"]["image_shape"]
-        )
-        write_provenance(folder, cell, Path(cell.locations["plugin"]), describe_device(device))
+        check_precision(cell.training_protocol.precision, device)
+        choose_threads(device, cell.training_protocol.batch_size, cell.images.image_shape)
+        run.write_attempt(provenance(cell, describe_device(device)))
         logger.info("begins or continues on %s", device)
         try:
-            record = _work(cell, folder, held, listener, registry, device)
+            record = CellWork(cell, run, before, lease, listener, registry, device).record()
         except (LeaseHeldError, ResultsError, EnvironmentFault):
             raise
         except DivergedError as error:
-            record = {"state": "diverged", "reason": error.message, "epoch": error.epoch}
+            record = Record(folder, cell, "diverged", error.message, error.epoch)
         except Exception as error:  # a plugin may raise anything; the record says what
             logger.debug("cell failed", exc_info=True)
-            record = {"state": "failed", "reason": describe_fault(error, folder)}
-            if is_memory_fault(error):
-                record["fault"] = "memory"
-        held.check()
-        base = {"schema": 1, "id": cell.id, "entry": cell.entry, "reason": None}
-        base |= {"evaluations": [], "warnings": [], "finished": now()}
-        if kept is not None and record["state"] != "done":  # an attack added later failed: lose nothing
-            record = {**kept, **record, "state": "done"}
-            record["reason"] = f"a later evaluation failed: {record['reason']}"
-            state = "failed"
-        else:
-            state = str(record["state"])
-        write_sealed(folder / "record.json", {**base, **record})
-        logger.info("ends as %s%s", state, f": {record['reason']}" if record["reason"] else "")
-        if state == "done":
-            SavedStates(folder / "checkpoints").clear()
-        return "failed" if record["reason"] and state == "done" else state
+            fault = "memory" if is_memory_fault(error) else ""
+            record = Record(folder, cell, "failed", describe_fault(error, run), fault=fault)
+        lease.check()
+        if before is not None and record.state != "done":  # an attack added later failed: lose nothing
+            record = _with_failures(before, cell, record)
+        run.list_attacks(cell.evaluation)
+        run.write_record(replace(record, finished=now()))
+        status = run.recorded(cell)
+        logger.info("ends as %s%s", status.state, f": {status.reason}" if status.reason else "")
+        if status.state == "done":
+            SavedStates(run.checkpoints).clear()
+        return status
 
 
-def describe_fault(error: Exception, folder: Path) -> str:
-    """What went wrong; the traceback of an error that is not ours goes to `error.txt`."""
+def describe_fault(error: Exception, run: RunFolder) -> str:
+    """What went wrong; the traceback of an error that is not fairbench's goes to the run folder."""
     if isinstance(error, FairbenchError):
         return str(error)
-    trace = "".join(traceback.format_exception(error))
-    write_atomic(folder / "error.txt", lambda file: file.write(trace.encode()))
-    return f"{type(error).__name__}: {error} (see error.txt)"
+    run.write_error("".join(traceback.format_exception(error)))
+    return f"{type(error).__name__}: {error} (see {run.error_file.name})"
 
 
-def finished_record(folder: Path) -> dict[str, Any] | None:
-    """The record of a cell that is done, None otherwise. Raises SchemaError for one of another version."""
-    try:
-        record: dict[str, Any] = read_sealed(folder / "record.json")
-        if record["schema"] != SCHEMA:
-            raise SchemaError(
-                f"{folder.name}: record.json has schema {record['schema']!r}, this version reads {SCHEMA}.",
-                hint="use the version of fairbench that wrote it, or move the folder away and run again",
-            )
-    except SchemaError:
-        raise
-    except (RecordError, KeyError, TypeError):
-        return None
-    return record if record.get("state") == "done" else None
+def _with_failures(before: Record, cell: Cell, ended: Record) -> Record:
+    """The record of before, with the reason why the evaluations that it lacks were not done."""
+    there = {(each.id, each.epoch) for each in before.evaluations if (before.folder / each.file).exists()}
+    clean = EvaluationAttack(CLEAN, CLEAN, "selected", {})
+    failures = []
+    for attack in (clean, *cell.evaluation):
+        epochs = attack.epochs(before.epochs_evaluated, before.epochs_kept)
+        lacking = [epoch for epoch in epochs if (attack.id, epoch) not in there]
+        if lacking:
+            failures.append(FailedEvaluation(attack.name, attack.id, lacking[0], ended.reason))
+    return replace(before, failures=tuple(failures), fault=ended.fault)
 
 
-def _work(
-    cell: Cell, folder: Path, held: Lease, listener: Listener, registry: Registry, device: torch.device
-) -> dict[str, Any]:
-    make_folder(folder / "checkpoints")
-    for left_over in folder.rglob(".*.tmp"):  # of a process that was killed while it wrote
-        if not left_over.name.startswith(".cell.json"):  # which others may write
-            left_over.unlink(missing_ok=True)
-    protocol = training_protocol(cell)
-    train, manifest = load_split(cell, protocol, "train", device)
-    test, _ = load_split(cell, protocol, "test", device)
-    model = initial_model(cell, train, device)
-    objective = build_objective(cell, train, device)
-    trainer = Trainer(
-        model=model,
-        objective=objective,
-        images=train,
-        protocol=protocol,
-        augmentation=augmentation(cell, protocol),
-        seed=cell.seed,
-        folder=folder,
-        listener=listener,
-        keep=kept_images(cell, train, objective),
-        augment=component(cell, "augment", Augment),
-        awp=component(cell, "awp", WeightPerturbation),
-        averaging=component(cell, "averaging", Averaging),
-        speedups=Speedups.of(
-            device, protocol.epochs * -(-len(train) // protocol.batch_size), protocol.precision
-        ),
-        before_write=held.check,
-    )
-    selected = protocol.selection.epochs(protocol.epochs)
-    kept = protocol.selection.kept(protocol.epochs)
-    before = finished_record(folder)
-    if before is None:
-        _set_damaged_aside(trainer, kept)
-    trained = (before is not None or len(read_epochs(folder)) >= protocol.epochs) and all(
-        trainer.weights_path(epoch).exists() for epoch in kept
-    )
-    if not trained:
-        if before is None:  # else they stay until there are others
-            shutil.rmtree(folder / "outcomes", ignore_errors=True)  # of weights that are gone
-        trainer.run(partial(_begin, cell, model, folder, listener, registry, device))
-    trained_in = sum(row["seconds"] for row in read_epochs(folder))
-    began = time.perf_counter()
-    evaluations: list[dict[str, Any]] = []
-    failed: dict[str, str] = {}
-    for epoch in kept:
-        items = [item for item in cell.evaluation if epoch in epochs_of(item, selected, kept)]
-        if not items and epoch not in selected:
-            continue
-        held.check()
-        weights, _ = read_tensors(trainer.weights_path(epoch), device)
-        load_weights(model, weights, str(trainer.weights_path(epoch)))
-        evaluations += _evaluate_epoch(
-            model, test, [{"name": CLEAN, "id": CLEAN}, *items], epoch, folder, held, listener, failed
+@dataclass
+class CellWork:
+    """What is done for a cell under its lease. `before` is its record, when training was done before."""
+
+    cell: Cell
+    run: RunFolder
+    before: Record | None
+    lease: Lease
+    listener: Listener
+    registry: Registry
+    device: torch.device
+    evaluations: dict[tuple[str, int], Evaluation] = field(default_factory=dict)  # by attack id and epoch
+    failures: dict[str, FailedEvaluation] = field(default_factory=dict)  # by attack id
+    fault: str = ""
+
+    def record(self) -> Record:
+        """Train, unless that is done, and evaluate; the record of it, whose training is done.
+
+        Raises DivergedError, and what a method or an evaluation of the clean images raises.
+        """
+        make_folder(self.run.checkpoints)
+        self.run.remove_temporary_files()
+        cell, protocol = self.cell, self.cell.training_protocol
+        train, manifest = load_split(cell, "train", self.device)
+        test, _ = load_split(cell, "test", self.device)
+        model = initial_model(cell, train, self.device)
+        trainer = self._trainer(model, train)
+        trained = self._train(trainer, model)
+        trained_in = sum(row["seconds"] for row in self.run.read_epochs())
+        began = time.perf_counter()
+        self._evaluate(model, test, keep_earlier=trained)
+        evaluations = tuple(self.evaluations.values())
+        about = self.before.training if self.before is not None and trained else {}
+        return Record(
+            self.run.path,
+            cell,
+            "done",
+            epoch=protocol.epochs,
+            fault=self.fault,
+            num_classes=test.num_classes,
+            class_names=tuple(test.classes),
+            class_count=tuple(
+                torch.bincount(test.labels.cpu(), minlength=test.num_classes).tolist(),
+            ),
+            epochs_evaluated=cell.selected_epochs,
+            epochs_kept=cell.kept_epochs,
+            evaluations=evaluations,
+            failures=tuple(self.failures.values()),
+            training=about or trainer.about(),
+            warnings=(*_warnings(cell, manifest), *trainer.warnings(), *_findings(evaluations)),
+            seconds={"train": round(trained_in, 3), "evaluate": round(time.perf_counter() - began, 3)},
         )
-    return {
-        "state": "done",
-        "reason": "; ".join(failed.values()) or None,
-        "epoch": protocol.epochs,
-        "num_classes": test.num_classes,
-        "class_names": list(test.classes),
-        "class_count": torch.bincount(test.labels.cpu(), minlength=test.num_classes).tolist(),
-        "epochs_evaluated": list(selected),
-        "epochs_kept": list(kept),
-        "evaluations": [item for item in evaluations if item["id"] not in failed],
-        "training": ((before or {}).get("training") if trained else None) or trainer.about(),
-        "warnings": [*_warnings(cell, manifest), *trainer.warnings(), *_findings(evaluations)],
-        "seconds": {"train": round(trained_in, 3), "evaluate": round(time.perf_counter() - began, 3)},
-    }
 
+    def _trainer(self, model: torch.nn.Module, train: ImageSet) -> Trainer:
+        cell, protocol, components = self.cell, self.cell.training_protocol, self.cell.components
+        objective = build_objective(cell, train, self.device)
+        steps = protocol.epochs * -(-len(train) // protocol.batch_size)
+        return Trainer(
+            model=model,
+            objective=objective,
+            images=train,
+            protocol=protocol,
+            augmentation=augmentation(cell),
+            seed=cell.seed,
+            folder=self.run.path,
+            listener=self.listener,
+            keep=kept_images(cell, train, objective),
+            augment=components.augment,
+            awp=components.awp,
+            averaging=components.averaging,
+            speedups=Speedups.of(self.device, steps, protocol.precision),
+            before_write=self.lease.check,
+        )
 
-def _evaluate_epoch(
-    model: torch.nn.Module,
-    test: ImageSet,
-    items: Sequence[dict[str, Any]],
-    epoch: int,
-    folder: Path,
-    held: Lease,
-    listener: Listener,
-    failed: dict[str, str],
-) -> list[dict[str, Any]]:
-    """The record's lines of `items` at one checkpoint; one that fails is noted in `failed` by id."""
-    before = (finished_record(folder) or {}).get("evaluations", ())
-    digests = {line["file"]: line["digest"] for line in before}
-    lines = []
-    for item in items:
-        name, clean = item["name"], item["id"] == CLEAN
-        if item["id"] in failed:
-            continue
-        file = f"outcomes/epoch-{epoch:04d}/{CLEAN if clean else outcome_name(name, item['id'])}.npy"
+    def _train(self, trainer: Trainer, model: torch.nn.Module) -> bool:
+        """Train unless all weights are there already; whether they were."""
+        epochs, kept = self.cell.training_protocol.epochs, self.cell.kept_epochs
+        if self.before is None:
+            self._set_damaged_aside(trainer, kept)
+        over = self.before is not None or len(self.run.read_epochs()) >= epochs
+        if over and all(self.run.weights_file(epoch).exists() for epoch in kept):
+            return True
+        if self.before is None:  # else they stay until there are others
+            shutil.rmtree(self.run.outcomes, ignore_errors=True)  # of weights that are gone
+        trainer.run(partial(self._begin, model))
+        return False
+
+    def _evaluate(self, model: torch.nn.Module, test: ImageSet, *, keep_earlier: bool) -> None:
+        """Fill `evaluations` and `failures`, checkpoint after checkpoint.
+
+        With `keep_earlier`, evaluations of the record of before stay. Of an attack that fails now, only those
+        are recorded: a mean over some of its checkpoints would be another number.
+        """
+        earlier: dict[tuple[str, int], Evaluation] = {}
+        if self.before is not None:
+            lines = (line for line in self.before.evaluations if (self.run.path / line.file).exists())
+            earlier = {(line.id, line.epoch): line for line in lines}
+        evaluated: dict[tuple[str, int], Evaluation] = {}
+        selected, kept = self.cell.selected_epochs, self.cell.kept_epochs
+        possible = [attack for attack in self.cell.evaluation if attack.possible(test.num_classes)]
+        for epoch in kept:
+            attacks = [each for each in possible if epoch in each.epochs(selected, kept)]
+            if not attacks and epoch not in selected:
+                continue
+            self.lease.check()
+            path = self.run.weights_file(epoch)
+            weights, _ = read_tensors(path, self.device)
+            load_weights(model, weights, str(path))
+            for attack in (None, *attacks):
+                line = self._evaluate_one(model, test, attack, epoch, earlier)
+                if line is not None:
+                    evaluated[line.id, epoch] = line
+        stay = earlier if keep_earlier else {}
+        complete = {key: line for key, line in evaluated.items() if key[0] not in self.failures}
+        failed_now = {(failure.id, failure.epoch) for failure in self.failures.values()}
+        both = {key: line for key, line in {**stay, **complete}.items() if key not in failed_now}
+        self.evaluations = dict(sorted(both.items(), key=lambda item: item[1].epoch))
+
+    def _evaluate_one(
+        self,
+        model: torch.nn.Module,
+        test: ImageSet,
+        attack: EvaluationAttack | None,
+        epoch: int,
+        earlier: dict[tuple[str, int], Evaluation],
+    ) -> Evaluation | None:
+        """One evaluation; None, and a line in `failures`, for an attack that fails."""
+        name, id = (CLEAN, CLEAN) if attack is None else (attack.name, attack.id)
+        if id in self.failures:
+            return None
+        files = self.run.outcome_files(attack, epoch)
+        known = earlier.get((id, epoch))
         try:
             line = evaluate_into(
-                folder / file,
+                files,
                 model,
                 test,
-                None if clean else read_attack(item),
-                progress=partial(listener.evaluation, name, epoch),
-                expected=digests.get(file),
-                check=held.check,
+                None if attack is None else attack.attack,
+                progress=partial(self.listener.evaluation, name, epoch),
+                expected=None if known is None else known.digest,
+                check=self.lease.check,
             )
         except Exception as error:  # one attack that fails leaves the others' outcomes alone
-            if clean or isinstance(error, ResultsError | LeaseHeldError) or is_memory_fault(error):
+            if attack is None or isinstance(error, ResultsError | LeaseHeldError):
                 raise
             logger.debug("%s failed", name, exc_info=True)
-            failed[item["id"]] = f"{name}: {describe_fault(error, folder)}"
-        else:
-            lines.append({"attack": name, "id": item["id"], "epoch": epoch, "file": file, **line})
-    return lines
+            if is_memory_fault(error):
+                self.fault = "memory"
+            self.failures[id] = FailedEvaluation(name, id, epoch, describe_fault(error, self.run))
+            return None
+        file = files.rows.relative_to(self.run.path).as_posix()
+        return Evaluation(name, epoch, file, id=id, **line)
+
+    def _set_damaged_aside(self, trainer: Trainer, kept: Sequence[int]) -> None:
+        """Weights of a cell at work that cannot be read are trained again."""
+        for path in map(self.run.weights_file, kept):
+            try:
+                if path.exists():
+                    read_tensors(path)
+            except CheckpointError as error:
+                logger.warning("%s It is set aside and trained again.", error.message)
+                trainer.states.lost.append(f"{path.name} was damaged")
+                self.run.set_aside(path)
+
+    def _begin(self, model: torch.nn.Module) -> None:
+        """Load the weights that the cell starts from, should there be any; train those first where need be.
+
+        Raises ContractError when the start did not end well.
+        """
+        start = self.cell.start
+        if start is None:
+            return
+        beside = ResultsFolder(self.run.path.parent.parent).prepare(start)
+        path = beside.weights_file(start.training_protocol.epochs)
+        if beside.trained() is not None and not path.exists():  # its weights were cleared away
+            beside.record_file.unlink()
+        status = run_cell(beside.path, self.listener, self.registry, self.device.type)
+        if beside.trained() is None:
+            raise ContractError(
+                f"its start, {start.method}, ended as {status.state}.", hint=f"see {beside.record_file}"
+            )
+        weights, _ = read_tensors(path, self.device)
+        load_weights(model, weights, str(path))
 
 
-def _set_damaged_aside(trainer: Trainer, kept: Sequence[int]) -> None:
-    """Weights of a cell at work that cannot be read are trained again."""
-    for path in map(trainer.weights_path, kept):
-        try:
-            if path.exists():
-                read_tensors(path)
-        except CheckpointError as error:
-            logger.warning("%s It is set aside and trained again.", error.message)
-            trainer.states.lost.append(f"{path.name} was damaged")
-            path.replace(path.with_suffix(".damaged"))
-
-
-def _begin(
-    cell: Cell,
-    model: torch.nn.Module,
-    folder: Path,
-    listener: Listener,
-    registry: Registry,
-    device: torch.device,
-) -> None:
-    """Load the weights that the cell starts from, should there be any; train those first where need be.
-
-    Raises ContractError when the start did not end well.
-    """
-    start = cell.start
-    if start is None:
-        return
-    beside = prepare_folder(start, folder.parent.parent)
-    path = weights_path(beside, training_protocol(start).epochs)
-    if finished_record(beside) is not None and not path.exists():  # its weights were cleared away
-        (beside / "record.json").unlink()
-    state = run_cell(beside, listener, registry, device.type)
-    if state != "done":
-        raise ContractError(
-            f"its start, {start.method}, ended as {state}.", hint=f"see {beside / 'record.json'}"
-        )
-    weights, _ = read_tensors(path, device)
-    load_weights(model, weights, str(path))
-
-
-def _findings(evaluations: Sequence[dict[str, Any]]) -> list[str]:
+def _findings(evaluations: Sequence[Evaluation]) -> list[str]:
     """What the health checks of the evaluations found, each finding once."""
     texts = [
-        f"{line['attack']}: {finding['text']}"
+        f"{line.attack}: {finding['text']}"
         for line in evaluations
-        for finding in line["about"].get("health", ())
+        for finding in line.about.get("health", ())
     ]
     return list(dict.fromkeys(texts))
 
 
 def _warnings(cell: Cell, manifest: Manifest | None) -> list[str]:
     """What the reader of a table must know: data that are not the official ones, a warm-up without an end."""
-    found = []
+    warnings = []
     if manifest is not None and not manifest.official:
-        found.append(f"{cell.dataset} is not the official data set")
-    epochs, warmup = training_protocol(cell).epochs, cell.identity["method"]["config"].get("warmup_epochs")
+        warnings.append(f"{cell.dataset} is not the official data set")
+    epochs, warmup = cell.training_protocol.epochs, cell.code.config.get("warmup_epochs")
     if isinstance(warmup, int) and warmup >= epochs:
-        found.append(f"warmup_epochs={warmup} lasts to the end of the run ({epochs} epochs)")
-    return found
+        warnings.append(f"warmup_epochs={warmup} lasts to the end of the run ({epochs} epochs)")
+    return warnings

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fairbench.core.files import make_folder
-from fairbench.planning.cells import training_protocol
 from fairbench.planning.cost import device_name, read_paces, train_size, write_step
 from fairbench.planning.status import CellStatus
 from fairbench.registry import Registry
@@ -30,7 +29,7 @@ def measure_paces(
         if cell.entry in known:
             continue
         known.add(cell.entry)
-        protocol = training_protocol(cell)
+        protocol = cell.training_protocol
         check_precision(protocol.precision, where)
         steps = -(-train_size(cell, registry) // protocol.batch_size)
         place = TimedSetting(registry, cell.dataset, cell.model, protocol, where)

@@ -218,7 +218,7 @@ def _labels(first: Mapping[str, Record]) -> dict[str, str]:
         alike[label].append(key)
     for label, keys in alike.items():
         if len(keys) > 1:
-            identities = [first[key].cell.get("identity") or {"entry": key} for key in keys]
+            identities = [first[key].cell.identity or {"entry": key} for key in keys]
             contents = [{k: v for k, v in identity.items() if k != "seed"} for identity in identities]
             for key, difference in zip(keys, differences(contents), strict=True):
                 labels[key] = f"{label} [{difference.replace('method.', '')}]"

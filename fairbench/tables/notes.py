@@ -113,8 +113,7 @@ def _not_done(entries: Sequence[Entry]) -> Iterable[str]:
             if record.state == UNFINISHED:
                 yield f"{entry.label}, seed {record.seed}: not finished"
             elif record.state != "done":
-                epoch = record.record.get("epoch")
-                at = f" at epoch {epoch}" if isinstance(epoch, int) else ""
+                at = "" if record.epoch is None else f" at epoch {record.epoch}"
                 reason = f" ({' '.join(record.reason.split())})" if record.reason else ""
                 yield f"{entry.label}, seed {record.seed}: {record.state}{at}{reason}, not in the means"
 

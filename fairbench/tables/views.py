@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from fairbench.core.errors import RecordError
 from fairbench.records.attack_strength import published_as
-from fairbench.records.read import Record, no_collection
+from fairbench.records.read import Record
+from fairbench.records.results_folder import no_collection
 from fairbench.tables import by_class, comparison
 from fairbench.tables.captions import caption, title
 from fairbench.tables.columns import Baseline, columns, measure

@@ -25,10 +25,10 @@ from fairbench.data.augment import BatchAugmentation, build_augmentation
 from fairbench.data.batch import Batch
 from fairbench.data.images import ImageSet, to_unit
 from fairbench.data.stream import CropFlip, EpochStream
-from fairbench.models.checkpoints import weights_path, write_tensors
+from fairbench.models.checkpoints import write_tensors
 from fairbench.objectives.contract import AdversarialObjective, Context, LossTerms, ValidationStats
 from fairbench.objectives.validation import robust_validation
-from fairbench.records.curves import append_epoch, keep_epochs, read_epochs
+from fairbench.records.run_folder import RunFolder
 from fairbench.registry.components import Augment, Averaging, WeightPerturbation, mixed_labels_error
 from fairbench.registry.schema import Protocol
 from fairbench.training.averaging import WeightAverage, without_average
@@ -102,7 +102,7 @@ class Trainer:
             fused=self.speedups.fused,
         )
         self.batch_augmentation = self._build_augmentation()
-        self.states = SavedStates(self.folder / "checkpoints")
+        self.states = SavedStates(RunFolder(self.folder).checkpoints)
         self.average = None if self.averaging is None else WeightAverage(self.averaging, self.model)
         self.budget = Budget(
             eps=float(self.protocol.threat.eps),
@@ -156,15 +156,15 @@ class Trainer:
 
     def warnings(self) -> list[str]:
         """What the method warned of in any epoch, each once; and an average that holds nothing."""
-        rows = read_epochs(self.folder)
+        rows = RunFolder(self.folder).read_epochs()
         found = list(dict.fromkeys(text for row in rows for text in row["warnings"]))
         evaluated = rows[-self.protocol.selection.last :]
         return found + ([] if self.averaging is None else without_average(self.averaging, evaluated))
 
     def weights_path(self, epoch: int, *, raw: bool = False) -> Path:
         """The weights to evaluate of an epoch; with `raw` the trained ones behind an average."""
-        path = weights_path(self.folder, epoch)
-        return path.with_suffix(".raw.safetensors") if raw else path
+        run = RunFolder(self.folder)
+        return run.raw_weights_file(epoch) if raw else run.weights_file(epoch)
 
     def epoch(self, epoch: int, save: Callable[[], None] = lambda: None) -> dict[str, Any]:
         """Train one epoch, or the rest of it, inside of `computing`; its record. Raises what `run` raises.
@@ -368,7 +368,7 @@ class Trainer:
             if averaged is not None:
                 write_tensors(self.weights_path(epoch), averaged(), about)
             if row is not None:
-                append_epoch(self.folder, row)
+                RunFolder(self.folder).append_epoch(row)
             self.states.write(tensors, epoch, underway)
 
         saver.write(write)
@@ -394,5 +394,5 @@ class Trainer:
             step = 0 if saved.underway is None else saved.underway.step
             logger.info("resuming after epoch %d%s", saved.epoch, f" and {step} steps" if step else "")
         done = 0 if saved is None else saved.epoch
-        keep_epochs(self.folder, done)
+        RunFolder(self.folder).keep_epochs(done)
         return done

@@ -10,7 +10,7 @@ from fairbench.core import stopping
 from fairbench.data.holdout import training_mask
 from fairbench.data.stream import CropFlip
 from fairbench.models.checkpoints import read_tensors
-from fairbench.records.curves import read_epochs
+from fairbench.records.run_folder import RunFolder
 from fairbench.registry import Protocol
 from fairbench.registry.components import Augment, Averaging, WeightPerturbation
 from fairbench.training.trainer import Trainer
@@ -99,7 +99,7 @@ def weights(folder, epoch=4):
 
 
 def rows(folder):
-    return [{key: v for key, v in row.items() if key != "seconds"} for row in read_epochs(folder)]
+    return [{key: v for key, v in row.items() if key != "seconds"} for row in RunFolder(folder).read_epochs()]
 
 
 HOUSES = {

@@ -92,7 +92,10 @@ def test_prepared_images_that_changed_are_refused_and_nothing_is_lost(bench, min
     np.save(labels, np.load(labels) + 1)
     _, error = bench.run(*chosen, "--attacks", "pgd-3", code=1)
     assert "test_labels.npy is damaged" in error
-    assert bench.record("trades")["evaluations"] == outcomes
+    evaluations = bench.record("trades")["evaluations"]
+    assert [item for item in evaluations if "error" not in item] == outcomes
+    (failed,) = [item for item in evaluations if "error" in item]
+    assert (failed["attack"], "test_labels.npy" in failed["error"]) == ("pgd-3", True)
     labels.write_bytes(labels.read_bytes()[:-20])
     _, error = bench.run(*chosen, "--attacks", "pgd-3", code=1)
     assert "test_labels.npy" in error

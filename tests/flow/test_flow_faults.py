@@ -116,7 +116,7 @@ def test_a_folder_that_may_not_be_written_is_an_error_and_stays_as_it_is(bench, 
     assert sorted(bench.results.rglob("*")) == before
 
 
-@pytest.mark.parametrize("schema", [0, 2, None, "1"])
+@pytest.mark.parametrize("schema", [0, 3, None, "1"])
 def test_what_another_version_wrote_is_refused_with_a_reason_and_not_touched(bench, schema):
     bench.run("--methods", "trades")
     folder = bench.folder_of("trades")

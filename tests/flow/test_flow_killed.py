@@ -12,11 +12,11 @@ import pytest
 from flow_files import REGISTRY
 from killed import work
 
-from fairbench.planning.cells import Cell
 from fairbench.planning.resolve import resolve
 from fairbench.planning.selection import Selection, parse_attacks, parse_overrides
+from fairbench.records.cell import Cell
+from fairbench.records.results_folder import ResultsFolder
 from fairbench.registry import load_registry
-from fairbench.runner.folders import prepare_folder
 
 pytestmark = pytest.mark.slow  # under a minute for all methods
 METHODS = (
@@ -112,13 +112,13 @@ def test_a_method_that_is_killed_again_and_again_ends_as_if_nothing_had_been(
 ):
     cell, deaths, rng = cell_of(registry, tmp_path, method), tmp_path / "deaths", random.Random(method)
     whole = tmp_path / "whole"
-    assert attempt(server, prepare_folder(cell, whole), deaths) == 0
+    assert attempt(server, ResultsFolder(whole).prepare(cell).path, deaths) == 0
     moments = json.loads(deaths.read_text())
     expected, table = content(whole), bench.call("table", "--results", str(whole))[0]
     phases, life = list(PHASES), 0
     while phases:
         results = tmp_path / f"life-{life}"
-        folder, life = prepare_folder(cell, results), life + 1
+        folder, life = ResultsFolder(results).prepare(cell).path, life + 1
         while phases:
             # Somewhere in the phase; most often there is something left of the run for the next kill.
             code = attempt(server, folder, deaths, phases[0], 1 + rng.randrange(-(-moments[phases[0]] // 2)))

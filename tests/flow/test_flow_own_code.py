@@ -54,16 +54,22 @@ def test_an_attack_that_fails_leaves_the_others_and_the_cell_alone(bench):
             "attacks:\n", "attacks:\n  far: {kind: pgd, version: 1, eps: 0.1, step_size: 0.1, num_steps: 1}\n"
         )
     )
-    bench.run("--methods", "trades")
-    path = bench.folder_of("trades") / "cell.json"
-    cell = json.loads(path.read_text())
+    bench.run("--methods", "trades", "--attacks", "far,pgd-2")
+    folder = bench.folder_of("trades")
+    cell = json.loads((folder / "cell.json").read_text())
     del cell["digest"]
     cell["evaluation"].insert(0, {"name": "gone", "id": "0", "kind": "no such kind"})
-    path.write_text(json.dumps(cell))
-    out, _ = bench.run("--methods", "trades", "--attacks", "far")
-    assert bench.record("trades")["state"] == "done"
-    assert "gone" in bench.record("trades")["reason"]
-    assert {item["attack"] for item in bench.record("trades")["evaluations"]} == {"clean", "pgd-2", "far"}
+    (folder / "cell.json").write_text(json.dumps(cell))
+    (folder / "record.json").unlink()
+    _, error = bench.call("cell", str(folder), "--registry", str(bench.registry), code=1)
+    assert "failed" in error
+    record = bench.record("trades")
+    assert record["state"] == "done"
+    (failed,) = [item for item in record["evaluations"] if "error" in item]
+    assert failed["attack"] == "gone"
+    done = {item["attack"] for item in record["evaluations"] if "error" not in item}
+    assert done == {"clean", "pgd-2", "far"}
+    out, _ = bench.call("table", "--results", str(bench.results))
     assert "far" in out
 
 

@@ -25,8 +25,8 @@ from fairbench.planning.cost import estimate, read_paces
 from fairbench.planning.resolve import resolve
 from fairbench.planning.selection import Selection, parse_attacks, parse_names, parse_overrides, parse_seeds
 from fairbench.planning.status import statuses
-from fairbench.records.curves import read_epochs
 from fairbench.records.outcomes import read_outcomes
+from fairbench.records.run_folder import RunFolder
 from fairbench.registry import load_registry
 from fairbench.runner.executors.profile import read_profile
 from fairbench.runner.executors.slurm import Slurm
@@ -261,7 +261,7 @@ def test_outcomes_curves_and_claims(tmp_path, seed):
     survives(lambda: read_outcomes(path))
     line = json.dumps({"epoch": 1, "seconds": 1.0, "loss": 2.0}).encode() + b"\n"
     (tmp_path / "epochs.jsonl").write_bytes(mutated(line * 3, seed))
-    assert len(read_epochs(tmp_path)) <= 6
+    assert len(RunFolder(tmp_path).read_epochs()) <= 6
     claim = tmp_path / "claim"
     claim.write_bytes(mutated(b'{"token": "a", "host": "b", "pid": 3, "machine": "c", "born": "7"}', seed))
     owner = read_lease(claim)

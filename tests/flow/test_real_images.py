@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fairbench.cli.main import main
-from fairbench.records.read import scan
+from fairbench.records.results_folder import scan
 
 MICRO = Path(__file__).resolve().parents[3] / "shared" / "data" / "cifar10-micro.npz"
 

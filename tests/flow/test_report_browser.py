@@ -11,7 +11,7 @@ import pytest
 from report_files import write_run, write_three_methods
 
 from fairbench.page import collect_content, render_page
-from fairbench.records.read import scan
+from fairbench.records.results_folder import scan
 from fairbench.registry import load_registry
 
 sync_api = pytest.importorskip(

@@ -15,8 +15,10 @@ from typing import Protocol as Interface
 
 from fairbench.core.errors import ConfigError, PluginError, suggest
 from fairbench.core.imports import load_object
-from fairbench.planning.cells import Cell
 from fairbench.planning.status import CellStatus
+from fairbench.records.cell import Cell
+from fairbench.records.results_folder import ResultsFolder
+from fairbench.records.run_folder import RunFolder
 from fairbench.registry import Registry
 from fairbench.runner.executors.profile import Profile
 
@@ -48,6 +50,14 @@ class Job:
     wait: bool = False
     detach: bool = False
     profile: Profile = Profile()
+
+    def run(self, cell: Cell) -> RunFolder:
+        """The run folder of a cell."""
+        return ResultsFolder(self.results).run(cell)
+
+    def prepare(self, cell: Cell) -> RunFolder:
+        """The run folder of a cell, made. Raises ResultsError or SchemaError."""
+        return ResultsFolder(self.results).prepare(cell)
 
     def environment(self) -> dict[str, str]:
         """What another process needs to find the same registry."""

@@ -3,11 +3,9 @@
 import time
 
 from fairbench.core.errors import EnvironmentFault, FairbenchError, LeaseHeldError, ResultsError
-from fairbench.core.files import read_sealed
-from fairbench.planning.status import folder_state
+from fairbench.records.status import Status
 from fairbench.runner.executors.executor import Job, Told, checked_by
 from fairbench.runner.executors.queue import Queue
-from fairbench.runner.folders import prepare_folder
 
 PAUSE = 0.5  # seconds between two looks at what others do
 
@@ -37,17 +35,15 @@ def execute(job: Job, told: Told) -> dict[str, str]:
             continue
         told.started(cell)
         try:
-            folder = prepare_folder(cell, job.results)
-            state = run_cell(folder, told, job.registry, job.device)
-            reason = str(read_sealed(folder / "record.json").get("reason") or "")
-            if state == "failed" and folder_state(folder, cell)[0] == "done":
-                state = "done"  # what failed was an attack that an earlier run asked for
+            run = job.prepare(cell)
+            run_cell(run.path, told, job.registry, job.device)
+            status = run.recorded(cell)
         except LeaseHeldError as error:
             queue.left_to_others(cell, error.message)
             continue
         except (EnvironmentFault, ResultsError):
             raise  # the next cell would meet the same
         except FairbenchError as error:
-            state, reason = "failed", str(error)
-        queue.ended(cell, state, reason)
+            status = Status("failed", str(error))
+        queue.ended(cell, status)
     return queue.states

@@ -12,10 +12,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from fairbench.core.errors import ConfigError, EnvironmentFault, FairbenchError
+from fairbench.records.status import Status
 from fairbench.runner.executors.executor import Job, Told, checked_by
 from fairbench.runner.executors.process import Worker
 from fairbench.runner.executors.queue import Queue
-from fairbench.runner.folders import prepare_folder
 
 PAUSE = 0.1  # seconds between two looks at the processes
 
@@ -66,17 +66,17 @@ def fill(place: DeviceSlot, places: list[DeviceSlot], queue: Queue, job: Job) ->
             return
         queue.told.started(cell)
         try:
-            folder = prepare_folder(cell, job.results)
-            place.working.append(Worker(cell, folder, job.device, place.env, job.time_limit))
+            run = job.prepare(cell)
+            place.working.append(Worker(cell, run, job.device, place.env, job.time_limit))
         except FairbenchError as error:
-            queue.ended(cell, "failed", str(error))
+            queue.ended(cell, Status("failed", str(error)))
 
 
 def settle(worker: Worker, place: DeviceSlot, queue: Queue, died: Counter[str], retries: int) -> None:
     """What follows from the end of an attempt."""
     end, cell = worker.end(), worker.cell
     if end.kind == "claimed":
-        queue.left_to_others(cell, end.reason)
+        queue.left_to_others(cell, end.status.reason)
     elif end.kind == "memory" and place.capacity > 1:
         place.capacity = max(1, len(place.working))
         queue.again(
@@ -84,9 +84,9 @@ def settle(worker: Worker, place: DeviceSlot, queue: Queue, died: Counter[str], 
         )
     elif end.kind in ("died", "stopped") and died[cell.id] < retries:
         died[cell.id] += 1
-        queue.again(cell, f"{end.reason}; started again, it continues where it was")
+        queue.again(cell, f"{end.status.reason}; started again, it continues where it was")
     else:
-        queue.ended(cell, end.state, end.reason)
+        queue.ended(cell, end.status)
 
 
 def places_of(job: Job) -> list[DeviceSlot]:

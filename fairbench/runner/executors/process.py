@@ -8,15 +8,14 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from fairbench.core.errors import LeaseHeldError, RecordError
-from fairbench.core.files import read_sealed
 from fairbench.core.stopping import REQUEUE
-from fairbench.planning.cells import Cell
-from fairbench.planning.status import folder_state
-from fairbench.runner.logs import LOG
+from fairbench.records.cell import Cell
+from fairbench.records.read import UNFINISHED
+from fairbench.records.run_folder import RunFolder
+from fairbench.records.status import Status, recorded_status
 
 PATIENCE = 60.0  # seconds for a process that was asked to stop
 
@@ -27,8 +26,7 @@ class End:
     the process was `stopped`, its time was over (`limit`), or it `died`."""
 
     kind: Literal["record", "claimed", "memory", "stopped", "limit", "died"]
-    state: str
-    reason: str
+    status: Status
 
 
 class Worker:
@@ -38,14 +36,14 @@ class Worker:
     """
 
     def __init__(
-        self, cell: Cell, folder: Path, device: str, env: Mapping[str, str], time_limit: float | None = None
+        self, cell: Cell, run: RunFolder, device: str, env: Mapping[str, str], time_limit: float | None = None
     ) -> None:
-        self.cell, self.folder, self.time_limit = cell, folder, time_limit
+        self.cell, self.run, self.time_limit = cell, run, time_limit
         self.before = self._stamp()
         self.began = time.monotonic()
         self.asked_at: float | None = None
-        command = [sys.executable, "-m", "fairbench.cli", "cell", str(folder), "--device", device]
-        with (folder / LOG).open("ab") as log:
+        command = [sys.executable, "-m", "fairbench.cli", "cell", str(run.path), "--device", device]
+        with run.log_file.open("ab") as log:
             self.from_here = log.tell()
             self.process = subprocess.Popen(
                 [*command, "--until-eof"],
@@ -85,46 +83,45 @@ class Worker:
 
     def end(self) -> End:
         """How it ended, by what it left in the folder."""
-        code = self.process.returncode
-        record = self._record()
-        if record is not None:
-            state, reason, fault = record
-            return End("memory" if fault == "memory" else "record", state, reason)
+        code, log = self.process.returncode, self.run.log_file.name
+        recorded = self._recorded()
+        if recorded is not None:
+            return recorded
         if self.asked_at is not None and self.time_limit is not None:
             why = f"not done after {self.time_limit:.0f} s, its time limit; what it saved is kept"
-            return End("limit", "failed", why)
+            return End("limit", Status("failed", why))
         if code == REQUEUE:
-            return End("stopped", "failed", "stopped by somebody; the same command continues it")
-        lines = self._said()
+            return End("stopped", Status("failed", "stopped by a signal; the same command continues it"))
+        lines = self._output()
         if any(line.startswith(LeaseHeldError.__name__) for line in lines[-2:]):
-            return End("claimed", "running", "another process works on it.")
+            return End("claimed", Status("running", "another process works on it."))
         if code == -signal.SIGKILL:
-            return End("memory", "failed", f"killed, perhaps because memory ran out (see {LOG})")
-        last = lines[-1] if lines else "no word"
-        return End("died", "failed", f"{last} (exit code {code}; see {LOG})")
+            return End("memory", Status("failed", f"killed, perhaps because memory ran out (see {log})"))
+        last = lines[-1] if lines else "no output"
+        return End("died", Status("failed", f"{last} (exit code {code}; see {log})"))
 
-    def _record(self) -> tuple[str, str, str] | None:
-        """State, reason and fault in the record that this attempt left, or that made it do nothing."""
-        try:
-            record = read_sealed(self.folder / "record.json")
-            state, reason = str(record["state"]), str(record.get("reason") or "")
-        except (RecordError, KeyError, TypeError):
-            return None
+    def _recorded(self) -> End | None:
+        """The end by the record that this attempt left, or that made it do nothing."""
         if self._stamp() == self.before and self.process.returncode != 0:
             return None
-        if state == "done" and reason and folder_state(self.folder, self.cell)[0] != "done":
-            state = "failed"  # an attack that was asked for
-        return state, reason, str(record.get("fault") or "")
+        try:
+            record = self.run.read()
+        except RecordError:
+            return None
+        if record.state == UNFINISHED:
+            return None
+        status = recorded_status(record, self.cell)
+        return End("memory" if record.fault and not status.finished else "record", status)
 
     def _stamp(self) -> tuple[int, int] | None:
         try:
-            found = (self.folder / "record.json").stat()
+            found = self.run.record_file.stat()
         except OSError:
             return None
         return found.st_mtime_ns, found.st_ino
 
-    def _said(self) -> list[str]:
-        with (self.folder / LOG).open("rb") as log:
+    def _output(self) -> list[str]:
+        with self.run.log_file.open("rb") as log:
             log.seek(self.from_here)
             return log.read().decode(errors="replace").strip().splitlines()
 

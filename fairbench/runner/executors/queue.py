@@ -4,8 +4,8 @@ import time
 from collections.abc import Collection
 
 from fairbench.core.lease import LeaseWatch, read_lease
-from fairbench.planning.cells import Cell
-from fairbench.planning.status import FINISHED, RUNS, folder_state
+from fairbench.records.cell import Cell
+from fairbench.records.status import Status
 from fairbench.runner.executors.executor import Job, Told
 
 LOOK_SECONDS = 1.0  # between two looks at the cells of others
@@ -40,10 +40,10 @@ class Queue:
                 return cell
         return None
 
-    def ended(self, cell: Cell, state: str, reason: str) -> None:
+    def ended(self, cell: Cell, status: Status) -> None:
         """`cell` was worked on and is over."""
-        self.states[cell.id] = state
-        self.told.ended(cell, state, reason)
+        self.states[cell.id] = status.state
+        self.told.ended(cell, status.state, status.reason)
 
     def again(self, cell: Cell, why: str) -> None:
         """`cell` is to be started once more."""
@@ -56,20 +56,20 @@ class Queue:
             self.told.note(f"{cell.slot}: {reason} Waiting.")
             self.others.append(cell)
         else:
-            self.ended(cell, "running", reason)
+            self.ended(cell, Status("running", reason))
 
     def _look_at_others(self) -> None:
         if time.monotonic() - self._looked < LOOK_SECONDS:
             return
         for cell in list(self.others):
-            folder = self.job.results / RUNS / cell.folder_name
-            if self._watch.remove_dead(folder / "claim"):
+            run = self.job.run(cell)
+            if self._watch.remove_dead(run.lease_file):
                 self.told.note(f"{cell.slot}: who worked on it is gone; taken over")
-            if read_lease(folder / "claim") is None:
+            if read_lease(run.lease_file) is None:
                 self.others.remove(cell)
-                state, reason = folder_state(folder, cell)
-                if state in FINISHED:
-                    self.ended(cell, state, reason)
+                status = run.recorded(cell)
+                if status.finished:
+                    self.ended(cell, status)
                 else:
                     self.waiting.append(cell)
         self._looked = time.monotonic()

@@ -13,13 +13,15 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from fairbench.core.errors import EnvironmentFault, FairbenchError
-from fairbench.core.lease import LeaseWatch, live_owner, read_lease
-from fairbench.planning.cells import Cell, cell_from
+from fairbench.core.lease import LeaseWatch, read_lease
+from fairbench.records.cell import Cell
+from fairbench.records.parse import parse_cell
+from fairbench.records.run_folder import RunFolder
+from fairbench.records.status import State, Status
 from fairbench.registry.fields import Model
 from fairbench.runner.executors.executor import Job, Told, checked_by
 from fairbench.runner.executors.process import Worker
 from fairbench.runner.executors.queue import Queue
-from fairbench.runner.folders import prepare_folder
 
 CONNECT_SECONDS = 10.0
 PAUSE = 0.2  # seconds between two looks at a process
@@ -65,19 +67,18 @@ def execute(job: Job, told: Told) -> dict[str, str]:
     try:
         while not queue.over or running:
             while (cell := queue.next([each.id for each in running.values()])) is not None:
-                folder = _prepared(cell, queue)
-                if folder is not None:
-                    running[
-                        task.remote(cell.to_json(), str(folder), device, job.environment(), job.time_limit)
-                    ] = cell
+                run = _prepared(cell, queue)
+                if run is not None:
+                    where = (str(run.path.absolute()), device, job.environment(), job.time_limit)
+                    running[task.remote(cell.to_json(), *where)] = cell
             done, _ = ray.wait(list(running), timeout=1.0) if running else ([], [])
             for reference in done:
                 cell = running.pop(reference)
                 try:
-                    state, reason = ray.get(reference)
+                    status = Status(*ray.get(reference))
                 except ray.exceptions.RayError as error:
-                    state, reason = "failed", f"{type(error).__name__}: {first_line(str(error))}"
-                queue.ended(cell, state, reason)
+                    status = Status("failed", f"{type(error).__name__}: {first_line(str(error))}")
+                queue.ended(cell, status)
             if not running:
                 time.sleep(PAUSE)
     finally:
@@ -91,14 +92,14 @@ def execute(job: Job, told: Told) -> dict[str, str]:
 
 def work(
     cell: dict[str, Any], folder: str, device: str, env: dict[str, str], time_limit: float | None
-) -> tuple[str, str]:
+) -> tuple[State, str]:
     """On a machine of the cluster: work on a cell until it ends; its state and the reason.
 
     Whoever held it before may just have gone down with a node: that is waited for.
     """
-    watch, path = LeaseWatch(), Path(folder)
+    watch, run = LeaseWatch(), RunFolder(Path(folder))
     while True:
-        worker = Worker(cell_from(cell, path.name), path, device, env, time_limit)
+        worker = Worker(parse_cell(cell, run.cell_file), run, device, env, time_limit)
         try:
             while not worker.over():
                 time.sleep(PAUSE)
@@ -108,25 +109,25 @@ def work(
                 worker.stop()
         end = worker.end()
         if end.kind != "claimed":
-            return end.state, end.reason
-        while read_lease(path / "claim") is not None and not watch.remove_dead(path / "claim"):
+            return end.status.state, end.status.reason
+        while read_lease(run.lease_file) is not None and not watch.remove_dead(run.lease_file):
             time.sleep(1.0)
 
 
-def _prepared(cell: Cell, queue: Queue) -> Path | None:
-    """The cell's run folder; None when it cannot be made, or somebody works in it."""
+def _prepared(cell: Cell, queue: Queue) -> RunFolder | None:
+    """The cell's run folder; None when it cannot be made, or another process works in it."""
     try:
-        folder = prepare_folder(cell, queue.job.results).absolute()
+        run = queue.job.prepare(cell)
     except FairbenchError as error:
         queue.told.started(cell)
-        queue.ended(cell, "failed", str(error))
+        queue.ended(cell, Status("failed", str(error)))
         return None
-    owner = live_owner(folder / "claim")
+    owner = run.owner()
     queue.told.started(cell)
     if owner is not None:
         queue.left_to_others(cell, f"process {owner.get('pid')} on {owner.get('host')} works on it.")
         return None
-    return folder
+    return run
 
 
 def _ray() -> Any:

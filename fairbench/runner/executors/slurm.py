@@ -22,17 +22,16 @@ from pydantic import Field
 
 from fairbench.core.errors import EnvironmentFault, RecordError
 from fairbench.core.files import make_folder, read_json, write_atomic, write_json
-from fairbench.core.lease import live_owner
 from fairbench.core.stopping import REQUEUE
-from fairbench.planning.cells import Cell
-from fairbench.planning.status import FINISHED, RUNS, CellStatus, folder_state
+from fairbench.planning.status import CellStatus
+from fairbench.records.results_folder import ResultsFolder
+from fairbench.records.run_folder import RunFolder
+from fairbench.records.status import Status
 from fairbench.registry.fields import Model
 from fairbench.runner.executors.executor import Job, Told, checked_by
-from fairbench.runner.folders import prepare_folder
 
 logger = logging.getLogger(__name__)
 
-JOBS = "slurm"  # folder of the jobs in a results folder
 POLL_SECONDS = 5.0
 LOST_AFTER = 3  # looks at a queue that does not have a task any more, and at a folder without a record
 IN_QUEUE = frozenset(
@@ -93,7 +92,7 @@ def execute(job: Job, told: Told) -> dict[str, str]:
     if job.detach:
         return states | {item.cell.id: "queued" for item in new}
     try:
-        return states | follow(number, new, job.results, settings.cells_per_task, told)
+        return states | follow(number, new, job, settings.cells_per_task, told)
     except BaseException:
         _slurm("scancel", number)
         told.note(f"job {number} is cancelled; the same command continues what it left")
@@ -102,9 +101,9 @@ def execute(job: Job, told: Told) -> dict[str, str]:
 
 def write_job(planned: Sequence[CellStatus], job: Job, settings: Slurm, device: str) -> Path:
     """Make the run folders and a folder of the job with its script; the latter."""
-    folders = [prepare_folder(item.cell, job.results).absolute() for item in planned]
+    folders = [job.prepare(item.cell).path.absolute() for item in planned]
     name = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-    folder = make_folder(job.results / JOBS / name).absolute()
+    folder = make_folder(ResultsFolder(job.results).jobs / name).absolute()
     text = "".join(f"{path}\n" for path in folders)
     write_atomic(folder / "cells.txt", lambda file: file.write(text.encode()))
     content = script(folder, len(folders), settings, device, job.environment())
@@ -181,46 +180,44 @@ def submit(folder: Path, per_task: int) -> str:
     return number
 
 
-def follow(
-    number: str, planned: Sequence[CellStatus], results: Path, per_task: int, told: Told
-) -> dict[str, str]:
+def follow(number: str, planned: Sequence[CellStatus], job: Job, per_task: int, told: Told) -> dict[str, str]:
     """Tell of each cell when it starts and ends, until all have ended; their states by id."""
     waiting = {i: item.cell for i, item in enumerate(planned)}
     started: set[int] = set()
     missed: dict[int, int] = {}
-    before = {i: _stamp(_folder(results, cell)) for i, cell in waiting.items()}
-    states = {}
+    before = {i: _stamp(job.run(cell)) for i, cell in waiting.items()}
+    states: dict[str, str] = {}
     while waiting:
         time.sleep(POLL_SECONDS)
         tasks = tasks_of(number)
         for i, cell in list(waiting.items()):
-            folder = _folder(results, cell)
-            working = _is_claimed(folder)
+            run = job.run(cell)
+            working = run.owner() is not None
             if working and i not in started:
                 started.add(i)
                 told.started(cell)
             if working or tasks is None:
                 continue
             in_queue = tasks.get(i // per_task, ("", ""))[0] in IN_QUEUE
-            state, reason = folder_state(folder, cell)
-            ended = state in FINISHED or _stamp(folder) != before[i]
+            status = run.recorded(cell)
+            ended = status.finished or _stamp(run) != before[i]
             missed[i] = 0 if in_queue else missed.get(i, 0) + 1
             if not ended and missed[i] >= LOST_AFTER:
                 why = tasks.get(i // per_task, ("no longer known", ""))[0]
-                state, reason, ended = "failed", f"its task left the queue ({why}) without a record", True
+                status, ended = Status("failed", f"its task left the queue ({why}) without a record"), True
             if ended:
                 del waiting[i]
                 if i not in started:
                     told.started(cell)
-                told.ended(cell, state, reason)
-                states[cell.id] = state
+                told.ended(cell, status.state, status.reason)
+                states[cell.id] = status.state
     return states
 
 
 def queue_of(results: Path) -> dict[str, str]:
     """What Slurm says of each run folder that it has in the queue, by the folder's name; {} without Slurm."""
     found: dict[str, str] = {}
-    for folder in sorted((results / JOBS).glob("*/")):
+    for folder in sorted(ResultsFolder(results).jobs.glob("*/")):
         try:
             about = read_json(folder / "job.json")
             number, per_task = str(about["job"]), int(about["cells_per_task"])
@@ -271,16 +268,9 @@ def _slurm(*command: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.CompletedProcess(command, 1, "", f"{command[0]} took over a minute")
 
 
-def _folder(results: Path, cell: Cell) -> Path:
-    return results / RUNS / cell.folder_name
-
-
-def _is_claimed(folder: Path) -> bool:
-    return live_owner(folder / "claim") is not None
-
-
-def _stamp(folder: Path) -> int | None:
+def _stamp(run: RunFolder) -> int | None:
+    """When its record was written."""
     try:
-        return (folder / "record.json").stat().st_mtime_ns
+        return run.record_file.stat().st_mtime_ns
     except OSError:
         return None

@@ -102,7 +102,7 @@ def test_several_data_sets_give_several_files(figure, tmp_path):
         (["eps"], ["no run here was attacked at several radii", "--suite figure3"]),
         (["success"], ["with and without targets", "--suite figure1"]),
         (["weights"], ["logged a value per class", "--methods dafa,trix"]),
-        (["curves"], ["epochs.jsonl"]),
+        (["curves"], ["no training curves"]),
         (["features"], ["attacked by PGD"]),
     ],
     ids=lambda value: " ".join(value) if value[0] in KINDS else "",
@@ -132,7 +132,7 @@ def test_features_of_a_run_are_what_its_last_layer_reads(tmp_path, monkeypatch, 
         rows = list(csv.DictReader(file))
     assert [row["class"] for row in rows] == (["3"] * 8 + ["8"] * 8) * 2
 
-    from fairbench.records.read import scan
+    from fairbench.records.results_folder import scan
 
     (record,) = scan(tmp_path / "results")[0]
     epoch = record.epochs_evaluated[-1]

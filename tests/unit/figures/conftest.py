@@ -9,7 +9,7 @@ from outcome_files import write_outcomes
 
 from fairbench.core.files import write_json
 from fairbench.core.identity import digest
-from fairbench.records.read import scan
+from fairbench.records.results_folder import scan
 
 PGD = {"kind": "pgd", "version": 1, "eps": 0.1, "step_size": 0.0125, "num_steps": 20}
 TARGETED = {**PGD, "target": "random"}

@@ -7,8 +7,8 @@ from fairbench.figures.eps import families
 from fairbench.figures.figure import FigureOptions
 from fairbench.figures.kinds import build_figures
 from fairbench.figures.success import MOVED, REACHED, UNTARGETED
-from fairbench.records.curves import read_epochs
 from fairbench.records.read import AttackKey
+from fairbench.records.run_folder import RunFolder
 from fairbench.tables.request import TableRequest
 from fairbench.tables.views import build_tables
 
@@ -156,7 +156,7 @@ def test_curves_are_the_means_and_ranges_of_the_epochs_over_seeds(trio):
     own = data[(data["entry"] == "trix") & (data["images"] == "train")].set_index(
         ["quantity", "side", "epoch"]
     )
-    rows = [read_epochs(record.folder) for record in trio if record.method == "trix"]
+    rows = [RunFolder(record.folder).read_epochs() for record in trio if record.method == "trix"]
     losses = [row[2]["loss"] for row in rows]
     assert own.loc[("loss", "", 3), "value"] == pytest.approx(np.mean(losses))
     assert (own.loc[("loss", "", 3), "low"], own.loc[("loss", "", 3), "high"]) == (min(losses), max(losses))

@@ -19,7 +19,8 @@ from fairbench.page.heat_map import CLASSES_ACROSS, class_grid
 from fairbench.page.markup import number_range
 from fairbench.page.tables import epoch_range
 from fairbench.page.training_curves import draw, training_curve
-from fairbench.records.read import Record, scan
+from fairbench.records.read import Record
+from fairbench.records.results_folder import scan
 from fairbench.registry import Registry, describe, load_registry
 from fairbench.registry.schema import MethodEntry
 from fairbench.tables.formats import html

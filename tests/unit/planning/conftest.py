@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from fairbench.planning.cells import Cell
 from fairbench.planning.resolve import resolve
 from fairbench.planning.selection import Selection, parse_overrides
+from fairbench.records.cell import Cell
 from fairbench.registry import Registry, load_registry
 
 

@@ -85,7 +85,9 @@ def test_the_side_follows_the_image_and_the_policy_the_data_set(plan):
 
 
 def test_for_all_methods_it_reaches_each_and_a_start_and_a_methods_own_setting_wins(registry):
-    overrides = parse_overrides(["methods.dafa.augment=none"], registry) | {"house": {"augment": "mixup"}}
+    overrides = parse_overrides(["methods.dafa.augment=none"], registry) | {
+        "all_methods": {"augment": "mixup"}
+    }
     selection = replace(Selection(methods=("trades", "dafa", "frl"), seeds=(0,)), overrides=overrides)
     cells, _ = resolve(selection, registry, Path("nowhere"))
     assert only(cells, "trades").identity["augment"]["kind"] == "mixup"
@@ -130,7 +132,7 @@ def test_a_need_that_depends_on_options_is_refused_as_soon_as_it_is_known(tmp_pa
     needed = f"    @staticmethod\n    def needs(config):\n        return Needs({needs})\n\n    def perturb"
     (tmp_path / "mine.py").write_text(text.replace("    def perturb", needed))
     registry = load_registry([tmp_path / "mine.py"])
-    overrides = {"house": {"augment": "mixup"}, "methods.mine": settings}
+    overrides = {"all_methods": {"augment": "mixup"}, "methods.mine": settings}
     selection = Selection(methods=("mine",), seeds=(0,), overrides=overrides)
     refusing = pytest.raises(ConfigError, match="'mine' cannot be trained with mixup")
     if when == "planned":
@@ -191,6 +193,6 @@ def test_the_suite_of_table_6_is_the_baseline_and_the_presets_and_no_other_suite
     cells = plan(suite="table6")
     assert len(cells) == 7 * 5
     assert {cell.protocol for cell in cells} == {"trix-150"}
-    assert [item["name"] for item in cells[0].evaluation] == ["pgd-20", "autoattack"]
+    assert [attack.name for attack in cells[0].evaluation] == ["pgd-20", "autoattack"]
     for other in registry.names("suite"):
         assert other == "table6" or not set(registry.get("suite", other).methods) & set(PRESETS)

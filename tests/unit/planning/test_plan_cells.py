@@ -1,7 +1,6 @@
 """Cells: what is part of an identity, what is not, and what a run would cost."""
 
 import itertools
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,11 +10,13 @@ from hypothesis import strategies as st
 from fairbench.core.errors import ConfigError, RecordError
 from fairbench.core.files import write_json
 from fairbench.core.identity import digest
-from fairbench.planning.cells import Cell, read_cell
 from fairbench.planning.cost import Paces, estimate
-from fairbench.planning.resolve import evaluation_content, resolve, scaled_epochs, set_path
+from fairbench.planning.protocols import scaled_epochs, set_path
+from fairbench.planning.resolve import evaluation_content, resolve
 from fairbench.planning.selection import Selection
 from fairbench.planning.status import statuses
+from fairbench.records.cell import Cell, cell_ids
+from fairbench.records.run_folder import RunFolder
 from fairbench.registry import load_registry
 from fairbench.registry.protocol import RequestedAttack
 
@@ -124,7 +125,7 @@ def attacks(*texts):
 def test_another_attack_changes_no_id_of_a_cell_and_each_attack_has_its_own(plan):
     before, after = plan(**SMALL), plan(attacks=attacks("pgd-20", "autoattack"), **SMALL)
     assert ids(before) == ids(after)
-    evaluations = [item["id"] for cell in after for item in cell.evaluation]
+    evaluations = [attack.id for cell in after for attack in cell.evaluation]
     assert len(set(evaluations)) == 2 * len(after)
 
 
@@ -185,17 +186,17 @@ def test_epochs_that_a_user_sets_by_hand_are_not_scaled(plan):
 def test_a_cell_survives_its_file_and_a_changed_file_is_refused(plan, tmp_path: Path):
     (cell,) = plan(methods=("trades",), seeds=(3,))
     write_json(tmp_path / "cell.json", cell.to_json())
-    assert read_cell(tmp_path).to_json() == cell.to_json()
+    assert RunFolder(tmp_path).read_cell().to_json() == cell.to_json()
     for change, said in (
         ({"identity": {**cell.identity, "seed": 4}}, "changed by hand"),
         ({"schema": 2}, "schema 2"),
     ):
         write_json(tmp_path / "cell.json", cell.to_json() | change)
         with pytest.raises(RecordError, match=said):
-            read_cell(tmp_path)
+            RunFolder(tmp_path).read_cell()
     write_json(tmp_path / "cell.json", {"schema": 1})
     with pytest.raises(RecordError, match="id is not a text"):
-        read_cell(tmp_path)
+        RunFolder(tmp_path).read_cell()
 
 
 def test_a_cost_is_positive_and_grows_with_the_work(plan, registry):
@@ -240,9 +241,7 @@ def test_ids_of_many_seeds_are_those_that_each_cell_hashes_by_itself(suite, tmp_
     assert {cell.seed for cell in cells} == {0, 3, 12}
     for cell in [*cells, *(cell.start for cell in cells if cell.start)]:
         assert cell.identity["seed"] == cell.seed
-        alone = replace(cell)  # without what was hashed before
-        assert (alone.id, alone.entry) == (cell.id, cell.entry)
-        for item in cell.evaluation:
-            settings = {key: value for key, value in item.items() if key not in ("id", "at")}
-            assert item["id"] == digest(evaluation_content(cell.identity, item["name"], settings), 8)
+        assert cell_ids(cell.identity) == (cell.id, cell.entry)
+        for attack in cell.evaluation:
+            assert attack.id == digest(evaluation_content(cell.identity, attack.name, attack.settings), 8)
         assert cell.start is None or cell.start.seed == cell.seed

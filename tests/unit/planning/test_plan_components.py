@@ -8,10 +8,10 @@ import pytest
 
 from fairbench.core.errors import ConfigError, UnknownNameError
 from fairbench.core.files import write_json
-from fairbench.planning.cells import read_cell, training_protocol
 from fairbench.planning.cost import Paces, estimate
 from fairbench.planning.resolve import resolve
 from fairbench.planning.selection import Selection, parse_overrides
+from fairbench.records.run_folder import RunFolder
 from fairbench.registry import load_registry
 
 ONE = {"methods": ("trades",), "seeds": (0,)}
@@ -67,7 +67,9 @@ def test_thresholds_of_the_gate_follow_the_data_set(plan):
 
 
 def test_additions_for_all_methods_reach_each_and_a_methods_own_setting_wins(registry):
-    overrides = parse_overrides(["methods.dafa.averaging=none"], registry) | {"house": {"averaging": "ema"}}
+    overrides = parse_overrides(["methods.dafa.averaging=none"], registry) | {
+        "all_methods": {"averaging": "ema"}
+    }
     selection = replace(Selection(methods=("trades", "dafa"), seeds=(0,)), overrides=overrides)
     cells, _ = resolve(selection, registry, Path("nowhere"))
     assert only(cells, "trades").identity["averaging"]["kind"] == "ema"
@@ -206,16 +208,16 @@ def test_what_trains_the_start_is_part_of_the_identity(plan):
 )
 def test_fine_tuning_is_short_at_a_constant_small_rate(plan, protocol, options, epochs):
     cell = only(plan(*options, methods=("frl",), seeds=(0,), protocol=protocol), "frl")
-    schedule = training_protocol(cell)
+    schedule = cell.training_protocol
     assert (schedule.epochs, schedule.milestones) == (epochs, {})
     assert (schedule.optimizer.lr, schedule.optimizer.nesterov) == (0.001, False)
     assert schedule.optimizer.weight_decay == 5e-4
-    assert training_protocol(cell.start).optimizer.lr == 0.1
+    assert cell.start.training_protocol.optimizer.lr == 0.1
 
 
 def test_milestones_of_fine_tuning_scale_with_it(plan):
     cell = only(plan(methods=("frl-2021",), seeds=(0,), protocol="budget-30"), "frl-2021")
-    schedule = training_protocol(cell)
+    schedule = cell.training_protocol
     assert (schedule.epochs, schedule.milestones) == (24, {8: 0.1, 16: 0.01})
     assert cell.start.method == "pgd-at"
 
@@ -224,7 +226,7 @@ def test_milestones_of_fine_tuning_scale_with_it(plan):
 def test_a_cell_with_a_start_is_read_back_whole(plan, tmp_path, method):
     cell = only(plan(methods=(method,), seeds=(0,)), method)
     write_json(tmp_path / "cell.json", cell.to_json())
-    assert read_cell(tmp_path) == cell
+    assert RunFolder(tmp_path).read_cell() == cell
 
 
 def test_a_registry_file_may_give_blocks_and_every_fault_in_them_is_named(tmp_path):

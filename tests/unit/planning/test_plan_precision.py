@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from fairbench.core.errors import ConfigError, EnvironmentFault
-from fairbench.planning.cells import training_protocol
 from fairbench.planning.resolve import resolve
 from fairbench.planning.selection import Selection
 from fairbench.registry import load_registry
@@ -24,7 +23,7 @@ def test_float32_is_not_written_into_a_cell_so_that_older_ones_keep_their_names(
     (plain,), (asked,) = cells(tmp_path), cells(tmp_path, "fp32")
     assert plain.id == asked.id
     assert "precision" not in plain.identity["protocol"]
-    assert training_protocol(plain).precision == "fp32"
+    assert plain.training_protocol.precision == "fp32"
 
 
 @pytest.mark.parametrize("precision", ["tf32", "bf16"])
@@ -32,7 +31,7 @@ def test_another_precision_is_another_cell(tmp_path, precision):
     (plain,), (other,) = cells(tmp_path), cells(tmp_path, precision)
     assert plain.id != other.id
     assert plain.entry != other.entry  # so that its price is measured apart
-    assert training_protocol(other).precision == precision
+    assert other.training_protocol.precision == precision
 
 
 def test_an_unknown_precision_is_refused(tmp_path):

@@ -9,7 +9,7 @@ from results_builder import ResultsBuilder
 import fairbench
 from fairbench.core.errors import ResultsError
 from fairbench.records.frame import COLUMNS
-from fairbench.records.read import scan
+from fairbench.records.results_folder import scan
 
 
 @pytest.fixture

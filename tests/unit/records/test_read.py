@@ -1,6 +1,7 @@
 """Reading run folders: every good record is found, every bad one is named."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ from outcome_files import write_outcomes
 
 from fairbench.core.errors import RecordError, ResultsError
 from fairbench.core.files import write_json
-from fairbench.records.read import Record, read_record, scan
+from fairbench.records.results_folder import scan
+from fairbench.records.run_folder import RunFolder
 
 CELL = {
     "schema": 1,
@@ -131,7 +133,7 @@ def test_a_folder_without_a_cell_is_a_problem(folder):
 def test_a_record_of_another_shape_is_refused(folder, values):
     change(folder, **values)
     with pytest.raises(RecordError, match=r"record\.json in trades"):
-        read_record(folder)
+        RunFolder(folder).read()
 
 
 @pytest.mark.parametrize(
@@ -142,7 +144,7 @@ def test_a_cell_of_another_shape_is_refused(folder, values):
     values = {key: value if value != [] else ["x"] for key, value in values.items()}
     change(folder, "cell.json", **values)
     with pytest.raises(RecordError, match=r"cell\.json in trades"):
-        read_record(folder)
+        RunFolder(folder).read()
 
 
 @pytest.mark.parametrize(
@@ -152,7 +154,7 @@ def test_a_cell_of_another_shape_is_refused(folder, values):
 def test_a_path_that_leaves_the_run_folder_is_refused(folder, file):
     write_json(folder / "record.json", record_content(None, file))
     with pytest.raises(RecordError, match="outside its own folder"):
-        read_record(folder).outcomes("clean", 2)
+        RunFolder(folder).read().outcomes("clean", 2)
 
 
 def test_a_link_that_leaves_the_run_folder_is_refused(folder, tmp_path):
@@ -160,33 +162,32 @@ def test_a_link_that_leaves_the_run_folder_is_refused(folder, tmp_path):
     file.rename(tmp_path / "elsewhere.npy")
     file.symlink_to(tmp_path / "elsewhere.npy")
     with pytest.raises(RecordError, match="outside its own folder"):
-        read_record(folder).outcomes("clean", 2)
+        RunFolder(folder).read().outcomes("clean", 2)
 
 
 def test_outcomes_with_another_digest_are_refused(folder):
     write_json(folder / "record.json", record_content("0" * 64))
     with pytest.raises(RecordError, match="digest"):
-        read_record(folder).outcomes("clean", 2)
+        RunFolder(folder).read().outcomes("clean", 2)
 
 
 def test_an_evaluation_that_is_missing_is_said_with_what_there_is(folder):
     with pytest.raises(RecordError, match=r"no outcomes of pgd-20 at epoch 1.*\n.*clean, pgd-20 at epochs 2"):
-        read_record(folder).outcomes("pgd-20", 1)
+        RunFolder(folder).read().outcomes("pgd-20", 1)
 
 
 def test_of_several_settings_of_an_attack_the_cells_own_is_read(folder):
-    record = read_record(folder)
-    evaluation = {**record.record["evaluations"][1], "id": "e9", "file": "outcomes/absent.npy"}
-    both = [*record.record["evaluations"], evaluation]
-    record = Record(folder, record.cell, {**record.record, "evaluations": both})
+    record = RunFolder(folder).read()
+    evaluation = record.evaluations[1]._replace(id="e9", file="outcomes/absent.npy")
+    record = replace(record, evaluations=(*record.evaluations, evaluation))
     assert len(record.outcomes("pgd-20", 2)) == 3
     with pytest.raises(RecordError, match=r"absent\.npy"):
         record.outcomes("pgd-20", 2, "e9")
-    undecided = Record(folder, {**record.cell, "evaluation": []}, record.record)
+    undecided = replace(record, cell=replace(record.cell, evaluation=()))
     with pytest.raises(RecordError, match="2 outcomes with different settings"):
         undecided.outcomes("pgd-20", 2)
 
 
 def test_classes_without_names_are_numbered(folder):
     change(folder, class_names=[])
-    assert read_record(folder).class_names == ("class 0", "class 1")
+    assert RunFolder(folder).read().class_names == ("class 0", "class 1")

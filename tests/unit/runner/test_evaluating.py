@@ -6,6 +6,7 @@ import toys
 from interrupted import stop_after
 
 from fairbench.records.outcomes import read_outcomes
+from fairbench.records.run_folder import OutcomeFiles
 from fairbench.registry.attacks import AutoAttack
 from fairbench.runner.evaluating import evaluate_into
 
@@ -28,7 +29,7 @@ class Scaled(torch.nn.Module):
 def made(path, model, attack=ATTACK):
     """Whether the outcomes at `path` are written anew."""
     before = path.stat().st_mtime_ns if path.exists() else None
-    evaluate_into(path, model, toys.images(40), attack, progress=lambda progress: None)
+    evaluate_into(OutcomeFiles(path), model, toys.images(40), attack, progress=lambda progress: None)
     assert len(read_outcomes(path)) == 40
     assert not path.with_suffix(".partial").exists()
     return path.stat().st_mtime_ns != before
@@ -69,6 +70,11 @@ def test_a_worker_that_lost_its_claim_writes_nothing_more(tmp_path):
 
     with pytest.raises(InterruptedError):
         evaluate_into(
-            tmp_path / "o.npy", Scaled(), toys.images(8), ATTACK, progress=lambda progress: None, check=lost
+            OutcomeFiles(tmp_path / "o.npy"),
+            Scaled(),
+            toys.images(8),
+            ATTACK,
+            progress=lambda progress: None,
+            check=lost,
         )
     assert list(tmp_path.iterdir()) == []

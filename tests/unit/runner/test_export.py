@@ -1,12 +1,15 @@
 """What an export says of a model: RobustBench's name and JSON, from the record's own outcomes."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from outcome_files import write_outcomes
 
 from fairbench.core.errors import ConfigError
-from fairbench.records.read import Record
+from fairbench.records.parse import parse_cell
+from fairbench.records.read import Evaluation, Record
 from fairbench.registry import load_registry
 from fairbench.registry.schema import MethodEntry, Paper
 from fairbench.runner.export import chosen_epoch, describe, fraction, robustbench_name, year_of
@@ -28,12 +31,19 @@ def record(tmp_path):
                 digest = write_outcomes(tmp_path / file, LABELS, LABELS, correct)
                 evaluations.append({"attack": attack, "epoch": epoch, "file": file, "digest": digest})
         cell = {
+            **dict.fromkeys(("id", "entry", "model", "protocol"), "any"),
+            "seed": 0,
             "dataset": dataset,
             "method": "trades",
             "identity": {"protocol": {"threat": {"eps": threat, "norm": "linf"}, "subset": subset}},
             "evaluation": [{"name": name, **settings} for name, (_, settings) in attacks.items()],
         }
-        return Record(tmp_path, cell, {"epochs_evaluated": epochs, "evaluations": evaluations})
+        return Record(
+            tmp_path,
+            parse_cell(cell, tmp_path / "cell.json"),
+            epochs_evaluated=epochs,
+            evaluations=tuple(Evaluation(**line) for line in evaluations),
+        )
 
     return make
 
@@ -108,7 +118,8 @@ def test_without_an_attack_of_its_radius_nothing_is_reported(record):
 def test_the_exported_epoch_speaks_for_itself(record):
     made = record(4, 5, pgd=(6, {"eps": 8 / 255}))
     write_outcomes(made.folder / "clean-4.npy", LABELS, LABELS, [False] * 8)
-    made.record["evaluations"][0]["digest"] = None
+    first, *others = made.evaluations
+    made = replace(made, evaluations=(first._replace(digest=None), *others))
     assert told(made, 4)[0]["clean_acc"] == "0.00"
     assert told(made, 5)[0]["clean_acc"] == "100.00"
     assert [chosen_epoch(made, epoch) for epoch in (None, 4, 5)] == [5, 4, 5]

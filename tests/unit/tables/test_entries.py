@@ -1,16 +1,20 @@
 """Entries: what is averaged over what, and which class was the worst."""
 
+from dataclasses import replace
+
 import pytest
 
 from fairbench.core.errors import EmptyClassError
 from fairbench.records.deduplicate import distinct
-from fairbench.records.read import read_record, scan
+from fairbench.records.read import numbered
+from fairbench.records.results_folder import scan
+from fairbench.records.run_folder import RunFolder
 from fairbench.tables.entries import SideCache, make_entries, reduce_side, tail_fraction
 
 
 def test_the_worst_class_is_taken_per_checkpoint_and_averaged_afterwards(results):
     folder = results.run(clean=((9, 2, 7), (1, 8, 9)), robust=None)
-    record = read_record(folder)
+    record = RunFolder(folder).read()
     side = reduce_side(record, "clean", record.epochs_evaluated)
     assert side.worst == pytest.approx((0.2 + 0.1) / 2)  # not min((9+1)/2, (2+8)/2, 8) / 10 = 0.5
     assert side.average == pytest.approx((18 / 30 + 18 / 30) / 2)
@@ -20,7 +24,7 @@ def test_the_worst_class_is_taken_per_checkpoint_and_averaged_afterwards(results
 
 def test_with_two_hundred_classes_worst_is_the_mean_of_the_lowest_fifth(results):
     hits = tuple(k % 10 for k in range(200))  # 20 classes at each of 0/10 .. 9/10
-    record = read_record(results.run(clean=(hits,), robust=(hits,)))
+    record = RunFolder(results.run(clean=(hits,), robust=(hits,))).read()
     side = reduce_side(record, "clean", record.epochs_evaluated)
     assert side.worst == pytest.approx(0.05)
     assert tail_fraction(200) == 0.2
@@ -81,7 +85,7 @@ def test_of_copies_that_disagree_the_one_finished_last_counts(results, tmp_path)
 
 def test_a_class_without_test_images_is_named(results):
     folder = results.run(clean=((9, 8, 7),))
-    record = read_record(folder)
-    wider = type(record)(folder, record.cell, {**record.record, "num_classes": 4, "class_names": []})
+    record = RunFolder(folder).read()
+    wider = replace(record, num_classes=4, class_names=numbered(4))
     with pytest.raises(EmptyClassError, match=r"class 3 \(class 3\)"):
         reduce_side(wider, "clean", wider.epochs_evaluated)

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from fairbench.core.errors import UnknownNameError
-from fairbench.records.read import scan
+from fairbench.records.results_folder import scan
 from fairbench.tables.escapes import csv_text, latex, markdown, plain
 from fairbench.tables.formats import FORMATS, render
 from fairbench.tables.request import TableRequest

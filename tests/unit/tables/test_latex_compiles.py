@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from fairbench.records.read import scan
+from fairbench.records.results_folder import scan
 from fairbench.tables.formats import render
 from fairbench.tables.published_results import read_published, with_published
 from fairbench.tables.published_tables import published_tables

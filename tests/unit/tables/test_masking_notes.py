@@ -6,7 +6,7 @@ import pytest
 from outcome_files import write_outcomes
 
 from fairbench.records.outcomes import read_outcomes
-from fairbench.records.read import read_record
+from fairbench.records.run_folder import RunFolder
 from fairbench.tables.views import build_tables
 
 PGD = {"name": "pgd", "id": "p", "kind": "pgd", "norm": "linf", "eps": 0.031}
@@ -26,7 +26,7 @@ def run(results, method, pgd, strong, settings=STRONG):
     record["evaluations"].append({**line, "attack": "autoattack", "id": "a", "file": file, "digest": digest})
     (folder / "cell.json").write_text(json.dumps(cell))
     (folder / "record.json").write_text(json.dumps(record))
-    return read_record(folder)
+    return RunFolder(folder).read()
 
 
 def notes(*records):
@@ -74,7 +74,9 @@ def test_a_margin_attack_that_sees_through_the_mask_does_not_hide_it(results):
     record["evaluations"].append({**line, "attack": "cw", "id": "c"})
     (masked.folder / "cell.json").write_text(json.dumps(cell))
     (masked.folder / "record.json").write_text(json.dumps(record))
-    assert any("gairat: 16.0 points between pgd" in note for note in notes(base, read_record(masked.folder)))
+    assert any(
+        "gairat: 16.0 points between pgd" in note for note in notes(base, RunFolder(masked.folder).read())
+    )
 
 
 def test_an_attack_towards_targets_is_no_measure_of_plain_pgd(results):
@@ -84,7 +86,7 @@ def test_an_attack_towards_targets_is_no_measure_of_plain_pgd(results):
         if attack["kind"] == "pgd":
             attack["target"] = "random"
     (record.folder / "cell.json").write_text(json.dumps(cell))
-    assert notes(record) != notes(read_record(record.folder)) == []
+    assert notes(record) != notes(RunFolder(record.folder).read()) == []
 
 
 def test_a_baseline_without_a_gap_is_a_baseline_too(results):

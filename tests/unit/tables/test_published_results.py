@@ -8,7 +8,7 @@ import pytest
 from fairbench.core.errors import ConfigError, UnknownNameError
 from fairbench.metrics.rho import rho
 from fairbench.records.attack_strength import published_as
-from fairbench.records.read import scan
+from fairbench.records.results_folder import scan
 from fairbench.tables.formats import render
 from fairbench.tables.published_results import read_published, verdict, with_published
 from fairbench.tables.published_tables import published_tables

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fairbench.core.errors import ConfigError, UnknownNameError
-from fairbench.records.read import scan
+from fairbench.records.results_folder import scan
 from fairbench.tables.formats import FORMATS, render
 from fairbench.tables.request import TableRequest
 from fairbench.tables.views import build_tables

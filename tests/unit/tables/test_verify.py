@@ -9,7 +9,7 @@ from outcome_files import write_outcomes
 from fairbench.core.errors import ConfigError, RecordError
 from fairbench.core.files import read_json, write_json
 from fairbench.records.outcomes import read_outcomes
-from fairbench.records.read import scan
+from fairbench.records.results_folder import scan
 from fairbench.tables.formats import render
 from fairbench.tables.provenance import read_stamps
 from fairbench.tables.published_results import read_published, with_published

@@ -6,7 +6,7 @@ import pytest
 
 from fairbench.core.files import read_json, write_json
 from fairbench.page import collect_content, render_page
-from fairbench.records.read import scan
+from fairbench.records.results_folder import scan
 from fairbench.registry import Registry
 from fairbench.tables.formats import render
 from fairbench.tables.request import TableRequest

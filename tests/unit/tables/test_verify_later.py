@@ -8,7 +8,7 @@ from outcome_files import write_outcomes
 from results_builder import PGD
 
 from fairbench.core.files import read_json, write_json
-from fairbench.records.read import scan
+from fairbench.records.results_folder import scan
 from fairbench.tables.formats import render
 from fairbench.tables.request import VIEWS, TableRequest
 from fairbench.tables.verify import verify_tables

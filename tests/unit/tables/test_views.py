@@ -8,7 +8,7 @@ import pytest
 from results_builder import ResultsBuilder
 
 from fairbench.core.errors import ConfigError, UnknownNameError
-from fairbench.records.read import scan
+from fairbench.records.results_folder import scan
 from fairbench.stats.intervals import t_interval, wilson_interval
 from fairbench.stats.paired import mcnemar, paired_t, sign_flip
 from fairbench.stats.worst import noise_floor, split_half_worst, worst_class_interval

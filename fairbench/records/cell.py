@@ -1,0 +1,237 @@
+"""Cells: method x data set x network x protocol x seed, every setting resolved; what `cell.json` holds."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple, TypeVar
+
+from fairbench.core.errors import RecordError
+from fairbench.core.identity import digest
+from fairbench.registry.attacks import AttackEntry, impossible, read_attack
+from fairbench.registry.components import (
+    COMPONENTS,
+    Augment,
+    Averaging,
+    FineTune,
+    HoldOut,
+    WeightPerturbation,
+)
+from fairbench.registry.protocol import Protocol, Tier
+
+SCHEMA = 1
+MAX_SEED = 2**31 - 1
+Part = TypeVar("Part")
+
+
+class EvaluationAttack(NamedTuple):
+    """An attack that a cell is to be evaluated under, and at which checkpoints.
+
+    `settings` are those of the registry's entry, name included; `id` is the hash of them and of the cell.
+    """
+
+    name: str
+    id: str
+    at: Tier
+    settings: Mapping[str, Any]
+
+    @property
+    def attack(self) -> AttackEntry:
+        """The attack itself. Raises ValueError or KeyError when its settings are of no attack."""
+        return read_attack(dict(self.settings))
+
+    def possible(self, num_classes: int) -> bool:
+        """Whether it can be run on images of so many classes; new plans leave out what cannot."""
+        try:
+            return not impossible(self.attack, num_classes)
+        except (KeyError, ValueError):
+            return True
+
+    def epochs(self, selected: Sequence[int], kept: Sequence[int]) -> tuple[int, ...]:
+        """The checkpoints that it is for, of the selected and of all kept epochs."""
+        if self.at == "last":
+            return tuple(selected)[-1:]
+        return tuple(kept if self.at == "every" else selected)
+
+    def to_json(self) -> dict[str, Any]:
+        """What `cell.json` says of it."""
+        return {**self.settings, "id": self.id, "at": self.at}
+
+
+@dataclass(frozen=True)
+class MethodCode:
+    """The method of a cell as its identity has it: the class, its options, and the digest of its code."""
+
+    name: str
+    class_name: str
+    config: Mapping[str, Any]
+    fingerprint: str
+
+    @classmethod
+    def from_json(cls, part: Mapping[str, Any]) -> "MethodCode":
+        """What `to_json` wrote. Raises KeyError or TypeError for anything else."""
+        return cls(part["name"], part["class"], part["config"], part["fingerprint"])
+
+    def to_json(self) -> dict[str, Any]:
+        """This part of the identity."""
+        return {
+            "name": self.name,
+            "class": self.class_name,
+            "config": dict(self.config),
+            "fingerprint": self.fingerprint,
+        }
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """The data set of a cell as its identity has it. `flip`: whether mirrored images keep their class."""
+
+    name: str
+    digest: str | None
+    num_classes: int | None
+    image_shape: tuple[int, int, int]  # channels, height, width
+    flip: bool
+    reader: str
+
+    @classmethod
+    def from_json(cls, part: Mapping[str, Any]) -> "ImageFacts":
+        """What `to_json` wrote. Raises KeyError, TypeError or ValueError for anything else."""
+        channels, height, width = part["image_shape"]
+        facts = {name: part[name] for name in ("name", "digest", "num_classes", "flip", "reader")}
+        return cls(image_shape=(channels, height, width), **facts)
+
+    def to_json(self) -> dict[str, Any]:
+        """This part of the identity."""
+        return {**vars(self), "image_shape": list(self.image_shape)}
+
+
+class Components(NamedTuple):
+    """What fairbench adds to a method's training; None for what is switched off."""
+
+    hold_out: HoldOut | None
+    augment: Augment | None
+    averaging: Averaging | None
+    awp: WeightPerturbation | None
+    fine_tune: FineTune | None
+
+
+def protocol_identity(protocol: Protocol) -> dict[str, Any]:
+    """The part of an identity that a protocol makes: what can change weights, and what a table averages over.
+
+    Settings that are younger than the first records stay out while they are at their neutral value.
+    """
+    settings = protocol.model_dump(mode="json", exclude={"evaluation": True, "source": True})
+    if settings["selection"]["every"] is None:
+        del settings["selection"]["every"]
+    if settings["precision"] == "fp32":
+        del settings["precision"]
+    return settings
+
+
+def cell_ids(identity: Mapping[str, Any]) -> tuple[str, str]:
+    """The id of a cell and that of its entry, which cells that differ only in seed share."""
+    return digest(identity), digest({key: value for key, value in identity.items() if key != "seed"})
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One trainable unit. `identity` holds what can change the weights, and nothing else: `id` is its hash.
+
+    `entry` is the hash without the seed. `evaluation` lists the attacks on the weights; each has an id of its
+    own, so a new attack never retrains. `locations` says where files are and `titles` how tables print the
+    method, data set and model; both are part of no id. `start` is the cell whose weights this one starts
+    from. A `preparation` is no row of a table: it only supplies such a start.
+    """
+
+    id: str
+    entry: str
+    method: str
+    dataset: str
+    model: str
+    protocol: str
+    seed: int
+    overrides: Mapping[str, Any]
+    identity: Mapping[str, Any]
+    evaluation: tuple[EvaluationAttack, ...]
+    locations: Mapping[str, str] = field(default_factory=dict)
+    start: "Cell | None" = None
+    preparation: bool = False
+    titles: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def slot(self) -> str:
+        """Method, data set, network, protocol and seed; several ids may have shared it over time."""
+        return f"{self.method}.{self.dataset}.{self.model}.{self.protocol}.seed{self.seed}"
+
+    @property
+    def folder_name(self) -> str:
+        """The name of its run folder."""
+        return f"{self.slot}.{self.id}"
+
+    @cached_property
+    def code(self) -> MethodCode:
+        """The method. Raises RecordError, as the other typed parts do, when the identity does not hold it."""
+        return self._typed("method", MethodCode.from_json)
+
+    @cached_property
+    def images(self) -> ImageFacts:
+        """The data set."""
+        return self._typed("dataset", ImageFacts.from_json)
+
+    @cached_property
+    def full_protocol(self) -> Protocol:
+        """The protocol, without its evaluation attacks."""
+        return self._typed("protocol", lambda part: Protocol.model_validate({**part, "evaluation": []}))
+
+    @cached_property
+    def components(self) -> Components:
+        """What fairbench adds to the method's training."""
+        parts: dict[str, Any] = dict.fromkeys(COMPONENTS)
+        for name in parts.keys() & self.identity.keys():
+            parts[name] = self._typed(name, COMPONENTS[name].model_validate)
+        return Components(**parts)
+
+    @cached_property
+    def training_protocol(self) -> Protocol:
+        """The schedule that is trained: the protocol's, or the shorter one of a fine-tuning."""
+        protocol, tune = self.full_protocol, self.components.fine_tune
+        if tune is None:
+            return protocol
+        rate = {"lr": tune.lr, "nesterov": tune.nesterov}
+        last = min(protocol.selection.last, tune.epochs)
+        return protocol.model_copy(
+            update={
+                "epochs": tune.epochs,
+                "milestones": tune.milestones,
+                "optimizer": protocol.optimizer.model_copy(update=rate),
+                "selection": protocol.selection.model_copy(update={"last": last}),
+            }
+        )
+
+    @property
+    def selected_epochs(self) -> tuple[int, ...]:
+        """The epochs whose mean a table shows, ascending."""
+        return self.training_protocol.selection.epochs(self.training_protocol.epochs)
+
+    @property
+    def kept_epochs(self) -> tuple[int, ...]:
+        """The epochs whose weights are kept, ascending."""
+        return self.training_protocol.selection.kept(self.training_protocol.epochs)
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of `cell.json`."""
+        return {
+            "schema": SCHEMA,
+            **{name: getattr(self, name) for name in self.__dataclass_fields__},
+            "evaluation": [attack.to_json() for attack in self.evaluation],
+            "start": None if self.start is None else self.start.to_json(),
+        }
+
+    def _typed(self, name: str, parse: Callable[[Any], Part]) -> Part:
+        """What `parse` makes of a part of the identity."""
+        try:
+            return parse(self.identity[name])
+        except (KeyError, TypeError, ValueError) as error:
+            raise RecordError(
+                f"{self.slot}: the {name} in its identity cannot be read ({error}).",
+                hint="move the folder away and run again",
+            ) from error

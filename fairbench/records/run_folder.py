@@ -1,0 +1,314 @@
+"""A run folder: its paths, reading and writing of its files, and its status.
+
+    cell.json           the cell: everything the run needs, frozen
+    claim               the lease of the process that works on it
+    provenance.json     versions, machine and command of each attempt
+    epochs.jsonl        one line for each finished epoch
+    checkpoints/        epoch-NNNN.safetensors, and full states to resume from
+    outcomes/epoch-NNNN/NAME.npy   one row per test image of an evaluation; see `OutcomeFiles`
+    worker.log, error.txt          what happened
+    record.json         written last: how training and each evaluation ended
+
+A file that cannot be read is kept as NAME.damaged. Temporary files begin with a dot.
+"""
+
+import logging
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fairbench.core.errors import RecordError, SchemaError
+from fairbench.core.files import make_folder, read_json, write_atomic, write_json, write_sealed
+from fairbench.core.lease import Lease, Owner, hold_lease, live_owner
+from fairbench.records import curves, parse
+from fairbench.records.cell import Cell, EvaluationAttack
+from fairbench.records.read import CLEAN, Record
+from fairbench.records.status import Status, recorded_status
+from fairbench.registry.protocol import TIERS
+
+logger = logging.getLogger(__name__)
+LEASE = "claim"
+
+
+class OutcomeFiles(NamedTuple):
+    """The files of one evaluation, of which `rows`, NAME.npy, is written last."""
+
+    rows: Path
+
+    @property
+    def about(self) -> Path:
+        """Passes, seconds and findings by stage."""
+        return self.rows.with_suffix(".json")
+
+    @property
+    def adversarial(self) -> Path:
+        """The images that an ensemble broke: the proof."""
+        return self.rows.with_suffix(".adversarial.safetensors")
+
+    @property
+    def blocks(self) -> Path:
+        """The folder of finished blocks while the evaluation is at work."""
+        return self.rows.with_suffix(".partial")
+
+    def copy_to(self, folder: Path) -> None:
+        """Copy those that exist into `folder`. Raises OSError."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in (self.about, self.adversarial, self.rows):
+            if path.is_file() and not path.is_symlink():
+                shutil.copy2(path, folder / path.name)
+
+
+def outcome_name(attack: str, id: str) -> str:
+    """The name, without suffix, of the outcomes of `attack` with the settings that `id` stands for."""
+    return f"{attack.replace(':', '-')}.{id}"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one run."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def cell_file(self) -> Path:
+        return self.path / "cell.json"
+
+    @property
+    def record_file(self) -> Path:
+        return self.path / "record.json"
+
+    @property
+    def provenance_file(self) -> Path:
+        return self.path / "provenance.json"
+
+    @property
+    def epochs_file(self) -> Path:
+        return self.path / "epochs.jsonl"
+
+    @property
+    def log_file(self) -> Path:
+        return self.path / "worker.log"
+
+    @property
+    def error_file(self) -> Path:
+        """The traceback of the last error that is not fairbench's."""
+        return self.path / "error.txt"
+
+    @property
+    def lease_file(self) -> Path:
+        return self.path / LEASE
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def outcomes(self) -> Path:
+        return self.path / "outcomes"
+
+    def weights_file(self, epoch: int) -> Path:
+        """The weights after an epoch, as they are evaluated."""
+        return self.checkpoints / f"epoch-{epoch:04d}.safetensors"
+
+    def raw_weights_file(self, epoch: int) -> Path:
+        """The weights after an epoch where the average of weights is evaluated."""
+        return self.checkpoints / f"epoch-{epoch:04d}.raw.safetensors"
+
+    def weights_files(self) -> list[Path]:
+        return sorted(self.checkpoints.glob("epoch-*.safetensors"))
+
+    def resume_files(self) -> list[Path]:
+        """The full states from which training continues."""
+        return sorted(self.checkpoints.glob("resume*.safetensors"))
+
+    def outcome_files(self, attack: EvaluationAttack | None, epoch: int) -> OutcomeFiles:
+        """The files of an evaluation; `attack` is None for the clean images."""
+        name = CLEAN if attack is None else outcome_name(attack.name, attack.id)
+        return OutcomeFiles(self.outcomes / f"epoch-{epoch:04d}" / f"{name}.npy")
+
+    def blocks(self) -> list[Path]:
+        """Folders of evaluations that were interrupted."""
+        return sorted(self.outcomes.glob("*/*.partial"))
+
+    def temporary_files(self) -> list[Path]:
+        """Files that are being written, or were when a process was killed."""
+        return [path for path in sorted(self.path.rglob(".*")) if path.is_file()]
+
+    def damaged_files(self) -> list[Path]:
+        return sorted(self.path.rglob("*.damaged"))
+
+    def set_aside(self, file: Path) -> None:
+        """Keep a damaged file under another name."""
+        file.replace(file.with_name(f"{file.name}.damaged"))
+
+    def lease(self) -> AbstractContextManager[Lease]:
+        """Hold the lease inside the block. Raises LeaseHeldError when a live process holds it."""
+        return hold_lease(self.lease_file)
+
+    def owner(self) -> Owner | None:
+        """The process that works here, as far as one look can tell."""
+        return live_owner(self.lease_file)
+
+    def read(self) -> Record:
+        """The record, unfinished when there is none yet. Raises RecordError for a damaged cell or record."""
+        cell = parse.read_cell(self.cell_file)
+        if not self.record_file.exists():
+            return Record(self.path, cell)
+        return parse.read_record(self.record_file, cell)
+
+    def read_cell(self) -> Cell:
+        """The cell, to be worked on. Raises RecordError when it is damaged or its id does not fit."""
+        return parse.require_unchanged(parse.read_cell(self.cell_file), self.cell_file)
+
+    def trained(self) -> Record | None:
+        """The record when training is done, else None, also for a damaged one.
+
+        Raises SchemaError for one that another version wrote, which must not be replaced.
+        """
+        try:
+            record = self.read()
+        except SchemaError:
+            raise
+        except RecordError:
+            return None
+        return record if record.state == "done" else None
+
+    def status(self, cell: Cell | None = None) -> Status:
+        """`running` while a process works here, else `recorded`."""
+        owner = self.owner()
+        if owner is not None:
+            return Status("running", f"process {owner.get('pid')} on {owner.get('host')}")
+        return self.recorded(cell)
+
+    def recorded(self, cell: Cell | None = None) -> Status:
+        """The status by what the folder holds, for the attacks of `cell`, by default the folder's own."""
+        try:
+            record = self.read()
+        except RecordError as error:
+            return Status("failed", error.message)
+        return recorded_status(record, cell or record.cell)
+
+    def prepare(self, cell: Cell) -> None:
+        """Make the folder and write the cell, before anything works on it.
+
+        The attacks that it lists become those of `cell` and those that are evaluated already. While a process
+        works here, and for a preparation, which asks for weights only, no attack is dropped.
+        """
+        make_folder(self.path)
+        if self.cell_file.exists():
+            try:
+                before = self.read_cell()
+            except SchemaError:
+                raise
+            except RecordError as error:  # all of it is known, but for attacks that only it named
+                logger.warning("%s It is set aside and written anew.", error.message)
+                self.set_aside(self.cell_file)
+            else:
+                kept = before.evaluation if cell.preparation or self.owner() else self._evaluated(before)
+                cell = replace(
+                    cell,
+                    evaluation=_union(kept, cell.evaluation),
+                    preparation=before.preparation and cell.preparation,  # a row of a table stays one
+                )
+                if cell.to_json() == before.to_json():
+                    return
+        write_sealed(self.cell_file, cell.to_json())
+
+    def _evaluated(self, cell: Cell) -> Iterator[EvaluationAttack]:
+        """The cell's attacks that the record has, each for the most checkpoints at which it is done."""
+        record = self.trained()
+        epochs: dict[str, set[int]] = {}
+        for evaluation in () if record is None else record.evaluations:
+            epochs.setdefault(evaluation.id, set()).add(evaluation.epoch)
+        for attack in cell.evaluation:
+            if record is not None and attack.id in epochs:
+                tiers = (attack._replace(at=tier) for tier in TIERS[TIERS.index(attack.at) :: -1])
+                selected, kept = record.epochs_evaluated, record.epochs_kept
+                done = (tier for tier in tiers if epochs[attack.id].issuperset(tier.epochs(selected, kept)))
+                yield next(done, attack)
+
+    def list_attacks(self, attacks: Sequence[EvaluationAttack]) -> None:
+        """Let the cell list these attacks too; another process may have dropped them meanwhile.
+
+        A damaged cell stays as it is.
+        """
+        try:
+            cell = self.read_cell()
+        except RecordError:
+            return
+        both = _union(cell.evaluation, attacks)
+        if both != cell.evaluation:
+            write_sealed(self.cell_file, replace(cell, evaluation=both).to_json())
+
+    def write_record(self, record: Record) -> None:
+        """Write the record, whole. Raises ResultsError."""
+        write_sealed(self.record_file, record.to_json())
+
+    def begin_anew(self) -> None:
+        """Forget the record, which is kept as record.before.json, and the states to resume from."""
+        self.record_file.replace(self.path / "record.before.json")
+        for path in self.resume_files():
+            path.unlink()
+
+    def remove_temporary_files(self) -> None:
+        """Remove what a process that was killed left half written. Only for the holder of the lease."""
+        for path in self.temporary_files():
+            # The cell may be written by others at any time.
+            if path.suffix == ".tmp" and not path.name.startswith(f".{self.cell_file.name}"):
+                path.unlink(missing_ok=True)
+
+    def read_epochs(self) -> list[dict[str, Any]]:
+        """The finished epochs in order; a line that is damaged is left out."""
+        return curves.read_epochs(self.epochs_file)
+
+    def append_epoch(self, row: dict[str, Any]) -> None:
+        """Add the record of one epoch. Raises ResultsError."""
+        curves.append_epoch(self.epochs_file, row)
+
+    def keep_epochs(self, last: int) -> None:
+        """Forget what was written after epoch `last`: training continues from there."""
+        curves.keep_epochs(self.epochs_file, last)
+
+    def attempts(self) -> list[dict[str, Any]]:
+        """What `provenance.json` says of each attempt, the first one first. Raises RecordError."""
+        last = read_json(self.provenance_file)
+        if not isinstance(last, dict):
+            raise RecordError(f"{self.provenance_file} is damaged: it is no mapping.")
+        earlier = last.get("earlier")
+        attempts = [*(earlier if isinstance(earlier, list) else ()), last]
+        return [attempt for attempt in attempts if isinstance(attempt, dict)]
+
+    def write_attempt(self, about: Mapping[str, Any]) -> None:
+        """Add an attempt to `provenance.json`."""
+        attempts: list[dict[str, Any]] = []
+        if self.provenance_file.exists():
+            try:
+                attempts = self.attempts()
+            except RecordError:
+                logger.warning(
+                    "%s is damaged: what it said of earlier attempts is lost", self.provenance_file
+                )
+        earlier = [{key: value for key, value in each.items() if key != "earlier"} for each in attempts]
+        write_json(self.provenance_file, {**about, "earlier": earlier})
+
+    def write_error(self, trace: str) -> None:
+        """Keep a traceback."""
+        write_atomic(self.error_file, lambda file: file.write(trace.encode()))
+
+
+def _union(
+    before: Iterable[EvaluationAttack], asked: Sequence[EvaluationAttack]
+) -> tuple[EvaluationAttack, ...]:
+    """The attacks of both; one in both is for the more checkpoints of the two."""
+    both = {attack.id: attack for attack in before}
+    for attack in asked:
+        other = both.get(attack.id, attack)
+        both[attack.id] = max(other, attack, key=lambda each: TIERS.index(each.at))
+    return tuple(both.values())
