@@ -1,1 +1,1 @@
-"""The methods that fairbench ships, one file each, found by the entry-point group `fairbench.methods`."""
+"""The methods included in fairbench, one file each; entry-point group `fairbench.methods`."""

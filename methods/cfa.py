@@ -1,19 +1,21 @@
-"""CFA: every class trains with the radius and the robust weight that it can bear.
+"""CFA: a radius and a weight of the robust term for each class, from its robust accuracy.
 
 Idea       After each epoch the training robust accuracy t_c of a class sets its radius (CCM) and the
-           weight of its KL term (CCR) for the next one; weak classes get smaller ones. The third
-           part, weights averaged over the epochs that are fair enough (FAWA), is the house's
-           `averaging`. Bases: TRADES, PGD-AT, or FAT, whose adversary stops soon after it succeeded.
+           weight of its KL term (CCR) for the next one; weak classes get smaller values. The third
+           part, model weights averaged over the epochs that are fair enough (FAWA), is the component
+           `averaging`. Bases: TRADES, PGD-AT, or FAT, whose attack stops soon after it succeeds.
 Objective  mean_b (1 - b[y_b]) CE(f(x_b), y_b) + b[y_b] KL(p(x_b) || p(x_adv_b)), b_c = beta_c / (1 + beta_c),
            beta_c = (lambda2 + t_c) beta, |x_adv_b - x_b| <= (lambda1 + t_c) eps, c = y_b; bases other
            than TRADES: mean_b CE(f(x_adv_b), y_b)
 Source     Wei, Y. Wang, Guo, Y. Wang, CVPR 2023, arXiv 2303.14460; official program PKU-ML/CFA@071f333.
-           lambda1 is 0.3 for TRADES, 0.5 for PGD-AT, 0.7 for FAT. FAT's stopping rule is the program's.
-Deviates   The paper calibrates from the first update, the program after ten epochs, our default. t_c is
-           a class's own rate (`accuracy="program"`: hits divided by N / C). Our BatchNorm sees neither the
-           attack (`attack_bn="train"`: the program for PGD-AT and FAT) nor a second clean forward in the
-           loss or for the log (`bn_order`, `log_forwards`). FAT goes on when no sample moves any more,
-           where the program leaves the loop: in train mode BatchNorm's statistics notice.
+           lambda1 is 0.3 for TRADES, 0.5 for PGD-AT, 0.7 for FAT. FAT's stopping rule is that of the program.
+Deviates   The paper calibrates from the first update on, the program after ten epochs (default here). t_c is
+           the accuracy of the class; in the program the number of correct samples divided by N / C
+           (`accuracy="program"`). BatchNorm is in eval mode during the attack; in the program for PGD-AT and
+           FAT in train mode (`attack_bn="train"`). The second clean forward passes of the program, in the
+           loss and for its log, are left out (`bn_order`, `log_forwards`). When no sample moves any more, the
+           program leaves the loop of FAT and fairbench does not; this changes BatchNorm's statistics in train
+           mode.
 Cost       As the base.
 """
 
@@ -43,19 +45,19 @@ class Cfa(AdversarialObjective):
     @dataclass(frozen=True, kw_only=True)
     class Config:
         base: Literal["trades", "pgd-at", "fat"] = "trades"  # "fat": friendly adversarial training
-        margin_base: float = 0.3  # lambda1 >= 0; the radius is (lambda1 + t_c) eps
-        factor_base: float = 0.5  # lambda2 >= 0; the KL's weight is (lambda2 + t_c) beta; TRADES base only
+        margin_base: float = 0.3  # lambda1, >= 0; the radius is (lambda1 + t_c) eps
+        factor_base: float = 0.5  # lambda2, >= 0; the KL has weight (lambda2 + t_c) beta; TRADES base only
         scale_margin: bool = True  # class-wise radius (CCM)
         scale_factor: bool = True  # class-wise weight of the KL (CCR); TRADES base only
-        begin_epoch: int = 11  # the first calibrated epoch; 1 calibrates as soon as t_c was measured
+        begin_epoch: int = 11  # the first calibrated epoch; 1: calibrate after the first epoch
         beta: float = 6.0  # weight of the robust term, >= 0; TRADES base only
         normalise: bool = True  # divide each sample's loss by 1 + beta_c; false: CE + beta_c KL
         max_margin: float | None = None  # largest radius in units of eps, > 0; None: lambda1 + 1
-        accuracy: Literal["per-class", "program"] = "per-class"  # what t_c divides by: N_c, or N / C
-        tau: int = 3  # steps from misclassified points that FAT allows, >= 1; from num_steps on it is PGD-AT
-        bn_order: Literal["adv-clean", "clean-adv-clean"] = "adv-clean"  # forwards; TRADES base only
-        attack_bn: Literal["eval", "train"] = "eval"  # BatchNorm during the attack
-        log_forwards: bool = False  # a clean train-mode forward after each step, for the program's log
+        accuracy: Literal["per-class", "program"] = "per-class"  # divisor of t_c: N_c, or N / C
+        tau: int = 3  # steps of FAT after a misclassification, >= 1; num_steps or more: PGD-AT
+        bn_order: Literal["adv-clean", "clean-adv-clean"] = "adv-clean"  # forward passes; TRADES base only
+        attack_bn: Literal["eval", "train"] = "eval"  # mode of BatchNorm during the attack
+        log_forwards: bool = False  # a clean train-mode forward pass after each step, as in the program
 
         def __post_init__(self):
             for name in ("margin_base", "factor_base", "beta"):
@@ -79,7 +81,7 @@ class Cfa(AdversarialObjective):
         return ctx.budget.scale(self.state.margin[y], step=False)
 
     def perturb(self, model, batch, ctx):
-        """The base's adversary in the class's own ball; the step is the same for every class."""
+        """The attack of the base with the radius of each class; the step size is the same for every class."""
         if self.config.base == "trades":
             aim, start = losses.kl_to_clean(model, batch.x), "gaussian"
         else:
@@ -88,7 +90,7 @@ class Cfa(AdversarialObjective):
         rng = ctx.rng("attack")
         x_adv = attacks.pgd(model, batch.x, aim, budget=ctx.budget, start=start, rng=rng, observe=stop)
         if stop is not None and self.config.attack_bn == "train":
-            model(x_adv)  # the program's rule looks at the last iterate too, and BatchNorm with it
+            model(x_adv)  # the program also runs the model on the last iterate, which updates BatchNorm
         return x_adv
 
     def loss(self, model, batch, x_adv, ctx):
@@ -105,7 +107,7 @@ class Cfa(AdversarialObjective):
         if config.accuracy == "program":
             accuracy = classes.hits_per_equal_share(accuracy, stats.count)
         if ctx.epoch + 1 >= config.begin_epoch:
-            measured = ~accuracy.isnan()  # an absent class keeps what it had
+            measured = ~accuracy.isnan()  # an absent class keeps its values
             if config.scale_margin:
                 margin = (config.margin_base + accuracy).clamp(0, config.max_margin)
                 state.margin = torch.where(measured, margin, state.margin)
@@ -116,7 +118,7 @@ class Cfa(AdversarialObjective):
 
 
 def friendly(y, tau):
-    """FAT's rule as an observer: a sample moves until it was misclassified at `tau` iterates."""
+    """FAT's stopping rule, for `observe`: a sample moves until `tau` of its iterates were misclassified."""
     wrong = torch.zeros_like(y)
 
     def moves(k, x_k, logits_k):

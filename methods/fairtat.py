@@ -1,18 +1,18 @@
-"""FAIR-TAT: attack towards the classes that attract mistakes.
+"""FAIR-TAT: targeted attacks, mostly towards classes that many images are misclassified as.
 
-Idea       Every image is pushed towards one wrong class, drawn more often the more misclassifications
-           landed in it in the last epoch (CFPS); radii per class as in CFA. FAIR-TAT also averages
-           weights as CFA does (FAWA), which is the house's `averaging`.
-Objective  mean_b (1 - b) CE(f(x_b), y_b) + b KL(p(x_b) || p(x_adv_b)), b = beta / (1 + beta), x_adv lowering
-           CE(f(x_adv_b), t_b) in |x_adv_b - x_b| <= (lambda_r + t_c) eps, t_b ~ pi without y_b,
+Idea       Every image is attacked towards one wrong class. Classes with more false positives in the last
+           epoch (CFPS) are drawn more often. Radii per class as in CFA. FAIR-TAT also averages model weights
+           as CFA does (FAWA), which is the component `averaging`.
+Objective  mean_b (1 - b) CE(f(x_b), y_b) + b KL(p(x_b) || p(x_adv_b)), b = beta / (1 + beta), x_adv
+           minimising CE(f(x_adv_b), t_b) in |x_adv_b - x_b| <= (lambda_r + t_c) eps, t_b ~ pi without y_b,
            pi = softmax(2 CFPS); base "pgd-at": mean_b CE(f(x_adv_b), y_b)
 Source     Medi, Jung, Keuper, WACV 2025, arXiv 2410.23142; official program TejaswiniMedi/FAIR-TAT@0154dc3.
-Deviates   No released program runs the TRADES base: it is our reconstruction, in the loss of CFA's, from
-           which the program is forked. For PGD-AT the program attacks with BatchNorm in train mode
-           (`attack_bn="train"`), counts hits divided by N / C (`accuracy="program"`), leaves a sample
-           to be pushed to its own label if it is the only such draw (`collisions="program"`) and shows
-           BatchNorm the clean images twice, for its log (`log_forwards`). Not offered: radii from
-           statistics of the targets, or from several statistics at once.
+Deviates   No released program has the TRADES base: it is a reconstruction with the loss of CFA, from which
+           the program is forked. For PGD-AT, the program attacks with BatchNorm in train mode
+           (`attack_bn="train"`), divides the number of correct samples by N / C (`accuracy="program"`), keeps
+           the own label as target if only one sample of the batch draws it (`collisions="program"`), and runs
+           two more train-mode forward passes of the clean images, for its log (`log_forwards`). Not
+           implemented: radii from statistics of the targets, or from several statistics at once.
 Cost       As the base.
 """
 
@@ -41,18 +41,20 @@ class FairTat(AdversarialObjective):
     @dataclass(frozen=True, kw_only=True)
     class Config:
         base: Literal["trades", "pgd-at"] = "trades"  # "pgd-at": the official program
-        margin_base: float = 0.5  # lambda_r >= 0; the radius is (lambda_r + the class's statistic) eps
+        margin_base: float = 0.5  # lambda_r, >= 0; the radius is (lambda_r + t_c) eps
         scale_margin: bool = True  # class-wise radius
-        radius: Literal["robust", "cfps", "cfns"] = "robust"  # t_c; 2 CFPS_c; share of all errors made on c
+        radius: Literal["robust", "cfps", "cfns"] = "robust"  # t_c; 2 CFPS_c; share of errors made on c
         prior: Literal["cfps", "proportional", "uniform"] = "cfps"  # pi: softmax(2 CFPS); CFPS; equal
         begin_epoch: int = 2  # the first epoch with radii and targets from the epoch before
         beta: float = 6.0  # weight of the robust term, >= 0; TRADES base only
         normalise: bool = True  # divide the loss by 1 + beta; false: CE + beta KL
-        accuracy: Literal["per-class", "program"] = "per-class"  # what t_c divides by: N_c, or N / C
-        collisions: Literal["redraw", "program"] = "redraw"  # "program": a single one stays
-        bn_order: Literal["adv-clean", "clean-adv-clean"] = "adv-clean"  # forwards; TRADES base only
-        attack_bn: Literal["eval", "train"] = "eval"  # BatchNorm during the attack
-        log_forwards: bool = False  # clean train-mode forwards before and after each step: the program's log
+        accuracy: Literal["per-class", "program"] = "per-class"  # divisor of t_c: N_c, or N / C
+        collisions: Literal["redraw", "program"] = (
+            "redraw"  # draws of the own label; "program": a single one stays
+        )
+        bn_order: Literal["adv-clean", "clean-adv-clean"] = "adv-clean"  # forward passes; TRADES base only
+        attack_bn: Literal["eval", "train"] = "eval"  # mode of BatchNorm during the attack
+        log_forwards: bool = False  # clean train-mode forward passes around each step, as in the program
 
         def __post_init__(self):
             for name in ("margin_base", "beta"):
@@ -76,7 +78,7 @@ class FairTat(AdversarialObjective):
         return ctx.budget.scale(self.state.margin[y], step=False)
 
     def perturb(self, model, batch, ctx):
-        """Targeted cross-entropy adversary in the class's own ball; one target per image and batch."""
+        """Targeted attack on the cross-entropy with the radius of each class; one target per image."""
         target = self.targets(batch.y, ctx)
         return attacks.pgd(
             model,
@@ -94,7 +96,7 @@ class FairTat(AdversarialObjective):
             return rng.other_class(y, len(prior))
         other = 1 - classes.class_indicator(y, len(prior), prior.dtype)
         weight = prior * other
-        # "proportional" may leave no other class: then all are equally likely.
+        # With "proportional", all other classes may have weight 0: then they are equally likely.
         weight = torch.where(weight.sum(1, keepdim=True) > 0, weight, other)
         if self.config.collisions == "redraw":
             return rng.choice(weight)
@@ -129,7 +131,7 @@ class FairTat(AdversarialObjective):
                 margin = (
                     config.margin_base + {"robust": accuracy, "cfps": 2 * cfps, "cfns": cfns}[config.radius]
                 )
-                state.margin = torch.where(margin.isnan(), state.margin, margin)  # absent: keeps what it had
+                state.margin = torch.where(margin.isnan(), state.margin, margin)  # NaN: an absent class
             if config.prior != "uniform":
                 state.prior = cfps if config.prior == "proportional" else torch.softmax(2 * cfps, 0)
         ctx.log("margin", state.margin)

@@ -1,14 +1,16 @@
-"""FRL: every class may lag behind the average by no more than a tolerance.
+"""FRL: bound how far the error of each class may exceed the average error.
 
-Idea       Held-out errors at the start of each epoch move Lagrange multipliers: a class whose clean error
-           or boundary error (clean minus robust accuracy) exceeds the mean by more than tau gains weight
-           in that term (reweight) and, for the boundary error, radius (remargin). Fine-tunes a robust model.
+Idea       At the start of each epoch, errors on held-out images update Lagrange multipliers. If the clean
+           error or the boundary error (clean minus robust accuracy) of a class exceeds the mean by more than
+           tau, the weight of the class in that term grows (reweight) and, for the boundary error, its radius
+           (remargin). Fine-tunes a robust model.
 Objective  sum_b w0[y_b] CE(f(x_b), y_b) / sum_b w0[y_b]
            + beta sum_b w1[y_b] KL(p(x_b) || p(x_adv_b)) / sum_b w1[y_b], |x_adv_b - x_b| <= k[y_b] eps
 Source     Xu, Liu, Li, Jain, Tang, ICML 2021, arXiv 2010.06121; official program
-           hannxu123/fair_robust@a80547d (April 2022), reweight + remargin; its reweight alone has tau 0.1.
-Deviates   The program forwards clean, adversarial, clean in train mode (`bn_order="clean-adv-clean"`).
-           Held out are seeded images, in the program the last of each class; `hold_out` in the registry.
+           hannxu123/fair_robust@a80547d (April 2022), reweight + remargin; for reweight only it uses tau 0.1.
+Deviates   Order of the train-mode forward passes in the program: clean, adversarial, clean
+           (`bn_order="clean-adv-clean"`). Held-out images are drawn with the seed; in the program they are
+           the last of each class (`hold_out` in the registry).
 Cost       TRADES plus 20 attack steps on the held-out images per epoch.
 """
 
@@ -29,7 +31,7 @@ from fairbench.api import (
     trades_terms,
 )
 
-BOUNDARY_PACE = 2  # the boundary multiplier moves at twice the rate of the clean one (official program)
+BOUNDARY_PACE = 2  # rate of the boundary multiplier relative to the clean one (official program)
 MARGIN_PACE = 2  # k = exp(2 phi_margin) (official program)
 STEPS_TO_THE_EDGE = 4  # remargin: step = radius / 4 (official program), 2/255 for 8/255
 
@@ -40,17 +42,17 @@ class Frl(AdversarialObjective):
     class Config:
         beta: float = 1.5  # weight of the robust term, >= 0
         tau: float = 0.07  # tolerated excess over the mean error, >= 0; 1 with remargin=False: TRADES
-        rate: float = 0.05  # of the loss multipliers, >= 0; 0: weights stay equal
-        margin_rate: float = 0.2  # of the radius multiplier, >= 0; 0: radii stay equal
-        limit: float = 0.5  # largest sum of each kind of loss multipliers, 0 <= limit < 1; 0: as rate 0
-        halve_every_epochs: int = 40  # `rate` is halved before epochs that it divides, >= 1
-        remargin: bool = True  # scale radii too
-        margin_floor: float | None = None  # <= 0; None: a class fine for long grows its radius late
+        rate: float = 0.05  # step size of the loss multipliers, >= 0; 0: weights stay equal
+        margin_rate: float = 0.2  # step size of the radius multiplier, >= 0; 0: radii stay equal
+        limit: float = 0.5  # largest sum of the multipliers of a loss term, 0 <= limit < 1; 0: as rate 0
+        halve_every_epochs: int = 40  # `rate` is halved every so many epochs, >= 1
+        remargin: bool = True  # also scale radii
+        margin_floor: float | None = None  # smallest radius multiplier, <= 0; None: no bound
         min_margin: float = 0.98  # smallest radius factor k, 0..1
         max_margin: float = 3.0  # largest radius factor k, >= 1
-        step: Literal["batch-max", "per-sample"] = "batch-max"  # remargin: whose radius / 4 is the step
-        validation_steps: int = 20  # of the attack on held-out images, >= 1
-        bn_order: Literal["adv-clean", "clean-adv-clean"] = "adv-clean"  # train-mode forwards
+        step: Literal["batch-max", "per-sample"] = "batch-max"  # remargin: largest or own radius / 4
+        validation_steps: int = 20  # attack steps on held-out images, >= 1
+        bn_order: Literal["adv-clean", "clean-adv-clean"] = "adv-clean"  # order of train-mode forward passes
 
         def __post_init__(self):
             if min(self.beta, self.tau, self.rate, self.margin_rate) < 0:
@@ -85,7 +87,7 @@ class Frl(AdversarialObjective):
         return replace(ctx.budget, eps=eps, step_size=step)
 
     def perturb(self, model, batch, ctx):
-        """Untargeted KL adversary in the class's own ball."""
+        """Untargeted attack on the KL, with the radius of each class."""
         aim = losses.kl_to_clean(model, batch.x)
         return attacks.pgd(model, batch.x, aim, budget=ctx.budget, start="gaussian", rng=ctx.rng("attack"))
 
@@ -104,7 +106,7 @@ class Frl(AdversarialObjective):
         )
 
     def validate(self, model, batch, ctx):
-        """Clean predictions, and those under a cross-entropy attack in the protocol's own radius."""
+        """Clean predictions, and those under PGD on the cross-entropy with the radius of the protocol."""
         budget = replace(ctx.budget, num_steps=self.config.validation_steps)
         return robust_validation(model, batch, replace(ctx, budget=budget))
 
@@ -127,17 +129,17 @@ class Frl(AdversarialObjective):
 
 
 def violation(error, count, tau):
-    """By how much each class error (C,) exceeds the overall error plus `tau`."""
+    """Excess of each class error (C,) over the overall error plus `tau`."""
     return error - (count * error).sum() / count.sum() - tau
 
 
 def limited(multiplier, limit):
-    """`multiplier` (C,) cut at 0 from below and scaled down where its sum exceeds `limit`."""
+    """`multiplier` (C,) clamped at 0 from below, and scaled down so that its sum is at most `limit`."""
     multiplier = multiplier.clamp(min=0)
     total = multiplier.sum()
     return torch.where(total > limit, multiplier * (limit / total), multiplier)
 
 
 def class_weight(multiplier):
-    """Class weights (C,) from multipliers: above 0, with sum 1; 1/C each when all multipliers are equal."""
+    """Class weights (C,) from multipliers: positive, with sum 1; 1/C each for equal multipliers."""
     return 1 / len(multiplier) + multiplier - multiplier.mean()

@@ -1,9 +1,9 @@
-"""TARGETED TRADES: the TRADES loss with a weaker, more diverse adversary.
+"""TARGETED TRADES: the TRADES loss with a weaker, more diverse attack.
 
-Idea       Push every image towards one wrong class, drawn uniformly, instead of away from its own.
-Objective  TRADES, with x_adv lowering CE(f(x_adv_b), t_b) for a random t_b != y_b
+Idea       Attack every image towards one wrong class, drawn uniformly, instead of away from its own class.
+Objective  TRADES, with x_adv minimising CE(f(x_adv_b), t_b) for a random t_b != y_b
 Source     Medi, Jung, Keuper, TRIX, arXiv 2507.07768; the targeted branch of the official program
-           Fairness-a11y/TRIX@cdeb435 applied to all samples (there is no program of its own).
+           Fairness-a11y/TRIX@cdeb435 applied to all samples (it has no program of its own).
 Deviates   -
 Cost       As TRADES.
 """
@@ -19,14 +19,14 @@ class TargetedTrades(AdversarialObjective):
     @dataclass(frozen=True, kw_only=True)
     class Config:
         beta: float = 6.0  # weight of the robust term, >= 0
-        bn_order: Literal["adv-clean", "clean-adv-clean"] = "adv-clean"  # train-mode forwards
+        bn_order: Literal["adv-clean", "clean-adv-clean"] = "adv-clean"  # order of train-mode forward passes
 
         def __post_init__(self):
             if self.beta < 0:
                 raise ValueError(f"beta is {self.beta}, expected at least 0")
 
     def perturb(self, model, batch, ctx):
-        """Targeted cross-entropy adversary; one target per image, kept for all steps."""
+        """Targeted attack on the cross-entropy; one target per image, the same for all steps."""
         target = ctx.rng("target").other_class(batch.y, self.info.num_classes)
         return attacks.pgd(
             model,

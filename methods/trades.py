@@ -1,13 +1,13 @@
-"""TRADES: trade clean accuracy against the stability of the prediction.
+"""TRADES: trade clean accuracy for stable predictions.
 
-Idea       Cross-entropy on clean images plus the divergence that a perturbation can cause.
-Objective  mean_b CE(f(x_b), y_b) + beta mean_b KL(p(x_b) || p(x_adv_b)), x_adv raising the same KL
+Idea       Cross-entropy on clean images, plus the largest KL divergence that a perturbation causes.
+Objective  mean_b CE(f(x_b), y_b) + beta mean_b KL(p(x_b) || p(x_adv_b)), x_adv maximising the same KL
 Source     Zhang, Yu, Jiao, Xing, El Ghaoui, Jordan, ICML 2019, arXiv 1901.08573, Eq. 5; official program
            yaodongyu/TRADES@6e8e11b.
-Deviates   The program forwards clean, adversarial, clean in train mode (`bn_order="clean-adv-clean"`);
-           that of TRADES-AWP adversarial, clean, clean; DAFA and TRIX, and our default, adversarial, clean.
-           Only BatchNorm's running statistics differ.
-Cost       The unit of cost.
+Deviates   Order of the train-mode forward passes: clean, adversarial, clean in the program
+           (`bn_order="clean-adv-clean"`); adversarial, clean, clean in that of TRADES-AWP; adversarial, clean
+           in those of DAFA and TRIX and by default here. Only BatchNorm's running statistics differ.
+Cost       The reference for the cost of all methods.
 """
 
 from dataclasses import dataclass
@@ -21,14 +21,14 @@ class Trades(AdversarialObjective):
     @dataclass(frozen=True, kw_only=True)
     class Config:
         beta: float = 6.0  # weight of the robust term, >= 0
-        bn_order: Literal["adv-clean", "clean-adv-clean", "adv-clean-clean"] = "adv-clean"  # forwards
+        bn_order: Literal["adv-clean", "clean-adv-clean", "adv-clean-clean"] = "adv-clean"  # forward passes
 
         def __post_init__(self):
             if self.beta < 0:
                 raise ValueError(f"beta is {self.beta}, expected at least 0")
 
     def perturb(self, model, batch, ctx):
-        """Untargeted KL adversary; the noise of the start is essential, the KL's gradient is 0 at x."""
+        """Untargeted attack on the KL. The random start is essential: at x the gradient of the KL is 0."""
         aim = losses.kl_to_clean(model, batch.x)
         return attacks.pgd(model, batch.x, aim, budget=ctx.budget, start="gaussian", rng=ctx.rng("attack"))
 

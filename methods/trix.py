@@ -1,16 +1,17 @@
-"""TRIX: strong classes meet a targeted adversary, weak ones the full-strength one.
+"""TRIX: a targeted attack for strong classes, the stronger untargeted attack for weak classes.
 
-Idea       In every batch, weights from clean predictions say which classes look strong: their images
-           are pushed towards a random wrong class, the others get the TRADES adversary. Class weights
-           as in DAFA scale cross-entropy, radius and step after a warm-up. TRIX-Basic: no weights;
-           TRIX-Uniform: weights on the margin only.
+Idea       In every batch, weights from clean predictions determine which classes are strong. Their images
+           are attacked towards a random wrong class, the others as in TRADES. After a warm-up, class weights
+           as in DAFA scale the cross-entropy, the radius and the step size. TRIX-Basic: no weights;
+           TRIX-Uniform: weights on radius and step size only.
 Objective  mean_b w[y_b] CE(f(x_b), y_b) + beta mean_b KL(p(x_b) || p(x_adv_b)), |x_adv_b - x_b| <= w[y_b] eps
 Source     Medi, Jung, Keuper, arXiv 2507.07768, Eq. 5-10; official program Fairness-a11y/TRIX@cdeb435.
-Deviates   Class weights below 0 are clamped and ties left alone, as in `dafa`. The numeric 1e-10 that
-           the program adds to probabilities is left out. `threshold="classes"` is the paper's wording
-           read as a mean over classes; the program takes the mean over the samples of the batch. Not in
-           the program: class weights from untargeted adversaries, as DAFA's (`w_stats="untargeted"`).
-Cost       TRADES plus one C x C table per batch; `w_stats="untargeted"`: twice in epoch `warmup_epochs`.
+Deviates   Clamping of class weights below 0 and ties as in `dafa`. The 1e-10 that the program adds to
+           probabilities is left out. The threshold is the mean weight over the samples of the batch, as in
+           the program; `threshold="classes"`, the mean over classes, is another reading of the paper. Not in
+           the program: class weights from untargeted attacks, as in DAFA (`w_stats="untargeted"`).
+Cost       TRADES plus one C x C matrix per batch; `w_stats="untargeted"`: two attacks in epoch
+           `warmup_epochs`.
 """
 
 from dataclasses import dataclass
@@ -20,8 +21,8 @@ import torch
 
 from fairbench.api import ClassWeighted, attacks, classes, losses, method
 
-ROUNDING = 1e-12  # weights closer than this are equal: a mean of equal numbers may exceed them by rounding
-RIDGE = 1e-8  # added to the diagonal of the batch's similarity table (Eq. 6, official program)
+ROUNDING = 1e-12  # closer weights count as equal: the mean of equal numbers may differ from them by rounding
+RIDGE = 1e-8  # added to the diagonal of the batch's similarity matrix (Eq. 6, official program)
 
 
 @method("trix", tags=("trades", "targeted", "reweighting", "margin"))
@@ -29,20 +30,20 @@ class Trix(ClassWeighted):
     @dataclass(frozen=True, kw_only=True)
     class Config:
         beta: float = 6.0  # weight of the robust term, >= 0
-        strength: float = 1.0  # lambda of the class weights, >= 0; 0 is exactly TRIX-Basic
-        warmup_epochs: int = 70  # the last epoch with class weights of one
-        mix_start_epoch: int = 1  # the first epoch with targeted adversaries
-        w_stats: Literal["mixed", "untargeted"] = "mixed"  # whose predictions the class weights are from
-        threshold: Literal["samples", "classes"] = "samples"  # whose mean weight divides strong from weak
+        strength: float = 1.0  # lambda of the class weights, >= 0; 0: exactly TRIX-Basic
+        warmup_epochs: int = 70  # the last epoch with class weights 1
+        mix_start_epoch: int = 1  # the first epoch with targeted attacks
+        w_stats: Literal["mixed", "untargeted"] = "mixed"  # attack whose predictions give the class weights
+        threshold: Literal["samples", "classes"] = "samples"  # mean weight that separates strong from weak
         scale_margin: bool = True  # w scales the radius
-        scale_step: bool = True  # ... and then the step too
+        scale_step: bool = True  # if w scales the radius, it scales the step size too
         scale_loss: bool = True  # w scales the cross-entropy
         scale_kl: bool = False  # w scales the KL term
         weight_rule: Literal["paper", "pre_2024_09"] = "paper"
         ties: Literal["skip", "subtract"] = "skip"  # classes of equal confidence
         min_weight: float | None = 0.0  # smallest class weight
         max_weight: float | None = None  # largest class weight
-        bn_order: Literal["adv-clean", "clean-adv-clean"] = "adv-clean"  # train-mode forwards
+        bn_order: Literal["adv-clean", "clean-adv-clean"] = "adv-clean"  # order of train-mode forward passes
 
         def __post_init__(self):
             for name in ("beta", "strength"):
@@ -50,7 +51,7 @@ class Trix(ClassWeighted):
                     raise ValueError(f"{name} is {getattr(self, name)}, expected at least 0")
 
     def perturb(self, model, batch, ctx):
-        """Mixed adversary: targeted where the class looks strong (Eq. 8), else untargeted KL (Eq. 4)."""
+        """Targeted attack where the class is strong (Eq. 8), else untargeted attack on the KL (Eq. 4)."""
         with torch.no_grad():
             clean = model(batch.x)
         targeted = self.targeted(clean, batch.y, ctx)
@@ -63,7 +64,7 @@ class Trix(ClassWeighted):
             return torch.where(targeted, -losses.cross_entropy(logits, target), untargeted(logits))
 
         def attack(aim):
-            rng = ctx.rng("attack")  # the same noise for both
+            rng = ctx.rng("attack")  # the same noise for both attacks
             return attacks.pgd(model, batch.x, aim, budget=ctx.budget, start="gaussian", rng=rng)
 
         if self.config.w_stats == "untargeted" and ctx.epoch == self.config.warmup_epochs:
@@ -74,14 +75,14 @@ class Trix(ClassWeighted):
         if isinstance(adversary, torch.Tensor):
             return super().loss(model, batch, adversary, ctx)
         terms = super().loss(model, batch, adversary["mixed"], ctx)
-        # Seen like the mixed images, in train mode, but on copies of BatchNorm's running statistics.
+        # In train mode like the mixed images, but with copies of BatchNorm's running statistics.
         buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
         with torch.no_grad():
             terms.logits_adv = torch.func.functional_call(model, buffers, (adversary["untargeted"],))
         return terms
 
     def targeted(self, clean_logits, y, ctx):
-        """Which samples (B,) get the targeted adversary: those of classes that look strong in this batch."""
+        """Which samples (B,) get the targeted attack: those of classes that are strong in this batch."""
         if ctx.epoch < self.config.mix_start_epoch:
             return torch.zeros_like(y, dtype=torch.bool)
         probability = losses.log_probabilities(clean_logits.double()).exp()

@@ -1,15 +1,16 @@
-"""WAT: weigh the classes by how hard they have been so far.
+"""WAT: weight classes by their accumulated loss on held-out images.
 
-Idea       A game against an adversary that picks a class: multiplicative weights on the TRADES loss that
-           each class has cost on held-out images, summed over the epochs. One more expert stands for the
-           mean over all images, so that the average is not given up.
+Idea       Multiplicative weights (a game against an adversary that picks a class): the cost of a class is
+           its TRADES loss on held-out images, summed over the epochs. One more expert is the mean over all
+           images, so that average accuracy is kept.
 Objective  mean_b (w[y_b] + w_mean) (CE(f(x_b), y_b) + beta KL(p(x_b) || p(x_adv_b))),
-           w = C softmax(eta G) over the C classes and the mean, G the summed costs; all ones in epoch 1
+           w = C softmax(eta G) over the C classes and the mean, G the summed costs; all 1 in epoch 1
 Source     Li, Liu, AAAI 2023, arXiv 2302.04025; official program boqili/WAT@62d1184
-Deviates   Costs are class means; the program divides as if all classes were equal and batches full
-           (`cost_norm="program"`). The softmax is shifted, the program's can overflow. The program forwards
-           clean, adversarial (`bn_order="clean-adv"`). The loss stays near twice TRADES, as in the program;
-           `normalise="mean"` takes that out. Held out are seeded images, in the program the last ones.
+Deviates   Costs are class means; the program divides as if all classes had the same size and all batches
+           were full (`cost_norm="program"`). The softmax is shifted so that it cannot overflow. Order of the
+           forward passes in the program: clean, adversarial (`bn_order="clean-adv"`). The loss is about twice
+           that of TRADES, as in the program; `normalise="mean"` removes this factor. Held-out images are
+           drawn with the seed; in the program they are the last ones.
 Cost       TRADES plus one attack on the held-out images per epoch.
 """
 
@@ -27,10 +28,10 @@ class Wat(AdversarialObjective):
     @dataclass(frozen=True, kw_only=True)
     class Config:
         beta: float = 6.0  # weight of the robust term, >= 0
-        eta: float = 0.1  # how sharply costs turn into weights, >= 0; 0: TRADES times 2C / (C + 1)
-        cost_norm: Literal["class-mean", "program"] = "class-mean"  # what the summed losses are divided by
-        normalise: Literal["sum", "mean"] = "sum"  # C + 1 weights of sum C, or sample weights of class mean 1
-        bn_order: Literal["adv-clean", "clean-adv"] = "adv-clean"  # train-mode forwards
+        eta: float = 0.1  # inverse temperature of the weights, >= 0; 0: TRADES times 2C / (C + 1)
+        cost_norm: Literal["class-mean", "program"] = "class-mean"  # divisor of the summed losses
+        normalise: Literal["sum", "mean"] = "sum"  # C + 1 weights with sum C, or class weights with mean 1
+        bn_order: Literal["adv-clean", "clean-adv"] = "adv-clean"  # order of train-mode forward passes
 
         def __post_init__(self):
             if min(self.beta, self.eta) < 0:
@@ -39,14 +40,14 @@ class Wat(AdversarialObjective):
     @dataclass
     class State:
         cost: Tensor = per_class(0.0)  # (C,) summed over the epochs
-        mean_cost: float = 0.0  # the same of the mean over all held-out images
+        mean_cost: float = 0.0  # the same for the mean over all held-out images
         weight: Tensor = per_class(1.0)  # (C,)
         mean_weight: float = 1.0
 
     needs = Needs(validation="end")
 
     def perturb(self, model, batch, ctx):
-        """Untargeted KL adversary."""
+        """Untargeted attack on the KL."""
         aim = losses.kl_to_clean(model, batch.x)
         return attacks.pgd(model, batch.x, aim, budget=ctx.budget, start="gaussian", rng=ctx.rng("attack"))
 
@@ -62,7 +63,7 @@ class Wat(AdversarialObjective):
         )
 
     def class_weight(self):
-        """Weight (C,) of a sample of each class: its own expert's and the mean's."""
+        """Weight (C,) of a sample of each class: that of its expert plus that of the mean."""
         weight = self.state.weight + self.state.mean_weight
         return weight / weight.mean() if self.config.normalise == "mean" else weight
 

@@ -1,12 +1,12 @@
-"""What `fairbench new` writes. `$name` is as in the registry, `$module` and `$class_name` as in Python."""
+"""Templates of the files of `fairbench new`. `$name`: registry; `$module` and `$class_name`: Python."""
 
-METHOD = '''"""$title: lift the classes that lag behind.
+METHOD = '''"""$title: larger weights for classes with low robust accuracy.
 
-Idea       A class whose robust accuracy fell below the mean in the last epoch gets a larger
-           cross-entropy weight in this one. (An example that works; write your own idea here.)
+Idea       A class whose robust accuracy was below the mean in the last epoch gets a larger
+           cross-entropy weight in this epoch. (A working example; describe your own idea here.)
 Objective  mean_b w[y_b] CE(f(x_b), y_b) + beta mean_b KL(p(x_b) || p(x_adv_b))
 Source     Written by `fairbench new method $name`.
-Deviates   In nothing: there is no paper yet.
+Deviates   Not at all: there is no paper yet.
 Cost       As TRADES.
 """
 
@@ -20,27 +20,27 @@ from fairbench.api import AdversarialObjective, Needs, attacks, losses, method, 
 @method("$name", tags=("reweighting", "trades"))
 class $class_name(AdversarialObjective):
     @dataclass(frozen=True, kw_only=True)
-    class Config:  # the hyper-parameters: meaning, range, neutral value
+    class Config:  # hyper-parameters: meaning, range, neutral value
         beta: float = 6.0  # weight of the robust term, >= 0
-        strength: float = 1.0  # gap-to-weight slope, >= 0; 0 is exactly TRADES
+        strength: float = 1.0  # weight per unit of accuracy gap, >= 0; 0: exactly TRADES
 
         def __post_init__(self):
             if self.beta < 0 or self.strength < 0:
                 raise ValueError("beta and strength have to be at least 0")
 
     @dataclass
-    class State:  # what survives a resume; nothing outside it does
+    class State:  # saved and restored when training resumes
         weight: Tensor = per_class(1.0)  # (C,) cross-entropy weight
 
-    needs = Needs(epoch_stats={"robust_accuracy"})  # what the house has to supply
+    needs = Needs(epoch_stats={"robust_accuracy"})  # what the trainer has to provide
 
     def perturb(self, model, batch, ctx):
-        """Untargeted KL adversary inside ctx.budget: x_adv (B, channels, H, W)."""
+        """Untargeted attack on the KL inside ctx.budget: x_adv (B, channels, H, W)."""
         aim = losses.kl_to_clean(model, batch.x)
         return attacks.pgd(model, batch.x, aim, budget=ctx.budget, start="gaussian", rng=ctx.rng("attack"))
 
     def loss(self, model, batch, x_adv, ctx):
-        """Terms per sample, before any mean; weights apart from them."""
+        """Loss terms per sample, before averaging, and their weights."""
         return trades_terms(
             model,
             batch,
@@ -51,14 +51,14 @@ class $class_name(AdversarialObjective):
         )
 
     def on_epoch_end(self, stats, ctx):
-        """Only hooks change the state."""
+        """Update the state; only the on_... hooks may change it."""
         accuracy = stats.of_every_class("robust_accuracy")  # (C,)
         lag = (accuracy.mean() - accuracy).clamp(min=0)
         self.state.weight = 1 + self.config.strength * lag
         ctx.log("weight", self.state.weight)
 '''
 
-TEST = '''"""$title keeps the contract of fairbench."""
+TEST = '''"""$title fulfils the contract of fairbench."""
 
 import fairbench.testing
 
@@ -67,7 +67,7 @@ class Test$class_name(fairbench.testing.ContractSuite):
     method = "$method"
 '''
 
-REGISTRY = """# What fairbench should know of $title. Pass this file with --registry.
+REGISTRY = """# Facts about $title for fairbench. Pass this file with --registry.
 version: 1
 methods:
   $name:
@@ -106,7 +106,7 @@ INIT = '"""$title, a method for fairbench."""\n'
 README = """# $title
 
 A method for fairbench (`fairbench-at`): `src/fairbench_$module/$module.py`.
-Whoever installs this package has it:
+Install this package to use it:
 
 ```bash
 pip install -e '.[test]'
@@ -116,6 +116,6 @@ python -m pytest
 fairbench run --methods $name,dafa
 ```
 
-`registry.yaml` holds what is not code: paper, official program, published values per data set. It is
+`registry.yaml` contains facts, not code: paper, official program, published values per data set. It is
 optional; pass it with `--registry registry.yaml`.
 """

@@ -18,7 +18,7 @@ from outcome_files import write_outcomes
 from fairbench.cli.main import main
 from fairbench.core.errors import FairbenchError
 from fairbench.core.lease import is_live, read_lease
-from fairbench.evaluation.adversarial_examples import read_evidence
+from fairbench.evaluation.adversarial_examples import read_examples
 from fairbench.evaluation.external_checkpoint import read_checkpoint
 from fairbench.models.checkpoints import read_tensors, write_tensors
 from fairbench.planning.cost import estimate, read_paces
@@ -245,7 +245,7 @@ def test_checkpoints(made, tmp_path, seed):
     path.write_bytes(mutated(whole, seed))
     read = survives(lambda: read_tensors(path))
     assert not read or path.read_bytes() == whole or read_tensors(path)[1].get("epoch") in (None, 3)
-    survives(lambda: read_evidence(path, torch.rand(4, 1, 2, 2))) if not read else None
+    survives(lambda: read_examples(path, torch.rand(4, 1, 2, 2))) if not read else None
     pickled = tmp_path / "model.pt"
     torch.save({"state_dict": {"w": torch.ones(2)}}, pickled)
     pickled.write_bytes(mutated(pickled.read_bytes(), seed))

@@ -1,4 +1,4 @@
-"""FLOOR keeps the contract of fairbench."""
+"""FLOOR fulfils the contract of fairbench."""
 
 import fairbench.testing
 
