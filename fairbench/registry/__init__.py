@@ -1,10 +1,10 @@
-"""Methods, data sets, models, attacks, protocols and suites: read, validated and found by name. No torch.
+"""Methods, data sets, models, attacks, protocols and suites: read from files, checked, and found by name.
 
     registry = load_registry([Path("registry.yaml"), Path("mymethod.py")])
     registry.get("protocol", "trix-150").with_epochs(30)
     registry.method_config("trix", "cifar100")
 
-Names are imported when first used, so that importing the room costs nothing.
+Without torch. Each name is imported when it is first used, so that `import fairbench.registry` is fast.
 """
 
 import importlib

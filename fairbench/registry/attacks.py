@@ -1,6 +1,7 @@
 """Evaluation attacks in the registry: PGD, AutoAttack and its parts, A3.
 
-Whatever can change a verdict is a setting here, with a version; how fast it is computed is not.
+Everything that can change the result of an attack is a setting here, and has a version. Settings that only
+change its speed are not.
 """
 
 from collections.abc import Iterable
@@ -24,7 +25,7 @@ Norm = Literal["linf", "l2"]
 
 
 def _check_radius(value: float, info: ValidationInfo) -> float:
-    if info.data.get("norm") == "l2":  # a length in the space of images; 2 is usual on MNIST
+    if info.data.get("norm") == "l2":  # a length of the whole image; 2 is usual on MNIST
         if value < 0:
             raise wrong(f"expected a number of at least 0, got {value:g}")
         return value
@@ -35,19 +36,21 @@ Radius = Annotated[Number, AfterValidator(_check_radius)]
 
 
 class BaseAttack(RegistryEntry):
-    """What every attack has."""
+    """The settings that all attacks have."""
 
-    version: int = Field(default=1, ge=1, description="raised when the same settings give other results")
+    version: int = Field(default=1, ge=1, description="increased when the same settings give other results")
     norm: Norm = "linf"
-    eps: Radius = Field(description="radius, pixel units of [0, 1]; a length for l2")
-    seed: int = Field(default=0, ge=0, lt=2**31, description="of the noise, which is keyed by image")
+    eps: Radius = Field(description="radius, pixel units of [0, 1]; for l2 a length of the whole image")
+    seed: int = Field(
+        default=0, ge=0, lt=2**31, description="seed of the noise, which is drawn for each image by itself"
+    )
 
 
 class PgdAttack(BaseAttack):
-    """Projected gradient ascent, one row per test image."""
+    """Projected gradient descent (PGD): ascent of a loss inside the ball around an image."""
 
     kind: Literal["pgd"]
-    step_size: Radius = Field(description="in the units of eps")
+    step_size: Radius = Field(description="same units as eps")
     num_steps: int = Field(ge=1)
     start: Literal["uniform", "gaussian", "none"] = Field(
         default="uniform", description="noise added to the image"
@@ -59,23 +62,25 @@ class PgdAttack(BaseAttack):
         default="ce", description="cross-entropy, or the margin of Carlini and Wagner"
     )
     success: Literal["last", "every-step"] = Field(
-        default="last", description="at which iterates robust means correct"
+        default="last", description="robust: correct at the last step, or at every step"
     )
     target: Literal["random"] | None = Field(
         default=None,
-        description="random: towards a wrong class drawn for each image, instead of away from its own",
+        description="random: move towards a random wrong class, instead of away from the true class",
     )
 
     @field_validator("target")
     @classmethod
     def _target_needs_cross_entropy(cls, target: str | None, info: ValidationInfo) -> str | None:
         if target is not None and info.data.get("loss") == "margin":
-            raise wrong("a target goes with loss ce; the margin has a class of its own to move towards")
+            raise wrong(
+                "a target needs loss ce; the margin already moves towards the most probable wrong class"
+            )
         return target
 
     @model_serializer(mode="wrap")
     def _without_absent_target(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """The ids of attacks without a target are hashes from before there was one."""
+        """Leave out a target of None: ids of attacks were hashed before `target` existed."""
         settings: dict[str, Any] = serialise(self)
         if self.target is None:
             settings.pop("target", None)
@@ -86,22 +91,22 @@ AUTOATTACK_PARTS = ("apgd-ce", "apgd-t", "fab-t", "square")
 
 
 class AutoAttack(BaseAttack):
-    """AutoAttack, or some of its parts, over the images that still stand."""
+    """AutoAttack, or some of its parts, each on the images that are still classified correctly."""
 
     kind: Literal["autoattack"]
     attacks: Literal["standard"] | Texts = Field(
-        default="standard", description="the standard four, or a list"
+        default="standard", description="standard: all four parts; or a list of parts"
     )
     num_steps: int = Field(default=100, ge=1, description="iterations of apgd-ce, apgd-t and fab-t")
     num_targets: int = Field(
-        default=9, ge=1, description="classes that the targeted parts try, at most C - 1"
+        default=9, ge=1, description="wrong classes that the targeted parts try, at most C - 1"
     )
-    num_queries: int = Field(default=5000, ge=1, description="of square")
+    num_queries: int = Field(default=5000, ge=1, description="queries of square per image")
     precision: Literal["float32", "bfloat16"] = Field(
-        default="float32", description="of the search; what it finds is always verified in float32"
+        default="float32", description="of the search; its results are always verified in float32"
     )
     engine: Literal["fairbench", "reference"] = Field(
-        default="fairbench", description="reference: the authors' algorithms as packaged in pyautoattack"
+        default="fairbench", description="reference: the authors' code in the package pyautoattack"
     )
 
     @field_validator("attacks", mode="before")
@@ -126,16 +131,16 @@ class AutoAttack(BaseAttack):
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """The attacks in their order."""
+        """The parts in the order in which they run."""
         return AUTOATTACK_PARTS if self.attacks == "standard" else self.attacks
 
 
 class A3Attack(BaseAttack):
-    """Adaptive Auto Attack: better starts, and effort where images look breakable (arXiv 2203.05154)."""
+    """Adaptive Auto Attack (arXiv 2203.05154): learned starts, and more steps on easier images."""
 
     kind: Literal["a3"]
     precision: Literal["float32", "bfloat16"] = Field(
-        default="float32", description="of the search; what it finds is always verified in float32"
+        default="float32", description="of the search; its results are always verified in float32"
     )
 
 

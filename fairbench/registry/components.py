@@ -15,12 +15,13 @@ from fairbench.registry.fields import Milestones, Model, Number, wrong
 
 
 class HoldOut(Model):
-    """Training images of each class that are never trained on; methods adapt to them."""
+    """Leave images of each class out of training; methods and averages use them for validation."""
 
-    share: Number = Field(default=0.06, gt=0, lt=1, description="of each class")
-    min_per_class: int = Field(default=10, ge=1, description="images, but at most half of a class")
+    share: Number = Field(default=0.06, gt=0, lt=1, description="of the images of each class")
+    min_per_class: int = Field(default=10, ge=1, description="images; never more than half of a class")
     pick: Literal["seeded", "first", "last"] = Field(
-        default="seeded", description="a permutation of its own per seed, or the data set's order"
+        default="seeded",
+        description="seeded: random images, others for each seed; first, last: by the order of the data set",
     )
 
 
@@ -33,18 +34,17 @@ _AUGMENT: dict[str, dict[str, Any]] = {
 MIXING = ("mixup", "cutmix")
 """The kinds that give an image two labels."""
 
-
 CUTOUT_SHARE = 14 / 32
-"""Side of Cutout's square by the image's: the best of Rice et al. (ICML 2020) in adversarial training."""
+"""Side of Cutout's square / side of the image: best for adversarial training in Rice et al. (ICML 2020)."""
 
 
 class Augment(Model):
-    """Augment training images further, after the protocol's crop and flip and before the attack.
+    """More augmentation of training images, after the protocol's crop and flip and before the attack.
 
-    autoaugment  the pairs of operations that were found for a data set (arXiv 1805.09501)
-    cutout       a square of zeros anywhere in the image (arXiv 1708.04552)
-    mixup        means of two images with both labels (arXiv 1710.09412)
-    cutmix       a rectangle of one image in another, with both labels (arXiv 1905.04899)
+    autoaugment  a learned policy of two image operations (arXiv 1805.09501)
+    cutout       a square of zeros at a random place (arXiv 1708.04552)
+    mixup        weighted mean of two images, with both labels (arXiv 1710.09412)
+    cutmix       a rectangle of one image pasted into another, with both labels (arXiv 1905.04899)
     """
 
     kind: Literal["autoaugment", "cutout", "mixup", "cutmix"]
@@ -52,7 +52,7 @@ class Augment(Model):
         default=None, description="autoaugment: svhn for SVHN, else cifar10"
     )
     side: int | None = Field(
-        default=None, ge=0, description="cutout: pixels, 14 of 32 in proportion to the image; 0: off"
+        default=None, ge=0, description="cutout: pixels, by default 14/32 of the image's side; 0: off"
     )
     alpha: Number | None = Field(
         default=None, ge=0, description="lam ~ Beta(alpha, alpha): mixup 1.4, cutmix 1; 0: off"
@@ -61,7 +61,7 @@ class Augment(Model):
         default=None,
         ge=0.5,
         le=1,
-        description="mixup, cutmix: class statistics count images with at least this share of one label, 0.5",
+        description="mixup, cutmix: class statistics use images with at least this share of one label, 0.5",
     )
 
     @model_validator(mode="before")
@@ -71,7 +71,7 @@ class Augment(Model):
 
     @property
     def neutral(self) -> bool:
-        """Whether it changes no image."""
+        """Whether no image is changed: a side or an alpha of 0."""
         return self.side == 0 or self.alpha == 0
 
     @property
@@ -80,7 +80,7 @@ class Augment(Model):
         return self.kind in MIXING
 
     def fitted(self, reader: str, image_shape: Sequence[int]) -> "Augment":
-        """The same with the values that depend on the data set: the policy, the side."""
+        """These settings with the defaults that depend on the data set: the policy and the side."""
         if self.kind == "autoaugment" and self.policy is None:
             return self.model_copy(update={"policy": "svhn" if reader == "svhn" else "cifar10"})
         if self.kind == "cutout" and self.side is None:
@@ -96,24 +96,25 @@ _AVERAGING: dict[str, dict[str, Any]] = {
 
 
 class Averaging(Model):
-    """Average the weights over training and evaluate the average.
+    """Average the weights over training, and evaluate the average.
 
-    ema   after every step: decay * average + (1 - decay) * weights
-    fawa  the same after every epoch whose worst validation class is robust enough (CFA, arXiv 2303.14460)
-    swa   after every epoch: the plain mean so far (arXiv 1803.05407)
+    ema   after every step: average = decay * average + (1 - decay) * weights
+    fawa  the same after each epoch in which the worst validation class reaches `threshold` (CFA, arXiv
+          2303.14460)
+    swa   after every epoch: mean of the weights of all epochs since `start_epoch` (arXiv 1803.05407)
     """
 
     kind: Literal["ema", "fawa", "swa"]
     decay: Number | None = Field(default=None, ge=0, lt=1, description="ema 0.999, fawa 0.85")
     start_epoch: int | None = Field(default=None, ge=1, description="first epoch: ema 1, fawa 50, swa 56")
     threshold: Number | None = Field(
-        default=None, description="fawa: least robust accuracy of the worst validation class, 0.2"
+        default=None, description="fawa: smallest robust accuracy of the worst validation class, 0.2"
     )
     warmup: bool | None = Field(
-        default=None, description="ema: decay at most (1 + t)/(10 + t) after t updates, on"
+        default=None, description="ema: after t updates the decay is at most (1 + t)/(10 + t); on by default"
     )
     batch_norm: Literal["average", "copy", "recompute"] | None = Field(
-        default=None, description="of running statistics: ema average, swa recompute on clean images"
+        default=None, description="running statistics: ema averages them, swa recomputes them on clean images"
     )
 
     @model_validator(mode="before")
@@ -139,27 +140,29 @@ def with_defaults(model: type[Model], kinds: Mapping[str, dict[str, Any]], data:
 
 
 class WeightPerturbation(Model):
-    """Take the gradient where the weights are adversarially perturbed (AWP, arXiv 2004.05884)."""
+    """Compute gradients at adversarially perturbed weights (AWP, arXiv 2004.05884)."""
 
-    gamma: Number = Field(default=0.005, ge=0, description="perturbation relative to each layer's norm")
-    start_epoch: int = Field(default=11, ge=1, description="first epoch with it")
+    gamma: Number = Field(
+        default=0.005, ge=0, description="size of the perturbation relative to the norm of each layer"
+    )
+    start_epoch: int = Field(default=11, ge=1, description="first epoch with perturbed weights")
     inner: Literal["base", "full"] = Field(
         default="base",
-        description="loss that is raised: without class weights and regularisers, or all of it",
+        description="loss that the perturbation raises: without class weights and regularisers, or all of it",
     )
 
 
 class FineTune(Model):
-    """Start from trained weights instead of random ones, and train a shorter schedule at a small rate."""
+    """Start from trained weights instead of random ones; fewer epochs and a small learning rate."""
 
     start: str = Field(
-        default="trades", description="the method that trains the start, under the same protocol"
+        default="trades", description="method that trains the first weights, under the same protocol"
     )
-    epochs: int = Field(default=40, ge=1, description="after the start's own")
+    epochs: int = Field(default=40, ge=1, description="epochs after those of the start")
     lr: Number = Field(default=0.001, gt=0)
-    milestones: Milestones = Field(default={}, description="as a protocol's; none: a constant rate")
+    milestones: Milestones = Field(default={}, description="as in a protocol; none: a constant learning rate")
     nesterov: bool = False
-    hold_out: bool = Field(default=True, description="whether the start too leaves the held-out images out")
+    hold_out: bool = Field(default=True, description="whether the start also leaves the held-out images out")
 
 
 COMPONENTS: dict[str, type[Model]] = {
@@ -176,7 +179,7 @@ SHORTHAND = {
     "hold_out": "share",
     "fine_tune": "start",
 }
-"""The option that a bare value means: `averaging=ema`, `awp=0.01`."""
+"""The option that is set when only the component is named: `averaging=ema` sets `averaging.kind`."""
 
 
 def component_of(path: str) -> str:

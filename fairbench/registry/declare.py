@@ -1,4 +1,4 @@
-"""The entries as files declare them, before anything is resolved, and the list of faults so far."""
+"""The entries as registry files declare them, unresolved, and the faults found in them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ AnyEntry = TypeVar("AnyEntry", bound=RegistryEntry)
 
 @dataclass(frozen=True)
 class Declared:
-    """One entry of one file, as written."""
+    """One entry as it is written in one file."""
 
     kind: str
     name: str
@@ -35,12 +35,12 @@ class Declared:
         return f"{self.source.label}:{self.source.line(self.path)}"
 
     def fault(self, path: KeyPath, message: str) -> Fault:
-        """A fault at `path` inside of the entry."""
+        """A fault at `path` inside the entry."""
         return self.source.fault((*self.path, *path), message)
 
 
 class Declarations:
-    """All declared entries by kind and name; mistakes are collected in `faults`."""
+    """All declared entries by kind and name, and the list `faults` that every check appends to."""
 
     def __init__(self, sources: Iterable[Source]) -> None:
         self.faults: list[Fault] = []
@@ -56,7 +56,7 @@ class Declarations:
     def validate(
         self, declared: Declared, model: type[AnyEntry], value: dict[Any, Any], who: str = ""
     ) -> AnyEntry | None:
-        """The entry that `value` describes, None with its faults noted."""
+        """The entry that `value` describes; None when it is not valid, and then its faults are appended."""
         who = who or f"a {declared.kind}"
         try:
             entry = model.model_validate({**value, "name": declared.name})
@@ -72,7 +72,7 @@ class Declarations:
     def check_name(
         self, declared: Declared, path: KeyPath, kind: str, name: str, known: Iterable[str]
     ) -> bool:
-        """Whether `name`, which `declared` refers to at `path`, is one of `known`; noted when not."""
+        """Whether `name`, used by `declared` at `path`, is one of `known`; if not, a fault is appended."""
         if name in (known := list(known)):
             return True
         self.faults.append(declared.fault(path, unknown_name(kind, name, known)))
@@ -81,9 +81,9 @@ class Declarations:
     def _read(self, source: Source) -> None:
         data = source.data
         if not isinstance(data, dict):
-            found = "an empty file" if data is None else show(data)
+            content = "an empty file" if data is None else show(data)
             self.faults.append(
-                source.fault((), f"expected 'version: {SCHEMA_VERSION}' and entries, got {found}")
+                source.fault((), f"expected 'version: {SCHEMA_VERSION}' and entries, got {content}")
             )
             return
         version = data.get("version")

@@ -1,4 +1,4 @@
-"""What is wrong in a registry file, said so that a tired reader can fix it."""
+"""Faults in registry files, and the messages that say where they are and how to fix them."""
 
 import types
 import typing
@@ -17,7 +17,7 @@ KeyPath = tuple[Key, ...]
 
 @dataclass(frozen=True)
 class Fault:
-    """One mistake: the file, the 1-based line, the path of keys, and what is wrong there."""
+    """One mistake: the file, its line (from 1), the path of keys, and what is wrong there."""
 
     file: str
     line: int
@@ -37,7 +37,7 @@ def fault_error(faults: Iterable[Fault]) -> ConfigError:
 
 
 def unknown_key(key: Key, who: str, known: Iterable[str]) -> str:
-    """The message for a key that `who` does not have."""
+    """The message for a key that `who`, such as "a dataset", does not have."""
     known = list(known)
     close = suggest(str(key), known)
     accepts = f"{who} accepts {', '.join(known)}" if known else f"{who} accepts no keys"
@@ -56,11 +56,12 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
 def explain(
     error: "ValidationError", model: "type[BaseModel]", who: str, reserved: Sequence[str] = ()
 ) -> list[tuple[KeyPath, str]]:
-    """Path and message of each mistake in `error`, which `model` raised; `who` is the thing it describes.
+    """Path and message of each mistake in `error`.
 
-    `reserved` are top-level fields that a file may not give.
+    `model` raised the error; `who` ("a dataset") is what it describes. `reserved` are top-level fields that a
+    file may not contain.
     """
-    found: list[tuple[KeyPath, str]] = []
+    mistakes: list[tuple[KeyPath, str]] = []
     for detail in error.errors(include_url=False):
         path: KeyPath = tuple(key for key in detail["loc"] if key != "[key]")
         context = detail.get("ctx", {})
@@ -75,8 +76,8 @@ def explain(
             message = f"{path[-1]!r} is missing"
         else:
             message = f"expected {_expected(kind, context, detail['msg'])}, got {show(value)}"
-        found.append((path, message))
-    return found
+        mistakes.append((path, message))
+    return mistakes
 
 
 def _submodel(model: "type[BaseModel]", path: KeyPath) -> "type[BaseModel]":
@@ -122,7 +123,7 @@ def _expected(kind: str, context: dict[str, Any], message: str) -> str:
 
 
 def show(value: Any) -> str:
-    """`value` as a registry file would write it, cut to 60 characters."""
+    """`value` as it is written in a registry file, cut to 60 characters."""
     words = {None: "null", True: "true", False: "false"}
     text = words[value] if value is None or isinstance(value, bool) else repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

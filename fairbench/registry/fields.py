@@ -1,4 +1,4 @@
-"""The types that entries of the registry are made of."""
+"""Field types of registry entries."""
 
 import re
 from typing import Annotated, Any
@@ -7,18 +7,18 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
-"""Names become parts of paths: lower-case letters, digits and hyphens."""
+"""Lower-case letters, digits and hyphens, because names become parts of paths."""
 
 _FRACTION = re.compile(r"\s*([-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)\s*/\s*([0-9.]+(?:[eE][-+]?[0-9]+)?)\s*")
 
 
 def wrong(message: str, *path: str | int) -> PydanticCustomError:
-    """The error for a mistake that only shows at `path`, relative to the value being validated."""
+    """The error for a mistake at `path`, relative to the value that is validated."""
     return PydanticCustomError("fault", "{message}", {"message": message, "path": path})
 
 
 def parse_fraction(value: Any) -> Any:
-    """The float that a text such as "8/255" means; anything else as it is."""
+    """The float of a text such as "8/255"; any other value unchanged."""
     match = _FRACTION.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         return value
@@ -29,7 +29,7 @@ def parse_fraction(value: Any) -> Any:
 
 
 def check_pixel_units(value: float, info: ValidationInfo) -> float:
-    """`value`, refused outside [0, 1]."""
+    """`value`; raises PydanticCustomError when it is outside [0, 1]."""
     if value < 0:
         raise wrong(f"expected a number of at least 0, got {value:g}")
     if value > 1:
@@ -52,19 +52,19 @@ Target = Annotated[str, Field(pattern=r"^[^:\s]([^:]*[^:\s])?(:[A-Za-z_][A-Za-z0
 
 
 class Model(BaseModel):
-    """Frozen, strict about types, closed to unknown keys."""
+    """Base of all entries: frozen, with strict types, and without unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
 
 
 class RegistryEntry(Model):
-    """Anything with a name in the registry."""
+    """An entry with a name: a method, data set, network, attack, protocol or suite."""
 
-    name: str = Field(description="the key in registry.yaml; not written again inside the entry")
+    name: str = Field(description="the key of the entry in registry.yaml; not repeated inside it")
 
 
 def distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    """`values`, refused when one is given twice."""
+    """`values`; raises PydanticCustomError when one occurs twice."""
     for index, value in enumerate(values):
         if value in values[:index]:
             raise wrong(f"{value!r} is given twice", index)

@@ -1,4 +1,4 @@
-"""From registry files, plugin files and entry points to one validated `Registry`."""
+"""Read registry files, plugin files and entry points into one validated `Registry`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,10 +19,10 @@ BUILT_IN_LABEL = "fairbench/registry.yaml"
 
 
 def load_registry(files: Sequence[Path] = (), *, entry_points: bool = True) -> Registry:
-    """Our registry, extended by `files` (registry .yaml, or a .py with one method) and by entry points.
+    """The built-in registry, extended by `files` (registry .yaml, or a .py with one method) and entry points.
 
-    Raises one ConfigError with every fault of every file, collisions of names included. A method whose
-    plugin cannot be used does not raise: it is in `Registry.broken`.
+    Raises one ConfigError that lists every fault of every file, names that are defined twice included. A
+    method whose plugin cannot be used raises no error; it is listed in `Registry.broken`.
     """
     plugin_files = [path for path in files if path.suffix == ".py"]
     sources = [read_source(built_in_file(), BUILT_IN_LABEL)]
@@ -53,7 +53,7 @@ def load_registry(files: Sequence[Path] = (), *, entry_points: bool = True) -> R
 
 
 def built_in_file() -> Path:
-    """Our own registry.yaml: inside the installed package, or at the top of a clone."""
+    """Path of the built-in registry.yaml: inside the installed package, or at the top of a clone."""
     package = Path(__file__).resolve().parents[1]
     for folder in (package, package.parent):
         if (path := folder / "registry.yaml").is_file():
@@ -64,7 +64,7 @@ def built_in_file() -> Path:
 
 
 class ProtocolResolver:
-    """Protocols with what they extend filled in."""
+    """Resolves `extends` of protocols."""
 
     def __init__(self, declarations: Declarations) -> None:
         self.declarations = declarations
@@ -103,13 +103,13 @@ class ProtocolResolver:
             return None
         parent = self._resolve(known[name])
         if isinstance(parent, PerMethodProtocol):
-            message = f"{name!r} has no schedule of its own to extend"
+            message = f"{name!r} is a per-method protocol: it has no schedule to extend"
             self.declarations.faults.append(declared.fault(("extends",), message))
             return None
         return parent
 
     def _extend(self, declared: Declared, parent: Protocol) -> Protocol | None:
-        """`parent` with what the child writes; only `epochs` scales, unless new milestones come with it."""
+        """`parent` with the child's own keys; a new `epochs` scales the milestones that are not given."""
         own = {key: value for key, value in declared.value.items() if key != "extends"}
         epochs = own.get("epochs", parent.epochs)
         countable = type(epochs) is int and epochs >= 1
@@ -128,7 +128,7 @@ class ProtocolResolver:
 
 
 def _merge(base: dict[str, Any], own: dict[Any, Any]) -> dict[Any, Any]:
-    """`base` with `own` over it, one level deep: milestones and lists are replaced as a whole."""
+    """`base` updated by `own`. Mappings are merged one level deep; milestones and lists are replaced."""
     merged: dict[Any, Any] = dict(base)
     for key, value in own.items():
         nested = key != "milestones" and isinstance(value, dict) and isinstance(base.get(key), dict)
@@ -172,7 +172,10 @@ def _attacks(declarations: Declarations) -> dict[str, AttackEntry]:
             declarations.faults.append(declared.fault(("kind",), message))
             continue
         if name.startswith("autoattack") and kind != "autoattack":
-            message = f"an attack of kind {kind} is no AutoAttack; choose another name"
+            message = (
+                f"a name that begins with autoattack is for the kind autoattack, not {kind}; "
+                "choose another name"
+            )
             declarations.faults.append(declared.fault((), message))
             continue
         article = "a" if kind == "pgd" else "an"
@@ -191,7 +194,7 @@ def _suites(declarations: Declarations) -> dict[str, SuiteEntry]:
 
 
 def _check_references(registry: Registry, declarations: Declarations, methods: list[str]) -> None:
-    """Note every reference to a name that nobody declares; a declared name may be faulty itself."""
+    """Append a fault for every reference to a name that is not declared."""
     known = {kind: list(declarations.of(kind)) for kind in KINDS} | {"method": methods}
 
     def check(declared: Declared, path: tuple[str | int, ...], kind: str, name: str) -> bool:
@@ -209,7 +212,7 @@ def _check_references(registry: Registry, declarations: Declarations, methods: l
         if own is None or not check(declared, ("official", "protocol"), "protocol", own):
             continue
         if isinstance(registry.protocols.get(own), PerMethodProtocol):
-            message = f"{own!r} means each method's official protocol; name that one"
+            message = f"{own!r} stands for each method's official protocol; name a protocol with a schedule"
             declarations.faults.append(declared.fault(("official", "protocol"), message))
     for name, declared in declarations.of("protocol").items():
         protocol = registry.protocols.get(name)

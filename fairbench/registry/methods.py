@@ -1,4 +1,4 @@
-"""Where methods come from: entry points, plugin files and YAML entries, joined by name."""
+"""Methods from entry points, plugin files and registry files, joined by name."""
 
 import importlib.metadata
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ GROUP = "fairbench.methods"
 
 @dataclass(frozen=True)
 class Provider:
-    """A class that offers itself under a name, without YAML."""
+    """A method class from an entry point or a plugin file, with its name."""
 
     name: str
     target: str
@@ -29,7 +29,10 @@ class Provider:
 
 
 class MethodResolver:
-    """Joins providers with declared entries; broken ones are set aside, faults go to `declarations`."""
+    """Joins providers with declared entries.
+
+    Plugins that cannot be used go to `broken`, faults in files to `declarations.faults`.
+    """
 
     def __init__(self, declarations: Declarations, files: Sequence[Path], entry_points: bool) -> None:
         self.declarations = declarations
@@ -50,7 +53,7 @@ class MethodResolver:
             self._resolve(name)
 
     def names(self) -> list[str]:
-        """Every method somebody declares, broken ones included."""
+        """Names of all methods, those with broken plugins included."""
         declared = self.declarations.of("method")
         return list(dict.fromkeys([*declared, *self.providers, *self.broken]))
 
@@ -112,7 +115,7 @@ class MethodResolver:
 
     def _resolve_declared(self, declared: Declared, provider: Provider | None) -> MethodEntry | None:
         name = declared.name
-        if name in self.origins:  # seen before, and faulty
+        if name in self.origins:  # resolved before, with a fault
             return None
         self.origins[name] = declared.origin
         entry = self.declarations.validate(declared, MethodEntry, declared.value)
@@ -221,8 +224,11 @@ class MethodResolver:
 
 
 def inherit(child: MethodEntry, parent: MethodEntry) -> MethodEntry:
-    """`child` with what it leaves open taken from `parent`. What the child sets beats the parent everywhere,
-    its `config` the parent's per-dataset values too."""
+    """`child` with the keys that it does not set taken from `parent`.
+
+    A key of the child replaces that of the parent; its `config` also replaces the parent's values per data
+    set.
+    """
     replaced = {*child.config, *(name for name in COMPONENTS if name in child.model_fields_set)}
     datasets = {
         name: {key: value for key, value in values.items() if key not in replaced}

@@ -1,9 +1,7 @@
-"""What a method asks of the house, read from the `Needs(...)` in its source."""
+"""Needs of a method, read from the `Needs(...)` in its source."""
 
 import ast
 from collections.abc import Callable, Iterator
-
-HOUSE = "fairbench"
 
 Sources = Callable[[str], ast.Module | None]
 
@@ -11,20 +9,20 @@ Sources = Callable[[str], ast.Module | None]
 def read_needs(node: ast.ClassDef, tree: ast.Module, sources: Sources) -> dict[str, str]:
     """The needs of the class `node` in `tree`, as text: {"epoch_stats": "robust_accuracy"}.
 
-    What depends on an option names it. Needs inherited from a class of the house are found through `sources`,
-    which gives a module's tree.
+    A need that depends on an option names the option. `sources` gives the tree of a module of fairbench, for
+    needs that are inherited from a class there.
     """
-    for found, _ in _lineage(node, tree, sources):
-        calls = _calls(found)
+    for cls, _ in _lineage(node, tree, sources):
+        calls = _calls(cls)
         if calls is not None:
-            return _told(calls)
+            return _as_text(calls)
     return {}
 
 
 def _lineage(
     node: ast.ClassDef, tree: ast.Module, sources: Sources
 ) -> Iterator[tuple[ast.ClassDef, ast.Module]]:
-    """The class, then its bases: in the same file, or ours."""
+    """The class, then its base classes in the same file and in fairbench."""
     yield node, tree
     for base in node.bases:
         name = base.attr if isinstance(base, ast.Attribute) else getattr(base, "id", "")
@@ -34,11 +32,11 @@ def _lineage(
 
 
 def _home(name: str, tree: ast.Module, sources: Sources) -> tuple[ast.ClassDef, ast.Module] | None:
-    """Where the class `name`, as seen from `tree`, is written."""
+    """The definition of the class `name` that `tree` defines or imports, with its module."""
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and node.name == name:
             return node, tree
-        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == HOUSE:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "fairbench":
             for alias in node.names:
                 if (alias.asname or alias.name) == name:
                     module = sources(node.module or "")
@@ -47,18 +45,18 @@ def _home(name: str, tree: ast.Module, sources: Sources) -> tuple[ast.ClassDef, 
 
 
 def _calls(node: ast.ClassDef) -> list[ast.Call] | None:
-    """The `Needs(...)` that the class itself writes, as an attribute or in a function of the options."""
+    """The `Needs(...)` calls in the class: in its attribute `needs`, or in a function `needs(config)`."""
     for part in node.body:
         targets = part.targets if isinstance(part, ast.Assign) else [getattr(part, "target", part)]
         if "needs" in [getattr(target, "id", getattr(target, "name", "")) for target in targets]:
-            found = [each for each in ast.walk(part) if isinstance(each, ast.Call)]
+            calls = [call for call in ast.walk(part) if isinstance(call, ast.Call)]
             return sorted(
-                (each for each in found if _name(each.func) == "Needs"), key=lambda each: each.lineno
+                (call for call in calls if _name(call.func) == "Needs"), key=lambda call: call.lineno
             )
     return None
 
 
-def _told(calls: list[ast.Call]) -> dict[str, str]:
+def _as_text(calls: list[ast.Call]) -> dict[str, str]:
     needs: dict[str, list[str]] = {}
     for call in calls:
         for keyword in call.keywords:
@@ -74,7 +72,7 @@ def _told(calls: list[ast.Call]) -> dict[str, str]:
 
 
 def _text(value: ast.expr) -> str:
-    """A need in words; empty for one that is switched off."""
+    """The value of a need as text; empty for one that is switched off."""
     if isinstance(value, ast.Call) and _name(value.func) in ("frozenset", "set"):
         return _text(value.args[0]) if value.args else ""
     if isinstance(value, ast.Set | ast.Tuple | ast.List):

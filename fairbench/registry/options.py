@@ -1,4 +1,4 @@
-"""The options of a method: read from its `Config` dataclass, and what values they take."""
+"""The options of a method, read from its `Config` dataclass, and the values that they allow."""
 
 import ast
 import math
@@ -11,12 +11,12 @@ from fairbench.registry.faults import show
 from fairbench.registry.fields import parse_fraction
 
 REQUIRED = "<required>"
-"""The default of an option that has none."""
+"""Stands for the default of an option without a default."""
 
 
 @dataclass(frozen=True)
 class Option:
-    """One hyper-parameter: its type as written, its default, and the comment behind it."""
+    """One hyper-parameter: its type annotation, its default, and the comment after it."""
 
     name: str
     annotation: str
@@ -24,9 +24,9 @@ class Option:
     help: str = ""
 
     def accept(self, value: Any) -> Any:
-        """`value` in the option's type: whole numbers and fractions become floats where floats are expected.
+        """`value` in the type of the option; for a float, whole numbers and fractions are converted.
 
-        Raises ValueError that says what was expected.
+        Raises ValueError with the expected type.
         """
         allowed = self.allowed
         if allowed is None or any(
@@ -44,13 +44,13 @@ class Option:
 
     @property
     def allowed(self) -> "Allowed | None":
-        """The values that the annotation allows; None when it does not say."""
+        """The values that the annotation allows; None when they cannot be read from it."""
         return _allowed(self.annotation)
 
 
 @dataclass(frozen=True)
 class Allowed:
-    """Types by name ("int", "float", "bool", "str") and single values."""
+    """Allowed values: types by name ("int", "float", "bool", "str") and single values."""
 
     types: frozenset[str]
     choices: tuple[Any, ...]
@@ -67,11 +67,11 @@ class Allowed:
 
 
 class NotLiteral(Exception):
-    """A default that only running the code would tell."""
+    """A default that cannot be read without running the code."""
 
 
 def read_options(config: ast.ClassDef, lines: list[str]) -> dict[str, Option] | None:
-    """The fields of the dataclass `config`; `lines` are its file's. None when a default is not a literal."""
+    """The fields of the dataclass `config` in a file with `lines`. None when a default is not a literal."""
     if config.bases:
         return None
     options: dict[str, Option] = {}
@@ -130,7 +130,7 @@ def _comment_after(node: ast.stmt, lines: list[str]) -> str:
 
 
 def _allowed(annotation: str) -> Allowed | None:
-    """The values that a field annotated so takes; None when the annotation does not say."""
+    """The values that the annotation allows; None when they cannot be read from it."""
     try:
         members = list(_members(ast.parse(annotation, mode="eval").body))
     except (SyntaxError, NotLiteral):

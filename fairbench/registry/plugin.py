@@ -1,7 +1,7 @@
-"""A method's file, read but not run.
+"""The facts about a method that can be read from its file without running it.
 
-The light half lists options, checks settings and computes identities without torch, so it looks at the
-source only: nothing of a plugin or of its package is imported here.
+Commands without torch list options, check settings and compute identities. So they read the source code only:
+nothing of a plugin or its package is imported here.
 """
 
 import ast
@@ -24,7 +24,7 @@ _LABEL = re.compile(r"([A-Z][a-z]+) {2,}(.*)")
 
 @dataclass(frozen=True)
 class PluginSource:
-    """What the source of one method says about it."""
+    """The facts in the source of one method."""
 
     path: Path
     class_name: str
@@ -33,13 +33,13 @@ class PluginSource:
     summary: str  # first line of the module's docstring
     doc: dict[str, str]  # its paragraphs: Idea, Objective, Source, Deviates, Cost
     options: dict[str, Option] | None  # None: Config cannot be read without running it
-    fingerprint: str  # changes with the code, not with comments, docstrings or layout
-    needs: dict[str, str] = field(default_factory=dict)  # what it asks of the house, as `Needs(...)` says
+    fingerprint: str  # hash of the code; comments, docstrings and layout do not change it
+    needs: dict[str, str] = field(default_factory=dict)  # what the trainer must provide, from `Needs(...)`
 
 
 @dataclass(frozen=True)
 class Target:
-    """`module:Class` or `file.py:Class`, taken apart."""
+    """The two parts of `module:Class` or `file.py:Class`."""
 
     place: str
     class_name: str | None
@@ -50,7 +50,7 @@ class Target:
 
 
 def parse_target(target: str) -> Target:
-    """`target` as place and class; the class is None when the target names none."""
+    """Module or file, and class, of `target`; the class is None when the target names none."""
     place, _, class_name = target.rpartition(":")
     if place and class_name.isidentifier():
         return Target(place, class_name)
@@ -69,9 +69,9 @@ def locate(target: str, base: Path = Path()) -> Path:
 
 
 def describe(path: Path, class_name: str | None = None) -> PluginSource:
-    """What the file at `path` says of `class_name`, by default its single class with @method.
+    """The facts about `class_name` in the file at `path`; by default about its only class with @method.
 
-    The fingerprint covers this one file. Raises PluginError with one line.
+    The fingerprint covers this one file. Raises PluginError with a message of one line.
     """
     text, tree = _parse(path)
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
@@ -83,7 +83,7 @@ def describe(path: Path, class_name: str | None = None) -> PluginSource:
     summary, doc = _paragraphs(ast.get_docstring(tree) or "")
     try:
         options = _options(classes[class_name], text.split("\n"))
-        needs = read_needs(classes[class_name], tree, _house_module)
+        needs = read_needs(classes[class_name], tree, _own_module)
         return PluginSource(path, class_name, name, tags, summary, doc, options, fingerprint(tree), needs)
     except RecursionError as error:
         raise PluginError(f"{path.name} holds an expression too deep to read") from error
@@ -104,7 +104,7 @@ def _parse(path: Path) -> tuple[str, ast.Module]:
     try:
         text = importlib.util.decode_source(path.read_bytes())
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an invalid escape in somebody's string is not our business
+            warnings.simplefilter("ignore")  # for instance of an invalid escape in a string
             return text, ast.parse(text)
     except OSError as error:
         raise PluginError(f"cannot read {path}: {error.strerror or error}") from error
@@ -115,8 +115,8 @@ def _parse(path: Path) -> tuple[str, ast.Module]:
 
 
 @functools.cache
-def _house_module(module: str) -> ast.Module | None:
-    """The source of a module of ours, for what a method inherits; None when there is none."""
+def _own_module(module: str) -> ast.Module | None:
+    """The tree of a module of fairbench; None when it does not exist."""
     try:
         return _parse(_locate_module(module))[1]
     except PluginError:
@@ -128,7 +128,7 @@ def _locate_module(module: str) -> Path:
     if not all(part.isidentifier() for part in (top, *inner)):
         raise PluginError(f"{module!r} is neither a module nor a .py file")
     try:
-        spec = importlib.util.find_spec(top)  # of the top level only: looks, does not run
+        spec = importlib.util.find_spec(top)  # of the top level only, which runs no code
     except (ImportError, ValueError) as error:
         raise PluginError(f"no module named {top!r}: {error}") from error
     if spec is None:
@@ -199,7 +199,7 @@ def _options(node: ast.ClassDef, lines: list[str]) -> dict[str, Option] | None:
 
 
 def _paragraphs(docstring: str) -> tuple[str, dict[str, str]]:
-    """First line, and the paragraphs that begin with a label in the first column."""
+    """The first line, and the paragraphs that begin with a label such as "Idea" in the first column."""
     summary, *rest = docstring.splitlines() or [""]
     paragraphs: dict[str, list[str]] = {}
     current: list[str] | None = None

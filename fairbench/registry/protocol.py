@@ -1,4 +1,4 @@
-"""Protocols: how everything is trained, selected and evaluated."""
+"""Protocols: how methods are trained, which checkpoints are evaluated, and under which attacks."""
 
 from typing import Annotated, Any, Literal, get_args
 
@@ -9,23 +9,23 @@ from fairbench.registry.fields import Milestones, Model, Number, PixelNumber, Re
 
 
 class Threat(Model):
-    """What the adversary of training may do."""
+    """Threat model of training: the set of allowed perturbations."""
 
     norm: Literal["linf"] = "linf"
     eps: PixelNumber = Field(description="radius, pixel units of [0, 1]")
 
 
 class BudgetSettings(Model):
-    """How the adversary of training searches."""
+    """Steps of the attack in training."""
 
     step_size: PixelNumber = Field(description="pixel units of [0, 1]")
     num_steps: int = Field(ge=1)
 
 
 class Optimizer(Model):
-    """SGD; weight decay applies to every parameter."""
+    """SGD settings; weight decay applies to every parameter."""
 
-    lr: Number = Field(gt=0, description="of the first epochs")
+    lr: Number = Field(gt=0, description="learning rate before the first milestone")
     momentum: Number = Field(default=0.9, ge=0, lt=1)
     weight_decay: Number = Field(default=5e-4, ge=0)
     nesterov: bool = True
@@ -39,7 +39,7 @@ class Optimizer(Model):
 
 
 class CropFlipSettings(Model):
-    """Of training images only; a flip also needs the data set's `flip`."""
+    """Augmentation of training images; images are mirrored only if the data set allows it (`flip`)."""
 
     crop_padding: int = Field(
         default=4, ge=0, description="pixels on each side before a random crop of the original size"
@@ -49,23 +49,23 @@ class CropFlipSettings(Model):
 
 
 class CheckpointSelection(Model):
-    """Which epochs are evaluated: `last` are those whose mean a table shows."""
+    """Which epochs are evaluated; tables show the mean over those of `last`."""
 
     last: int = Field(default=5, ge=1, description="the last k epochs")
     every: int | None = Field(
         default=None,
         ge=1,
-        description="every k-th epoch besides, for attacks that ask for `every` checkpoint",
+        description="also every k-th epoch, for attacks with @every",
     )
 
     def epochs(self, num_epochs: int) -> tuple[int, ...]:
-        """The last k of `num_epochs` epochs, ascending."""
+        """The last k of `num_epochs` epochs, in ascending order."""
         return tuple(range(num_epochs - self.last + 1, num_epochs + 1))
 
     def kept(self, num_epochs: int) -> tuple[int, ...]:
-        """All epochs whose weights are kept, ascending."""
-        besides = range(self.every, num_epochs + 1, self.every) if self.every else ()
-        return tuple(sorted({*besides, *self.epochs(num_epochs)}))
+        """All epochs whose weights are kept, in ascending order."""
+        regular = range(self.every, num_epochs + 1, self.every) if self.every else ()
+        return tuple(sorted({*regular, *self.epochs(num_epochs)}))
 
 
 Tier = Literal["last", "selected", "every"]
@@ -73,12 +73,12 @@ TIERS: tuple[Tier, ...] = get_args(Tier)
 
 
 class RequestedAttack(Model):
-    """An attack and the checkpoints it is for; in YAML `NAME`, or `NAME@last` for the final one only."""
+    """An attack and the checkpoints it runs on; in YAML `NAME`, or `NAME@last` for the final one only."""
 
     attack: str
     at: Tier = Field(
         default="selected",
-        description="last: the final epoch; selected: those of `selection.last`; every: all kept",
+        description="last: the final epoch; selected: those of `selection.last`; every: all that are kept",
     )
 
     @model_validator(mode="before")
@@ -100,7 +100,7 @@ Precision = Literal["fp32", "tf32", "bf16"]
 
 
 class Subset(Model):
-    """The first images of each class only: a cheap rehearsal, never a result."""
+    """Only the first images of each class: a fast test of the pipeline, not a result."""
 
     train_per_class: int = Field(ge=1)
     test_per_class: int = Field(ge=1)
@@ -109,7 +109,7 @@ class Subset(Model):
 class Protocol(RegistryEntry):
     """Threat model, budget, schedule, augmentation, selection rule and evaluation attacks."""
 
-    version: int = Field(ge=1, description="raised when the same name trains or evaluates differently")
+    version: int = Field(ge=1, description="increased when the same name trains or evaluates differently")
     source: str | None = Field(default=None, description="where the values were published")
     threat: Threat
     budget: BudgetSettings
@@ -117,17 +117,17 @@ class Protocol(RegistryEntry):
     batch_size: int = Field(default=128, ge=2)
     optimizer: Optimizer
     milestones: Milestones = Field(
-        {}, description="from this epoch on: lr times the factor; factors do not multiply up"
+        {}, description="{epoch: factor}; from that epoch on the learning rate is lr times the factor"
     )
     augmentation: CropFlipSettings = CropFlipSettings()
     selection: CheckpointSelection = CheckpointSelection()
     evaluation: Annotated[tuple[RequestedAttack, ...], Field(strict=False)] = Field(
-        default=(), description="attacks besides `clean`, which is always evaluated"
+        default=(), description="attacks; `clean` is always evaluated"
     )
     subset: Subset | None = None
     precision: Precision = Field(
         default="fp32",
-        description="of the network in training; weights, losses, attack steps and evaluation are in float32",
+        description="of the network in training; weights, losses, attack steps and evaluation use float32",
     )
 
     _published: "Protocol | None" = PrivateAttr(None)
@@ -159,23 +159,23 @@ class Protocol(RegistryEntry):
 
     @property
     def published(self) -> "Protocol":
-        """This protocol in its published length; itself unless `with_epochs` changed it."""
+        """This protocol with its published number of epochs."""
         return self._published or self
 
     @property
     def published_epochs(self) -> int:
-        """The epochs that the milestones were published for."""
+        """The published number of epochs."""
         return self.published.epochs
 
     def with_epochs(self, epochs: int) -> "Protocol":
-        """This protocol in `epochs` epochs: milestones in proportion, at most that many epochs selected.
+        """This protocol with `epochs` epochs: milestones are scaled, and at most that many epochs selected.
 
-        Always from the published schedule, so `with_epochs(a).with_epochs(b)` is `with_epochs(b)`. A
-        milestone is rounded to the nearest epoch, at least 1; where two meet, the factor of the later holds.
-        Raises ConfigError for less than one epoch.
+        The published schedule is scaled, so `with_epochs(a).with_epochs(b)` is `with_epochs(b)`. A milestone
+        is rounded to the nearest epoch, at least 1; if two milestones fall on one epoch, the factor of the
+        later one is used. Raises ConfigError for less than one epoch.
         """
         if epochs < 1:
-            raise ConfigError(f"protocol {self.name!r} in {epochs} epochs: at least 1 is needed.")
+            raise ConfigError(f"protocol {self.name!r} cannot have {epochs} epochs: at least 1 is needed.")
         published = self.published
         if epochs == published.epochs:
             return published
@@ -192,7 +192,7 @@ class Protocol(RegistryEntry):
 
 
 class PerMethodProtocol(RegistryEntry):
-    """Each method under its own `official.protocol`."""
+    """Each method is trained under its own `official.protocol`."""
 
     version: int = Field(ge=1)
     source: str | None = None

@@ -1,4 +1,4 @@
-"""The validated registry: entries by name, plugins by method, settings by method and data set."""
+"""The validated registry: entries by name, plugins by method, and settings by method and data set."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from fairbench.registry.source import read_scalar
 
 @dataclass(frozen=True)
 class BrokenPlugin:
-    """A method that cannot be used: where it is declared, and why not, in one line."""
+    """A method that cannot be used: where it is declared, and the reason in one line."""
 
     name: str
     origin: str
@@ -26,7 +26,7 @@ class BrokenPlugin:
 
 @dataclass(frozen=True)
 class Registry:
-    """Everything that has a name. Made by `load_registry`; trusted from then on."""
+    """All entries by name. Made by `load_registry`, which validates them."""
 
     methods: Mapping[str, MethodEntry] = field(default_factory=dict)
     datasets: Mapping[str, DatasetEntry] = field(default_factory=dict)
@@ -37,16 +37,16 @@ class Registry:
     plugins: Mapping[str, PluginSource] = field(default_factory=dict)  # by method
     broken: tuple[BrokenPlugin, ...] = ()
     origins: Mapping[tuple[str, str], str] = field(default_factory=dict)  # (kind, name) -> where declared
-    files: tuple[Path, ...] = ()  # beside our own
+    files: tuple[Path, ...] = ()  # besides the built-in registry.yaml
 
     def names(self, kind: str) -> list[str]:
-        """The usable names of a kind ("method", "dataset", ...), in the order of declaration."""
+        """Names of the usable entries of a kind ("method", "dataset", ...), in the order of declaration."""
         return list(self._entries(kind))
 
     def get(self, kind: str, name: str, asked_by: str = "") -> Any:
         """The entry `name` of a kind ("method", "dataset", ...).
 
-        An attack of AutoAttack's family is also there as NAME:reference, by the reference package. Raises
+        NAME:reference is the AutoAttack entry NAME, computed by the reference package. Raises
         UnknownNameError, or PluginError for a method whose plugin is broken.
         """
         entries = self._entries(kind)
@@ -66,12 +66,12 @@ class Registry:
         raise UnknownNameError(kind, name, entries, asked_by=asked_by)
 
     def plugin(self, name: str) -> PluginSource:
-        """What the source of method `name` says. Raises as `get` does."""
+        """The facts in the source of method `name`. Raises as `get` does."""
         self.get("method", name)
         return self.plugins[name]
 
     def readable_plugin(self, name: str) -> PluginSource:
-        """`plugin(name)`. Raises PluginError also when its options cannot be read without running it."""
+        """`plugin(name)`. Raises PluginError also when its options cannot be read without running code."""
         plugin = self.plugin(name)
         if plugin.options is None:
             raise PluginError(
@@ -81,23 +81,24 @@ class Registry:
         return plugin
 
     def protocol_for(self, protocol: str, method: str) -> Protocol:
-        """The schedule of `method` under `protocol`: that protocol, or the method's own under `official`."""
+        """The protocol that trains `method`: `protocol`, or for `official` the method's own."""
         chosen: AnyProtocol = self.get("protocol", protocol)
         if isinstance(chosen, Protocol):
             return chosen
         entry: MethodEntry = self.get("method", method)
         if entry.official is None or entry.official.protocol is None:
             raise ConfigError(
-                f"method {method!r} has no official protocol, so {protocol!r} does not say how to train it.",
+                f"method {method!r} has no official protocol, so it cannot be trained under {protocol!r}.",
                 hint=f"choose one with --protocol, or write methods.{method}.official.protocol",
             )
         own: Protocol = self.get("protocol", entry.official.protocol)
         return own
 
     def method_config(self, name: str, dataset: str | None = None) -> dict[str, Any]:
-        """Every option of method `name` on `dataset`: defaults <- registry config <- the data set's values.
+        """All options of method `name` on `dataset`.
 
-        A plugin whose defaults cannot be read without running it contributes none.
+        Values for the data set replace the `config` of the entry, which replaces the defaults of the plugin.
+        Defaults that cannot be read without running the plugin are missing.
         """
         entry: MethodEntry = self.get("method", name)
         options = self.plugins[name].options or {}
@@ -119,9 +120,9 @@ class Registry:
         return components
 
     def check_override(self, name: str, field: str, value: Any) -> Any:
-        """`value` for the option `field` of method `name`, in the option's type; text is read as in YAML.
+        """`value` for option `field` of method `name`, in the type of the option; text is read as in YAML.
 
-        For `--set methods.NAME.FIELD=VALUE`; FIELD may also name a component, "averaging", or an option of
+        For `--set methods.NAME.FIELD=VALUE`. FIELD may also name a component, "averaging", or an option of
         it, "averaging.decay". Raises ConfigError that names the option, or those accepted.
         """
         if is_component(field):

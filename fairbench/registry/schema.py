@@ -1,4 +1,4 @@
-"""What an entry of the registry may say: one frozen model per kind, no key that is not listed here.
+"""The keys of registry entries: one frozen model per kind of entry.
 
 Every number may be written as a fraction, "8/255". Radii and steps are in pixel units of [0, 1], epochs
 are counted from 1. Cross references between entries are checked by `fairbench.registry.load`.
@@ -27,26 +27,24 @@ class Paper(Model):
 
 
 class Official(Model):
-    """The authors' own program and schedule."""
+    """The authors' own code and schedule."""
 
     repo: str | None = Field(default=None, description="owner/name")
     commit: str | None = Field(
         default=None, pattern="^[0-9a-f]{7,40}$", description="in quotes when all digits"
     )
     licence: str | None = None
-    protocol: str | None = Field(
-        default=None, description="what the protocol `official` means for this method"
-    )
+    protocol: str | None = Field(default=None, description="the protocol of this method under `official`")
 
 
 class MethodEntry(RegistryEntry):
-    """A registered objective with its published settings."""
+    """A method with its published settings."""
 
     target: Target | None = Field(
-        default=None, description="module:Class or file.py:Class; None: entry point of this name"
+        default=None, description="module:Class or file.py:Class; None: the entry point of this name"
     )
     extends: str | None = Field(
-        default=None, description="a method whose target and settings this one starts from"
+        default=None, description="a method whose target and settings are the defaults of this one"
     )
     title: str | None = Field(default=None, description="as tables print it")
     config: dict[str, Any] = Field(default={}, description="overrides of the plugin's defaults")
@@ -65,7 +63,7 @@ class MethodEntry(RegistryEntry):
 
 
 class DatasetEntry(RegistryEntry):
-    """Images with labels 0..C-1 and a fixed split."""
+    """A data set: images with labels 0..C-1 and a fixed split."""
 
     reader: Literal[
         "digits",
@@ -81,21 +79,23 @@ class DatasetEntry(RegistryEntry):
     ]
     title: str | None = Field(default=None, description="as tables print it")
     path: str | None = Field(
-        default=None, description="folder: train/CLASS/ and test/CLASS/ in it; npz: the file"
+        default=None,
+        description="reader folder: a folder with train/CLASS/ and test/CLASS/; reader npz: the file",
     )
     num_classes: int | None = Field(
-        default=None, ge=2, description="C; that of images of one's own is counted when prepared"
+        default=None, ge=2, description="C; counted by `fairbench prepare` for your own images"
     )
     image_shape: Annotated[tuple[int, int, int], Field(strict=False)] = Field(
         description="channels, height, width after preparation"
     )
     classes: Texts | None = Field(
-        default=None, description="C names; None: the prepared data's manifest has them"
+        default=None, description="C names; None: they are in the manifest of the prepared data"
     )
     train_size: int | None = Field(default=None, ge=1, description="images")
     test_size: int | None = Field(default=None, ge=1, description="images")
     flip: bool = Field(
-        default=True, description="whether mirrored images are of the same class; false switches flips off"
+        default=True,
+        description="whether a mirrored image has the same class; false: images are never mirrored",
     )
     digest: str | None = Field(
         default=None, pattern="^[0-9a-f]{64}$", description="SHA-256 of the prepared data"
@@ -136,7 +136,7 @@ class DatasetEntry(RegistryEntry):
 
 
 class ModelEntry(RegistryEntry):
-    """A function (num_classes, image_shape) -> network for images in [0, 1]."""
+    """A network: a function (num_classes, image_shape) -> network for images in [0, 1]."""
 
     target: Annotated[Target, Field(pattern=":")] = Field(description="module:function or file.py:function")
     title: str | None = Field(default=None, description="as tables print it")
@@ -149,7 +149,7 @@ class ModelEntry(RegistryEntry):
 
 
 class SuiteEntry(RegistryEntry):
-    """A table by name: methods x datasets x models x seeds under one protocol."""
+    """A named set of cells: methods x datasets x models x seeds under one protocol."""
 
     title: str | None = None
     methods: Annotated[Texts, Field(min_length=1)]

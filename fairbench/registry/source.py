@@ -1,9 +1,9 @@
-"""Strict YAML that remembers where everything stands.
+"""Strict YAML with the line of every key.
 
 A registry file is plain data: mappings, lists and scalars. Tags, anchors, aliases and duplicate keys are
-faults, so a file can neither run code, nor grow when read, nor say two things about one key. Plain scalars
-follow the core rules of YAML 1.2 where YAML 1.1 surprises: `5e-4` is a number, `on`, `off`, `yes` and `no`
-are text, `012` is twelve.
+faults: a file cannot run code, cannot become larger when it is read, and has one value per key. Scalars
+follow YAML 1.2 where YAML 1.1 is surprising: `5e-4` is a number, `on`, `off`, `yes` and `no` are text, `012`
+is twelve.
 """
 
 import re
@@ -18,7 +18,7 @@ from fairbench.core.errors import ConfigError
 from fairbench.registry.faults import Fault, Key, KeyPath
 
 MAX_DEPTH = 20
-"""Deepest nesting that is read; a registry needs six."""
+"""Deepest nesting that is read; a registry needs six levels."""
 
 _NULL = {"", "~", "null", "Null", "NULL"}
 _BOOL = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
@@ -31,16 +31,16 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 @dataclass(frozen=True)
 class Source:
-    """One YAML file: its plain data, the line of every key and item, and the faults met on the way."""
+    """One YAML file: its plain data, the line of every key and item, and its faults."""
 
-    label: str  # the file's name in messages
-    folder: Path  # what relative paths inside are relative to
+    label: str  # name of the file in messages
+    folder: Path  # relative paths in the file start here
     data: Any = None
     lines: dict[KeyPath, int] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
 
     def line(self, path: KeyPath) -> int:
-        """The line of `path`, or of its nearest ancestor that the file has."""
+        """The line of `path`, or of the nearest parent that is in the file."""
         while path and path not in self.lines:
             path = path[:-1]
         return self.lines.get(path, 1)
@@ -65,7 +65,7 @@ def read_source(path: Path, label: str = "") -> Source:
 
 
 def parse_source(text: str, label: str, folder: Path = Path()) -> Source:
-    """The YAML document `text`. Whatever is wrong with it is in `faults`, broken syntax too."""
+    """The YAML document `text`. All its faults, syntax errors included, are in `Source.faults`."""
     source = Source(label, folder)
     data = None
     try:
@@ -82,7 +82,7 @@ def parse_source(text: str, label: str, folder: Path = Path()) -> Source:
 
 
 def read_scalar(text: str) -> Any:
-    """What the plain scalar `text` means in a registry file: None, a flag, a number, or the text itself."""
+    """Value of the unquoted scalar `text` in a registry file: None, a bool, a number, or the text."""
     if text in _NULL:
         return None
     if text in _BOOL:
@@ -102,7 +102,7 @@ class _TooDeepError(Exception):
 
 
 class _Reader:
-    """Builds plain data from YAML events, so that an alias is never expanded."""
+    """Builds plain data from YAML events; aliases are not expanded."""
 
     def __init__(self, source: Source, events: Iterator[yaml.Event]) -> None:
         self.source = source

@@ -50,7 +50,7 @@ def test_a_target_is_part_of_the_settings_and_read_back(registry):
 
 
 def test_a_target_for_the_margin_is_refused():
-    with pytest.raises(ValueError, match="a target goes with loss ce"):
+    with pytest.raises(ValueError, match="a target needs loss ce"):
         PgdAttack(name="a", kind="pgd", eps=0.1, step_size=0.1, num_steps=1, loss="margin", target="random")
 
 

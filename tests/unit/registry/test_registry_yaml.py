@@ -292,12 +292,12 @@ def test_an_unknown_setting_is_answered_with_the_options(write, ours):
         (
             "methods:\n  mine: {official: {protocol: official}}\n",
             "3  methods.mine.official.protocol",
-            "name that one",
+            "name a protocol with a schedule",
         ),
         ("methods:\n  mine: {paper: {arxiv: 2401.1}}\n", "3  methods.mine.paper.arxiv", "put it in quotes"),
         ("protocols:\n  p: {extends: nope}\n", "3  protocols.p.extends", "no protocol called 'nope'"),
         ("protocols:\n  p: {extends: [1]}\n", "3  protocols.p.extends", "no protocol"),
-        ("protocols:\n  p: {extends: official}\n", "3  protocols.p.extends", "no schedule of its own"),
+        ("protocols:\n  p: {extends: official}\n", "3  protocols.p.extends", "it has no schedule to extend"),
         ("protocols:\n  p: {extends: p}\n", "3  protocols.p.extends", "p -> p"),
         ("protocols:\n  p: {extends: trix-150, epochs: 0}\n", "3  protocols.p.epochs", "at least 1"),
         (
