@@ -38,7 +38,7 @@ def test_the_settings_that_ids_are_made_of_are_as_before(registry, name):
 
 def test_cells_and_evaluations_keep_their_ids(registry):
     cell = resolve(Selection(suite="quickstart"), registry, Path("/nowhere"))[0][0]
-    assert [item["id"] for item in cell.evaluation] == ["cf61df1e"]  # since numerics 2
+    assert [item.id for item in cell.evaluation] == ["cf61df1e"]  # since numerics 2
 
 
 def test_a_target_is_part_of_the_settings_and_read_back(registry):
