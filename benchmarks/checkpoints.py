@@ -11,29 +11,30 @@ from pathlib import Path
 
 import torch
 
+from fairbench.records.run_folder import RunFolder
 from fairbench.registry import load_registry
 from fairbench.runner.device import choose_device, choose_threads
 from fairbench.speed.subject import Clock, TimedSetting
-from fairbench.training import trainer as trainer_module
+from fairbench.training import checkpointing
+from fairbench.training.checkpointing import Writer
 from fairbench.training.networks import Speedups
-from fairbench.training.saving import Saver
 from fairbench.training.trainer import Trainer
 
 model, dataset, images, rounds = (*sys.argv[1:], *("cnn-small", "digits", "640", "7")[len(sys.argv) - 1 :])
 EPOCHS = 8
 
 
-class Waiting(Saver):
-    """Does at once what it is given."""
+class WaitingWriter(Writer):
+    """Waits for each write."""
 
     def write(self, work):
         super().write(work)
-        self._finish()
+        self.finish()
 
 
-def seconds(saver):
-    """Per epoch, of a whole training."""
-    trainer_module.Saver = saver
+def seconds(writer):
+    """Seconds per epoch of a whole training."""
+    checkpointing.Writer = writer
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "checkpoints").mkdir()
         training = Trainer(
@@ -43,7 +44,7 @@ def seconds(saver):
             protocol=place.protocol,
             augmentation=place.augmentation,
             seed=0,
-            folder=Path(folder),
+            run_folder=RunFolder(Path(folder)),
             listener=Clock(device),
             speedups=Speedups(graph=device.type == "cuda"),
         )
@@ -59,7 +60,7 @@ place = TimedSetting(
     registry, dataset, model, registry.protocol_for(name, "trades").with_epochs(EPOCHS), device
 )
 choose_threads(device, place.protocol.batch_size, place.shape)
-found = {kind: [] for kind in (Waiting, Saver)}
+found = {kind: [] for kind in (WaitingWriter, Writer)}
 for _ in range(int(rounds)):
     for kind, times in found.items():
         times.append(seconds(kind))

@@ -16,7 +16,6 @@ from typing import Protocol as Interface
 import torch
 
 from fairbench.core.errors import (
-    CheckpointError,
     ContractError,
     DivergedError,
     EnvironmentFault,
@@ -48,9 +47,9 @@ from fairbench.runner.device import (
 from fairbench.runner.evaluating import evaluate_into
 from fairbench.runner.logs import logged
 from fairbench.runner.provenance import now, provenance
+from fairbench.training.checkpointing import Checkpoints
 from fairbench.training.listener import Listener as TrainingListener
 from fairbench.training.networks import Speedups
-from fairbench.training.state import SavedStates
 from fairbench.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
@@ -76,7 +75,7 @@ def run_cell(folder: Path, listener: Listener, registry: Registry, device_name: 
         status = run.recorded()
         if status.finished:
             if status.state == "done":  # a worker killed after writing the record leaves its states
-                SavedStates(run.checkpoints).clear()
+                Checkpoints(run).clear_states()
             return status
         before = run.trained()
         device = choose_device(device_name)
@@ -102,7 +101,7 @@ def run_cell(folder: Path, listener: Listener, registry: Registry, device_name: 
         status = run.recorded(cell)
         logger.info("ends as %s%s", status.state, f": {status.reason}" if status.reason else "")
         if status.state == "done":
-            SavedStates(run.checkpoints).clear()
+            Checkpoints(run).clear_states()
         return status
 
 
@@ -191,7 +190,7 @@ class CellWork:
             protocol=protocol,
             augmentation=augmentation(cell),
             seed=cell.seed,
-            folder=self.run.path,
+            run_folder=self.run,
             listener=self.listener,
             keep=kept_images(cell, train, objective),
             augment=components.augment,
@@ -203,11 +202,11 @@ class CellWork:
 
     def _train(self, trainer: Trainer, model: torch.nn.Module) -> bool:
         """Train unless all weights are there already; whether they were."""
-        epochs, kept = self.cell.training_protocol.epochs, self.cell.kept_epochs
+        epochs = self.cell.training_protocol.epochs
         if self.before is None:
-            self._set_damaged_aside(trainer, kept)
+            trainer.checkpoints.set_damaged_aside()
         over = self.before is not None or len(self.run.read_epochs()) >= epochs
-        if over and all(self.run.weights_file(epoch).exists() for epoch in kept):
+        if over and trainer.checkpoints.has_weights(epochs):
             return True
         if self.before is None:  # else they stay until there are others
             shutil.rmtree(self.run.outcomes, ignore_errors=True)  # of weights that are gone
@@ -279,17 +278,6 @@ class CellWork:
             return None
         file = files.rows.relative_to(self.run.path).as_posix()
         return Evaluation(name, epoch, file, id=id, **line)
-
-    def _set_damaged_aside(self, trainer: Trainer, kept: Sequence[int]) -> None:
-        """Weights of a cell at work that cannot be read are trained again."""
-        for path in map(self.run.weights_file, kept):
-            try:
-                if path.exists():
-                    read_tensors(path)
-            except CheckpointError as error:
-                logger.warning("%s It is set aside and trained again.", error.message)
-                trainer.states.lost.append(f"{path.name} was damaged")
-                self.run.set_aside(path)
 
     def _begin(self, model: torch.nn.Module) -> None:
         """Load the weights that the cell starts from, should there be any; train those first where need be.

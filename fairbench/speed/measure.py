@@ -12,8 +12,9 @@ import torch
 from fairbench.registry.protocol import Precision
 from fairbench.speed.limits import forward_operations, operations, synchronise
 from fairbench.speed.reference import REFERENCES, Images, PlainLoop
-from fairbench.speed.subject import BareTrainer, TimedSetting, TimedTraining
+from fairbench.speed.subject import TimedSetting, TimedTraining, bare_step
 from fairbench.training.networks import Speedups
+from fairbench.training.schedule import sgd
 
 PARTS = ("data", "attack", "outer", "bookkeeping")
 COUNTED = 8  # images of the batch whose operations are counted
@@ -52,19 +53,13 @@ class Reference:
     def __init__(self, place: TimedSetting, method: str, *, workers: int) -> None:
         self.place = place
         self.method = method if method in REFERENCES else REFERENCES[0]
-        settings, protocol = place.protocol.optimizer, place.protocol
+        protocol = place.protocol
         model, augmentation = place.network(), place.augmentation
         images = place.images(8 * protocol.batch_size)
         self.loop = PlainLoop(
             self.method,
             model,
-            torch.optim.SGD(
-                model.parameters(),
-                lr=settings.lr,
-                momentum=settings.momentum,
-                weight_decay=settings.weight_decay,
-                nesterov=settings.nesterov,
-            ),
+            sgd(model, protocol),
             Images(
                 images.images.cpu(),
                 images.labels.cpu(),
@@ -148,7 +143,7 @@ def overhead(
     """What the house's step of TRADES takes beyond attack, loss and update, as a share, round by round."""
     with (
         TimedTraining(place, "trades", precision, speedups) as whole,
-        TimedTraining(place, "trades", precision, speedups, kind=BareTrainer) as bare,
+        TimedTraining(place, "trades", precision, speedups, step=bare_step) as bare,
     ):
         for subject in (whole, bare):
             subject.start(seconds)

@@ -189,12 +189,12 @@ def _row(
         middle, low, high = ratio(found["reference"], found["ours"])
         other = "" if reference.method == method else f" ({reference.method})"
         row |= {"x reference": middle, "range": f"{low:.2f}-{high:.2f}{other}"}
-    obstacles = ours.trainer.obstacles
+    reasons = ours.trainer.steps.fallback_reasons
     if ours is not base:
         ours.close()
     row |= split(place, method, precision, fast)
-    if obstacles:
-        row["range"] = f"{row.get('range', '')} not recorded: {obstacles[0]}"
+    if reasons:
+        row["range"] = f"{row.get('range', '')} no CUDA graph: {reasons[0]}"
     return row
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fairbench.attacks.frozen import frozen
 from fairbench.data.batch import Batch
@@ -18,12 +18,13 @@ from fairbench.models.build import build_model
 from fairbench.objectives.contract import AdversarialObjective, Context, DataInfo, build_config
 from fairbench.objectives.load import load_plugin
 from fairbench.planning.resolve import import_target
+from fairbench.records.run_folder import RunFolder
 from fairbench.registry import Protocol, Registry
 from fairbench.registry.protocol import Precision
 from fairbench.speed.limits import synchronise
-from fairbench.training.cuda_graphs import Run
 from fairbench.training.networks import Speedups
 from fairbench.training.statistics import EpochTotals
+from fairbench.training.step import training_step
 from fairbench.training.trainer import Trainer
 
 HELD_OUT_PER_CLASS = 2
@@ -116,7 +117,7 @@ class TimedTraining:
         precision: Precision,
         speedups: Speedups,
         *,
-        kind: type[Trainer] = Trainer,
+        step: Callable[..., Tensor] = training_step,
         mark: Callable[[str], None] = lambda part: None,
     ) -> None:
         self.place, self.batch_size = place, place.protocol.batch_size
@@ -124,16 +125,17 @@ class TimedTraining:
         self.validates = objective.resolved_needs().validation is not None
         self.clock, model = Clock(place.device), place.network()
         self.folder = tempfile.TemporaryDirectory(prefix="fairbench-bench.")
-        self.trainer = kind(
+        self.trainer = Trainer(
             model=model,
             objective=objective,
             images=place.images(self.batch_size),
             protocol=place.protocol.model_copy(update={"precision": precision}),
             augmentation=place.augmentation,
             seed=0,
-            folder=Path(self.folder.name),
+            run_folder=RunFolder(Path(self.folder.name)),
             listener=self.clock,
             speedups=speedups,
+            step=step,
             mark=mark,
         )
         self.number = 0  # epochs trained
@@ -165,8 +167,8 @@ class TimedTraining:
         device = self.place.device
         synchronise(device)
         began = time.perf_counter()
-        with self.trainer.computing():
-            self.trainer.epoch(self.number)
+        with self.trainer.steps.computing():
+            self.trainer.train_epoch(self.number)
         synchronise(device)
         whole = time.perf_counter() - began
         step = (self.clock.ended - self.clock.began) / (steps - self.starting)
@@ -176,9 +178,10 @@ class TimedTraining:
     def _prepare(self, steps: int) -> None:
         count = steps * self.batch_size
         held = HELD_OUT_PER_CLASS * self.place.num_classes if self.validates else 0
-        if len(self.trainer.images) != count + held:
-            self.trainer.images = self.place.images(count + held)
-        self.trainer.keep = (torch.arange(count + held) < count) if held else None
+        data = self.trainer.data
+        if len(data.images) != count + held:
+            data.images = self.place.images(count + held)
+        data.keep = (torch.arange(count + held) < count) if held else None
         self.clock.after = self.starting
 
     def __enter__(self) -> "TimedTraining":
@@ -193,24 +196,29 @@ class TimedTraining:
         del self.trainer
 
 
-class BareTrainer(Trainer):
-    """Attack, loss and update, and nothing that the house does besides: no checks, no statistics."""
-
-    def _steps(self, epoch: int, totals: EpochTotals, num_steps: int) -> Run:
-        totals.sums["steps"] += 1  # else the mean of no losses ends the epoch
-
-        def run(batch: Batch, ctx: Context, check: bool) -> None:
-            with self.networks.trained():
-                attacked = self.networks.attacked()
-                with frozen(attacked):
-                    adversary = self.objective.perturb(attacked, batch, ctx)
-                self.model.train()
-                loss = self.objective.loss(self.model, batch, adversary, ctx).total()
-                self.optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                self.optimizer.step()
-
-        if self.recorded is None:
-            return run
-        self.recorded.begin(run, num_steps)
-        return self.recorded.step
+def bare_step(
+    model: nn.Module,
+    objective: AdversarialObjective,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    ctx: Context,
+    totals: EpochTotals,
+    *,
+    check: bool = False,
+    attacked: nn.Module | None = None,
+    **options: Any,
+) -> Tensor:
+    """Attack, loss and update: `training_step` without checks, statistics and components."""
+    if check:  # the first step of an epoch, which is not timed; it makes the epoch's loss a number
+        return training_step(
+            model, objective, optimizer, batch, ctx, totals, check=True, attacked=attacked, **options
+        )
+    target = model if attacked is None else attacked
+    with frozen(target):
+        adversary = objective.perturb(target, batch, ctx)
+    model.train()
+    loss = objective.loss(model, batch, adversary, ctx).total()
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+    return loss.detach()

@@ -17,7 +17,8 @@ from fairbench.objectives.contract import AdversarialObjective, Adversary, Conte
 from fairbench.testing import toys
 from fairbench.testing.law import BrokenLawError, Subject, require
 from fairbench.testing.runs import trained
-from fairbench.training.step import by_name, check_adversary, check_terms, detached
+from fairbench.training.contract_checks import by_name, check_adversary, check_terms
+from fairbench.training.step import detached
 
 SEEDS = (0, 1, 2)
 IN_STATE = (

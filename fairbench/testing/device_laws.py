@@ -15,8 +15,9 @@ from fairbench.testing import toys
 from fairbench.testing.law import BrokenLawError, Subject, accepted, authors_line, require
 from fairbench.testing.option_laws import alternatives, option_of
 from fairbench.testing.training import EPOCHS, UNBALANCED, Training
-from fairbench.training.cuda_graphs import Watched, overrides
-from fairbench.training.step import images_of, training_step
+from fairbench.training.contract_checks import images_of
+from fairbench.training.cuda_graphs import WatchedContext, overrides
+from fairbench.training.step import training_step
 
 WAITING = {  # what makes the host ask the device for a value
     "_local_scalar_dense",
@@ -150,7 +151,7 @@ def never_waits(subject: Subject) -> str:
 def unrecordable(subject: Subject) -> str:
     """Why the steps of the method run one by one on a GPU; "" when they are recorded."""
     training = Training(subject.build()).run(until=(1, 1))
-    ctx = Watched.over(training.context(1, 1))
+    ctx = WatchedContext.over(training.context(1, 1))
     training_step(
         training.model, training.method, training.optimizer, training.batch(1), ctx, training.totals
     )

@@ -1,9 +1,9 @@
-"""A step recorded once per epoch and replayed: one launch in place of thousands.
+"""Training steps as CUDA graphs: captured once per epoch and replayed, one launch in place of thousands.
 
-A CUDA graph repeats the very kernels of the step that was recorded, on the same memory. What changes from
-step to step is put there first: the batch, and the seeds of the draws. Epochs may differ in anything (the
-method's state, `ctx.epoch`, the learning rate), so each one is recorded anew. What a graph cannot follow is
-found out in a watched step before; then the steps of that epoch run plainly, and one line says why.
+A CUDA graph repeats the very kernels of the step that was captured, on the same memory. What changes from
+step to step is copied there first: the batch, and the seeds of the draws. Epochs may differ in anything (the
+method's state, `ctx.epoch`, the learning rate), so each epoch captures its own graph. A watched step before
+shows whether the step can be captured; if not, the steps of the epoch run plainly and one line says why.
 """
 
 import sys
@@ -24,81 +24,93 @@ from fairbench.training.networks import first_line
 
 WAITS = "called a synchronizing CUDA operation"  # torch's own words
 
-WORTH_RECORDING = 12
-"""Steps of an epoch from which on a recording pays: it costs as much as a few plain steps."""
+WORTH_CAPTURING = 12
+"""Steps of an epoch from which on a graph pays: capturing costs as much as a few plain steps."""
 
-Run = Callable[[Batch, Context, bool], None]
-"""Does a step; the flag asks to check the contract."""
+Step = Callable[[Batch, Context, bool], None]
+"""Runs a step; the flag asks to check the contract."""
 
 
 class Graphs(Interface):
-    """How work is recorded on a kind of device."""
+    """Captures work on one kind of device."""
+
+    def working(self) -> Any:
+        """A context in which all work, captured or not, has to be done."""
 
     def watched(self) -> Any:
-        """A context that gives a list; what cannot be recorded of the work inside ends up in it."""
+        """A context that gives a list; reasons why the work inside cannot be captured are added to it."""
 
-    def record(self, work: Callable[[], object], draws: Sequence[Draws]) -> Callable[[], None]:
-        """What repeats `work`, which is recorded and not done; `draws` may be reseeded before each time."""
+    def capture(self, work: Callable[[], object], draws: Sequence[Draws]) -> Callable[[], None]:
+        """Capture `work` without doing it; returns what does it. `draws` may be reseeded before each time."""
 
     def close(self) -> None:
-        """Free what recordings hold."""
+        """Free the memory of graphs."""
 
 
 class GraphedSteps:
-    """Runs the steps of one epoch after another: checked ones plainly, a watched one, then recorded ones.
+    """Runs the steps of one epoch after another: checked ones plainly, a watched one, then a graph.
 
-    `batch_size` is that of the steps worth recording; others, such as an epoch's last one, run plainly.
-    `obstacle` says why an epoch's steps are not recorded.
+    `batch_size` is that of the steps to capture; others, such as an epoch's last one, run plainly.
+    `fallback_reason` says why the steps of this epoch are not captured.
     """
 
     def __init__(self, graphs: Graphs, batch_size: int) -> None:
         self.graphs, self.batch_size = graphs, batch_size
-        self.obstacle: str | None = None
+        self.fallback_reason: str | None = None
 
-    def begin(self, run: Run, num_steps: int) -> None:
-        """An epoch of `num_steps` steps, each of which `run` does."""
-        self.run, self.num_steps = run, num_steps
-        self.obstacle = None
-        self._asked: list[str] | None = None  # purposes of the draws of a step, in order
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """A context in which all steps have to be run; graphs are freed at its end."""
+        try:
+            with self.graphs.working():
+                yield
+        finally:
+            self.graphs.close()
+
+    def begin(self, plain: Step, num_steps: int) -> None:
+        """Prepare for an epoch of `num_steps` steps, each of which `plain` runs."""
+        self.plain, self.num_steps = plain, num_steps
+        self.fallback_reason = None
+        self._purposes: list[str] | None = None  # of the draws of a step, in order
         self._draws: list[Draws] = []
         self._batch: Batch | None = None
         self._replay: Callable[[], None] | None = None
 
     def step(self, batch: Batch, ctx: Context, check: bool) -> None:
-        """One step."""
-        usual = len(batch) == self.batch_size and self.num_steps >= WORTH_RECORDING
-        if check or self.obstacle is not None or not usual:
-            self.run(batch, ctx, check)
-        elif self._asked is None:
+        """Run one step."""
+        usual = len(batch) == self.batch_size and self.num_steps >= WORTH_CAPTURING
+        if check or self.fallback_reason is not None or not usual:
+            self.plain(batch, ctx, check)
+        elif self._purposes is None:
             self._watch(batch, ctx)
-        elif self._replay is None and not self._record(batch, ctx):
-            self.run(batch, ctx, False)
+        elif self._replay is None and not self._capture(batch, ctx):
+            self.plain(batch, ctx, False)
         else:
             self._repeat(batch, ctx)
 
     def _watch(self, batch: Batch, ctx: Context) -> None:
-        """A plain step that finds out what it draws, and whether it can be recorded."""
-        asked: list[str] = []
-        seen = Watched.over(ctx)
+        """Run a plain step, and note what it draws and whether it can be captured."""
+        purposes: list[str] = []
+        watched_ctx = WatchedContext.over(ctx)
 
         def rng(purpose: str) -> Draws:
-            asked.append(purpose)
+            purposes.append(purpose)
             return ctx.rng(purpose)
 
-        with self.graphs.watched() as found:
-            self.run(batch, replace(seen, rng=rng), False)
-        self._asked = asked
-        if seen.read:
-            found.append("the method reads ctx.step")
-        self.obstacle = found[0] if found else None
+        with self.graphs.watched() as reasons:
+            self.plain(batch, replace(watched_ctx, rng=rng), False)
+        self._purposes = purposes
+        if watched_ctx.read:
+            reasons.append("the method reads ctx.step")
+        self.fallback_reason = reasons[0] if reasons else None
 
-    def _record(self, batch: Batch, ctx: Context) -> bool:
-        """Whether the step could be recorded; it is not done yet."""
-        draws = [ctx.rng(purpose) for purpose in self._asked or ()]
+    def _capture(self, batch: Batch, ctx: Context) -> bool:
+        """Capture the step without running it; returns whether that was possible."""
+        draws = [ctx.rng(purpose) for purpose in self._purposes or ()]
         static = replace(batch, **{name: value.clone() for name, value in tensors(batch).items()})
 
         def work() -> None:
-            expected = iter(zip(self._asked or (), draws, strict=True))
+            expected = iter(zip(self._purposes or (), draws, strict=True))
 
             def rng(purpose: str) -> Draws:
                 name, given = next(expected, ("", None))
@@ -106,40 +118,41 @@ class GraphedSteps:
                     raise RuntimeError(f"it draws for {purpose!r} in this step and did not in the last one")
                 return given
 
-            self.run(static, replace(ctx, rng=rng), False)
+            self.plain(static, replace(ctx, rng=rng), False)
 
         try:
-            self._replay = self.graphs.record(work, draws)
-        except Exception as error:  # a plugin's or torch's: anything may come
-            self.obstacle = first_line(error)
+            self._replay = self.graphs.capture(work, draws)
+        except Exception as error:  # raised by a plugin or by torch: any kind is possible
+            self.fallback_reason = first_line(error)
             return False
         self._batch, self._draws = static, draws
         return True
 
     def _repeat(self, batch: Batch, ctx: Context) -> None:
+        """Replay the captured step on this batch and with the draws of `ctx`."""
         assert self._replay is not None
         given = tensors(batch)
         for name, static in tensors(self._batch).items():
             static.copy_(given[name])
-        for purpose, draws in zip(self._asked or (), self._draws, strict=True):
+        for purpose, draws in zip(self._purposes or (), self._draws, strict=True):
             draws.reseed(ctx.rng(purpose).generator.initial_seed())
         self._replay()
 
 
 def tensors(batch: Batch | None) -> dict[str, Tensor]:
-    """What a batch holds."""
+    """The tensors of a batch by name."""
     return {name: value for name, value in vars(batch).items() if value is not None}
 
 
 @dataclass(frozen=True)
-class Watched(Context):
-    """A context that notes when the number of the step is read: a graph would repeat what it was then."""
+class WatchedContext(Context):
+    """A context that notes when `step` is read: a graph would repeat the number that it was then."""
 
     read: list[str] = field(default_factory=list)
 
     @classmethod
-    def over(cls, ctx: Context) -> "Watched":
-        """What `ctx` says, watched."""
+    def over(cls, ctx: Context) -> "WatchedContext":
+        """A watched copy of `ctx`."""
         return cls(**{part.name: getattr(ctx, part.name) for part in fields(ctx)})
 
     def __getattribute__(self, name: str) -> Any:
@@ -149,12 +162,12 @@ class Watched(Context):
 
 
 def overrides(objective: AdversarialObjective, hook: str) -> bool:
-    """Whether the method brings this hook."""
+    """Whether the method defines this hook itself."""
     return getattr(getattr(objective, hook), "__func__", None) is not getattr(AdversarialObjective, hook)
 
 
 class CudaGraphs:
-    """Recordings as CUDA graphs. All work has to be on `stream`, recorded or not."""
+    """Captures work as CUDA graphs, on a stream of its own. At most one graph exists at a time."""
 
     def __init__(self, device: torch.device) -> None:
         self.stream = torch.cuda.Stream(device)
@@ -162,7 +175,7 @@ class CudaGraphs:
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """Inside, work goes to the stream, after what was asked for before and before what follows."""
+        """A block whose work goes to the stream, in order with the work before and after the block."""
         outside = torch.cuda.current_stream(self.stream.device)
         self.stream.wait_stream(outside)
         with torch.cuda.stream(self.stream):
@@ -171,26 +184,28 @@ class CudaGraphs:
 
     @contextmanager
     def watched(self) -> Iterator[list[str]]:
-        found: list[str] = []
+        """A block that is searched for host syncs, which a graph cannot hold."""
+        reasons: list[str] = []
         before = torch.cuda.get_sync_debug_mode()
-        with warnings.catch_warnings(record=True) as said:
+        with warnings.catch_warnings(record=True) as raised:
             warnings.simplefilter("always")
             torch.cuda.set_sync_debug_mode("warn")
             try:
-                yield found
+                yield reasons
             finally:
                 torch.cuda.set_sync_debug_mode(before)
-        if any(WAITS in str(warning.message) for warning in said):
-            found.append("the step waits for the device (fairbench check names the line)")
+        if any(WAITS in str(warning.message) for warning in raised):
+            reasons.append("the step waits for the device (fairbench check names the line)")
 
-    def record(self, work: Callable[[], object], draws: Sequence[Draws]) -> Callable[[], None]:
+    def capture(self, work: Callable[[], object], draws: Sequence[Draws]) -> Callable[[], None]:
+        """Capture `work`; returns the replay of its graph."""
         graph = torch.cuda.CUDAGraph()
         for each in draws:
             graph.register_generator_state(each.generator)
         torch.cuda.synchronize(self.stream.device)
-        # The pool of the last graph, which therefore goes only after the new one is there.
+        # The new graph shares the memory pool of the last one, which therefore has to live until it is there.
         pool = None if self._graph is None else self._graph.pool()
-        # Another thread may write a checkpoint meanwhile.
+        # Only this thread's work is captured: another one may write a checkpoint meanwhile.
         graph.capture_begin(pool, capture_error_mode="thread_local")
         try:
             work()
@@ -203,6 +218,7 @@ class CudaGraphs:
         return graph.replay
 
     def close(self) -> None:
+        """Free the graph."""
         if self._graph is not None:
             torch.cuda.synchronize(self.stream.device)
             self._graph = None

@@ -8,12 +8,13 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from fairbench.data.batch import Batch
 from fairbench.models.folding import channels_last_pays
 from fairbench.models.twin import FoldedTwin
 from fairbench.registry.protocol import Precision
@@ -60,7 +61,7 @@ class Networks:
     """What the parts of a step see of `model`, for batches like `example` (B, channels, H, W)."""
 
     def __init__(self, model: nn.Module, example: Tensor, precision: Precision, speedups: Speedups) -> None:
-        self.model, self.speedups = model, speedups
+        self.model, self.precision, self.speedups = model, precision, speedups
         if speedups.compiled:
             torch.compiler.reset()  # what was compiled for an earlier cell counts against a limit
         self.shape = example.shape
@@ -98,8 +99,12 @@ class Networks:
         finally:
             set_forward(self.model, own)
 
+    def laid_out(self, batch: Batch) -> Batch:
+        """The batch with its images in the memory layout of the network."""
+        return replace(batch, x=self.images(batch.x))
+
     def images(self, x: Tensor) -> Tensor:
-        """A batch in the layout of the network."""
+        """Images in the memory layout of the network."""
         if self.speedups.channels_last and x.dim() == 4:
             return x.contiguous(memory_format=torch.channels_last)
         return x

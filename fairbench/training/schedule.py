@@ -1,6 +1,22 @@
-"""The learning rate of an epoch."""
+"""The optimiser of a protocol and its learning rate over the epochs."""
+
+import torch
+from torch import nn
 
 from fairbench.registry.schema import Protocol
+
+
+def sgd(model: nn.Module, protocol: Protocol, *, fused: bool | None = None) -> torch.optim.SGD:
+    """The protocol's optimiser of all parameters; `fused` asks for one kernel in place of many."""
+    settings = protocol.optimizer
+    return torch.optim.SGD(
+        model.parameters(),
+        lr=settings.lr,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+        nesterov=settings.nesterov,
+        fused=fused,
+    )
 
 
 def learning_rate(protocol: Protocol, epoch: int) -> float:

@@ -1,4 +1,4 @@
-"""Measure a model on held-out images, class by class."""
+"""Measure a network on held-out images, class by class."""
 
 from collections.abc import Callable, Iterable
 
@@ -10,16 +10,19 @@ from fairbench.data.batch import Batch
 from fairbench.objectives.classes import class_indicator
 from fairbench.objectives.contract import Context, LossTerms, ValidationStats
 
+Validate = Callable[[nn.Module, Batch, Context], LossTerms]
+"""Returns terms and logits of a batch, as `AdversarialObjective.validate` does."""
+
 
 def measure(
     model: nn.Module,
-    validate: Callable[[nn.Module, Batch, Context], LossTerms],
+    validate: Validate,
     batches: Iterable[tuple[Batch, Context]],
     *,
     num_classes: int,
     batch_size: int,
 ) -> ValidationStats:
-    """What `validate` finds over all `batches`, as class means in float64.
+    """The class means, in float64, of what `validate` returns for all `batches`.
 
     The model is frozen and in eval mode: parameters, BatchNorm statistics and gradients stay as they are.
     """
@@ -28,11 +31,11 @@ def measure(
         for batch, ctx in batches:
             terms = validate(model, batch, ctx)
             indicator = class_indicator(batch.y, num_classes, torch.float64)  # (B, C)
-            found = {f"term.{name}": value for name, value in terms.terms.items() if value.dim() > 0}
+            values = {f"term.{name}": value for name, value in terms.terms.items() if value.dim() > 0}
             for kind, logits in (("clean", terms.logits), ("robust", terms.logits_adv)):
                 if logits is not None:
-                    found[kind] = logits.argmax(1) == batch.y
-            for name, value in {"count": torch.ones_like(batch.y), **found}.items():
+                    values[kind] = logits.argmax(1) == batch.y
+            for name, value in {"count": torch.ones_like(batch.y), **values}.items():
                 added = value.double() @ indicator
                 sums[name] = sums[name] + added if name in sums else added
     count = sums.pop("count")

@@ -21,7 +21,8 @@ from fairbench.api import (
 )
 from fairbench.core.errors import ConfigError, ContractError
 from fairbench.objectives.contract import build_config
-from fairbench.training.step import check_epoch, training_step
+from fairbench.training.contract_checks import check_epoch
+from fairbench.training.step import training_step
 
 
 @method("plain")

@@ -89,7 +89,7 @@ def trainer(folder, name="dafa", seed=0, listener=None, images=None, method=None
         protocol=protocol(**changes),
         augmentation=CropFlip(crop_padding=1, flip=True),
         seed=seed,
-        folder=folder,
+        run_folder=RunFolder(folder),
         listener=listener or Silent(),
     )
 

@@ -1,4 +1,4 @@
-"""Steps recorded once and replayed: the same training, bit for bit, or a reason why not."""
+"""Steps captured once and replayed: the same training, bit for bit, or a reason why not."""
 
 import logging
 from contextlib import contextmanager
@@ -11,6 +11,7 @@ from toy_training import HOUSES, Asks, Silent, half_kept, listening, protocol, r
 from fairbench.core import stopping
 from fairbench.data.stream import CropFlip
 from fairbench.models.checkpoints import read_tensors
+from fairbench.records.run_folder import RunFolder
 from fairbench.training import cuda_graphs
 from fairbench.training import networks as networks_module
 from fairbench.training.cuda_graphs import CudaGraphs, GraphedSteps
@@ -23,15 +24,15 @@ gpu = pytest.mark.gpu
 
 
 @pytest.fixture(autouse=True)
-def short_epochs_are_recorded_too(monkeypatch):
-    monkeypatch.setattr(cuda_graphs, "WORTH_RECORDING", 5)
+def short_epochs_are_captured_too(monkeypatch):
+    monkeypatch.setattr(cuda_graphs, "WORTH_CAPTURING", 5)
 
 
 class Repeats:
-    """Recordings for a device without graphs: the same code once more, on the recorded batch and draws."""
+    """Graphs for a device without them: the same code once more, on the captured batch and draws."""
 
     def __init__(self):
-        self.recorded = self.replayed = 0
+        self.captured = self.replayed = 0
 
     @contextmanager
     def working(self):
@@ -41,8 +42,8 @@ class Repeats:
     def watched(self):
         yield []
 
-    def record(self, work, draws):
-        self.recorded += 1
+    def capture(self, work, draws):
+        self.captured += 1
 
         def replay():
             self.replayed += 1
@@ -55,7 +56,7 @@ class Repeats:
 
 
 class Fails(Repeats):
-    def record(self, work, draws):
+    def capture(self, work, draws):
         raise RuntimeError("operation not permitted when stream is capturing\nand a lot more")
 
 
@@ -63,7 +64,7 @@ def trained(
     folder,
     *,
     name="trades",
-    recorded=None,
+    graphs=None,
     method=None,
     device="cpu",
     speedups=None,
@@ -71,7 +72,7 @@ def trained(
     listener=None,
     **given,
 ):
-    """A finished training of the toy network; with `recorded`, its steps are."""
+    """A finished training of the toy network; with `graphs`, its steps are captured."""
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     device = torch.device(device)
     images = toys.images(IMAGES).to(device)
@@ -87,13 +88,13 @@ def trained(
         protocol=protocol(epochs=EPOCHS, milestones={}, **given),
         augmentation=CropFlip(crop_padding=1, flip=True),
         seed=0,
-        folder=folder,
+        run_folder=RunFolder(folder),
         listener=listener or Silent(),
         speedups=speedups or Speedups(),
         **house,
     )
-    if recorded is not None:
-        found.graphs, found.recorded = recorded, GraphedSteps(recorded, found.protocol.batch_size)
+    if graphs is not None:
+        found.steps.graphed = GraphedSteps(graphs, found.protocol.batch_size)
     found.run()
     return found
 
@@ -104,23 +105,23 @@ def assert_same(one, other):
 
 
 @pytest.mark.parametrize("name", toys.METHODS)
-def test_recorded_steps_are_the_plain_ones(tmp_path, name):
+def test_captured_steps_are_the_plain_ones(tmp_path, name):
     graphs = Repeats()
     trained(tmp_path / "plain", name=name)
-    trained(tmp_path / "recorded", name=name, recorded=graphs)
-    assert_same(tmp_path / "plain", tmp_path / "recorded")
-    assert graphs.recorded == EPOCHS  # once in each epoch
+    trained(tmp_path / "graphs", name=name, graphs=graphs)
+    assert_same(tmp_path / "plain", tmp_path / "graphs")
+    assert graphs.captured == EPOCHS  # once in each epoch
 
 
 def test_all_but_the_checked_the_watched_and_the_odd_steps_are_replayed(tmp_path):
     graphs = Repeats()
-    found = trained(tmp_path, recorded=graphs)
+    found = trained(tmp_path, graphs=graphs)
     assert graphs.replayed == EPOCHS * (10 - 2)
-    assert found.obstacles == []
+    assert found.steps.fallback_reasons == []
 
 
 def stopped_and_continued(folder, **options):
-    """As `trained`, with a stop among the recorded steps."""
+    """As `trained`, with a stop among the captured steps."""
     with listening(), pytest.raises(stopping.Stopped):
         trained(folder, listener=Asks(2, 4), **options)
     about = read_tensors(folder / "checkpoints" / "resume.safetensors")[1]
@@ -129,26 +130,26 @@ def stopped_and_continued(folder, **options):
 
 
 @pytest.mark.parametrize("name", toys.METHODS)
-def test_a_stop_among_recorded_steps_changes_nothing(tmp_path, name):
+def test_a_stop_among_captured_steps_changes_nothing(tmp_path, name):
     trained(tmp_path / "plain", name=name)
-    stopped_and_continued(tmp_path / "cut", name=name, recorded=Repeats())
+    stopped_and_continued(tmp_path / "cut", name=name, graphs=Repeats())
     assert_same(tmp_path / "plain", tmp_path / "cut")
 
 
 @pytest.mark.parametrize("house", HOUSES)
-def test_recorded_steps_are_the_plain_ones_with_every_addition_of_the_house(tmp_path, house):
+def test_captured_steps_are_the_plain_ones_with_every_addition_of_the_house(tmp_path, house):
     graphs = Repeats()
     trained(tmp_path / "plain", house=HOUSES[house])
-    trained(tmp_path / "recorded", house=HOUSES[house], recorded=graphs)
-    assert_same(tmp_path / "plain", tmp_path / "recorded")
+    trained(tmp_path / "graphs", house=HOUSES[house], graphs=graphs)
+    assert_same(tmp_path / "plain", tmp_path / "graphs")
     assert graphs.replayed
 
 
-def test_short_epochs_are_not_worth_a_recording(tmp_path):
+def test_short_epochs_are_not_worth_capturing(tmp_path):
     graphs = Repeats()
-    found = trained(tmp_path, recorded=graphs, batch_size=40)
-    assert not graphs.recorded
-    assert not found.obstacles
+    found = trained(tmp_path, graphs=graphs, batch_size=40)
+    assert not graphs.captured
+    assert not found.steps.fallback_reasons
 
 
 def altered(cls, **methods):
@@ -160,14 +161,14 @@ def per_step(self, model, batch, ctx):
 
 
 Trades = toys.plugin("trades")
-OBSTACLES = {
+FALLBACKS = {
     "reads the step": (lambda: altered(Trades, perturb=per_step), Repeats, "the method reads ctx.step"),
     "state after each step": (
         lambda: altered(Trades, on_step_end=lambda self, batch, terms, ctx: None),
         Repeats,
         "the method may change its state after each step (on_step_end)",
     ),
-    "cannot be recorded": (
+    "cannot be captured": (
         lambda: altered(Trades),
         Fails,
         "RuntimeError: operation not permitted when stream is capturing",
@@ -175,14 +176,14 @@ OBSTACLES = {
 }
 
 
-@pytest.mark.parametrize("case", OBSTACLES)
-def test_what_cannot_be_recorded_runs_plainly_and_one_line_says_why(tmp_path, case, caplog):
-    method, graphs, reason = OBSTACLES[case]
+@pytest.mark.parametrize("case", FALLBACKS)
+def test_what_cannot_be_captured_runs_plainly_and_one_line_says_why(tmp_path, case, caplog):
+    method, graphs, reason = FALLBACKS[case]
     trained(tmp_path / "plain", method=method())
     with caplog.at_level(logging.WARNING):
-        found = trained(tmp_path / "recorded", method=method(), recorded=graphs())
-    assert_same(tmp_path / "plain", tmp_path / "recorded")
-    assert found.obstacles == [reason]
+        found = trained(tmp_path / "graphs", method=method(), graphs=graphs())
+    assert_same(tmp_path / "plain", tmp_path / "graphs")
+    assert found.steps.fallback_reasons == [reason]
     (line,) = caplog.messages
     assert line == f"trades: steps of epoch 1 run one by one: {reason}"
 
@@ -194,8 +195,8 @@ def test_copying_a_context_does_not_read_the_step(tmp_path):
         return Trades.perturb(self, model, batch, replace(ctx, budget=ctx.budget))
 
     graphs = Repeats()
-    found = trained(tmp_path, method=altered(Trades, perturb=perturb), recorded=graphs)
-    assert found.obstacles == []
+    found = trained(tmp_path, method=altered(Trades, perturb=perturb), graphs=graphs)
+    assert found.steps.fallback_reasons == []
     assert graphs.replayed
 
 
@@ -281,7 +282,7 @@ def test_graphs_train_like_plain_steps_on_cuda(tmp_path, name, precision):
         found = trained(
             tmp_path / kind, name=name, device="cuda", speedups=Speedups(graph=graph), precision=precision
         )
-        assert found.obstacles == []
+        assert found.steps.fallback_reasons == []
     assert_same(tmp_path / "plain", tmp_path / "graph")
 
 
@@ -290,17 +291,17 @@ def test_graphs_train_like_plain_steps_on_cuda(tmp_path, name, precision):
 def test_graphs_train_like_plain_steps_on_cuda_with_every_addition(tmp_path, house):
     for kind, graph in (("plain", False), ("graph", True)):
         found = trained(tmp_path / kind, house=HOUSES[house], device="cuda", speedups=Speedups(graph=graph))
-        assert found.obstacles == []
+        assert found.steps.fallback_reasons == []
     assert_same(tmp_path / "plain", tmp_path / "graph")
 
 
 @gpu
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_stop_among_recorded_steps_changes_nothing_on_cuda(tmp_path, precision):
+def test_a_stop_among_captured_steps_changes_nothing_on_cuda(tmp_path, precision):
     fast = {"device": "cuda", "speedups": Speedups(graph=True), "precision": precision}
     trained(tmp_path / "whole", **fast)
     found = stopped_and_continued(tmp_path / "cut", **fast)
-    assert found.obstacles == []
+    assert found.steps.fallback_reasons == []
     assert_same(tmp_path / "whole", tmp_path / "cut")
 
 
@@ -314,18 +315,18 @@ def test_a_method_that_waits_for_the_device_runs_plainly_on_cuda(tmp_path):
     for kind, graph in (("plain", False), ("graph", True)):
         method = toys.configured(type("Waits", (Trades,), {"perturb": waits}), device=torch.device("cuda"))
         found = trained(tmp_path / kind, method=method, device="cuda", speedups=Speedups(graph=graph))
-    assert found.obstacles == ["the step waits for the device (fairbench check names the line)"]
+    assert found.steps.fallback_reasons == ["the step waits for the device (fairbench check names the line)"]
     assert_same(tmp_path / "plain", tmp_path / "graph")
 
 
 @gpu
-def test_a_recording_that_fails_leaves_training_as_it_was_on_cuda(tmp_path, monkeypatch):
+def test_a_capture_that_fails_leaves_training_as_it_was_on_cuda(tmp_path, monkeypatch):
     trained(tmp_path / "plain", device="cuda")
     watched = contextmanager(lambda self: iter([[]]))  # blind
     monkeypatch.setattr(CudaGraphs, "watched", watched)
     method = toys.configured(type("Waits", (Trades,), {"perturb": waits}), device=torch.device("cuda"))
     found = trained(tmp_path / "graph", method=method, device="cuda", speedups=Speedups(graph=True))
-    assert len(found.obstacles) == 1
+    assert len(found.steps.fallback_reasons) == 1
     assert_same(tmp_path / "plain", tmp_path / "graph")
 
 

@@ -15,7 +15,7 @@ from fairbench.data.images import ImageSet, to_unit
 from fairbench.models.checkpoints import read_tensors
 from fairbench.objectives.contract import Needs, per_class
 from fairbench.registry.components import Augment, Averaging
-from fairbench.training.trainer import numbers
+from fairbench.training.statistics import numbers
 
 
 class Stopped(Exception):
@@ -193,7 +193,7 @@ def test_held_out_images_are_never_trained_on_and_all_are_measured_each_epoch(tm
 def test_validation_leaves_model_and_gradients_alone(tmp_path):
     found = trainer(tmp_path, "wat")
     before = toys.copied(found.model.state_dict())
-    found._validate(1)
+    found.epoch(1, found.data.epoch(1)).validate()
     toys.assert_same(before, toys.copied(found.model.state_dict()))
     assert all(parameter.grad is None for parameter in found.model.parameters())
     assert found.model.training
@@ -371,7 +371,7 @@ def test_a_worker_that_lost_its_claim_writes_nothing(tmp_path):
     def lost():
         raise Stopped
 
-    found.before_write = lost
+    found.checkpoints.before_write = lost
     with pytest.raises(Stopped):
         found.run()
     assert list((tmp_path / "checkpoints").iterdir()) == []

@@ -8,8 +8,8 @@ import toys
 from toy_training import Silent, rows, trainer, weights
 
 from fairbench.core.errors import DivergedError
-from fairbench.training import trainer as trainer_module
-from fairbench.training.saving import Saver, snapshot
+from fairbench.training import checkpointing
+from fairbench.training.checkpointing import Writer, snapshot
 
 
 class Disk:
@@ -26,8 +26,8 @@ class Disk:
 
 def test_training_goes_on_while_the_disk_is_slow():
     disk = Disk()
-    with Saver() as saver:
-        saver.write(disk)
+    with Writer() as writer:
+        writer.write(disk)
         assert disk.began.wait(20)
         assert not disk.done  # and we are here
         disk.may_end.set()
@@ -36,10 +36,10 @@ def test_training_goes_on_while_the_disk_is_slow():
 
 def test_at_most_one_waits():
     first, second = Disk(), Disk()
-    with Saver() as saver:
-        saver.write(first)
+    with Writer() as writer:
+        writer.write(first)
         threading.Timer(0.2, first.may_end.set).start()
-        saver.write(second)  # not before the first is done
+        writer.write(second)  # not before the first is done
         assert first.done
         second.may_end.set()
 
@@ -49,20 +49,20 @@ def fails():
 
 
 def test_an_error_is_raised_by_the_next_write():
-    with Saver() as saver:
-        saver.write(fails)
+    with Writer() as writer:
+        writer.write(fails)
         with pytest.raises(OSError, match="No space left"):
-            saver.write(lambda: None)
+            writer.write(lambda: None)
 
 
 def test_or_at_the_end():
-    with pytest.raises(OSError, match="No space left"), Saver() as saver:
-        saver.write(fails)
+    with pytest.raises(OSError, match="No space left"), Writer() as writer:
+        writer.write(fails)
 
 
 def interrupted(work, error):
-    with Saver() as saver:
-        saver.write(work)
+    with Writer() as writer:
+        writer.write(work)
         raise error
 
 
@@ -77,7 +77,7 @@ def test_what_was_handed_over_is_written_when_training_stops():
     with pytest.raises(KeyboardInterrupt):
         interrupted(lambda: done.append(1), KeyboardInterrupt())
     assert done == [1]
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("saver")]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("checkpoints")]
 
 
 def test_a_snapshot_keeps_its_values():
@@ -117,7 +117,7 @@ def test_each_epoch_is_saved_as_it_was_though_the_next_has_begun(tmp_path, monke
             if row["epoch"] == 4:
                 told.release()
 
-    write = trainer_module.write_tensors
+    write = checkpointing.write_tensors
     held = []
 
     def slow(path, tensors, about):
@@ -127,7 +127,7 @@ def test_each_epoch_is_saved_as_it_was_though_the_next_has_begun(tmp_path, monke
         write(path, tensors, about)
 
     trainer(tmp_path / "quick", selection={"last": 4}).run()
-    monkeypatch.setattr(trainer_module, "write_tensors", slow)
+    monkeypatch.setattr(checkpointing, "write_tensors", slow)
     trainer(tmp_path / "slow", selection={"last": 4}, listener=Ahead()).run()
     for epoch in range(1, 5):
         toys.assert_same(weights(tmp_path / "quick", epoch), weights(tmp_path / "slow", epoch))

@@ -9,8 +9,10 @@ from toy_training import HOUSES, Asks, Silent, listening, rows, trainer, weights
 
 from fairbench.core import stopping
 from fairbench.models.checkpoints import read_tensors
+from fairbench.records.run_folder import RunFolder
 from fairbench.training import trainer as module
-from fairbench.training.state import EpochProgress, SavedStates
+from fairbench.training.checkpointing import Checkpoints
+from fairbench.training.epoch import EpochProgress
 
 CPU = torch.device("cpu")
 STATE, BEFORE = "resume.safetensors", "resume.before.safetensors"
@@ -138,16 +140,18 @@ def test_a_state_behind_weights_that_are_gone_is_not_used(tmp_path):
 
 
 def test_whatever_is_written_is_read_and_the_one_before_it_stays(tmp_path):
-    states = SavedStates(tmp_path)
-    assert states.read(CPU, lambda epoch: True) is None
+    checkpoints = Checkpoints(RunFolder(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    assert checkpoints.read_state(CPU) is None
     one, two = ({"model.w": torch.full((2,), value)} for value in (1.0, 2.0))
-    states.write(one, 1, None)
-    states.write({**two, "sums.loss": torch.tensor(3.0)}, 1, EpochProgress(2, step=5, logged={"a": [1]}))
-    found = states.read(CPU, lambda epoch: True)
-    assert (found.epoch, found.underway.step, found.underway.logged) == (1, 5, {"a": [1]})
-    assert found.underway.sums["loss"] == 3
+    checkpoints.write_state(one, 1, None)
+    progress = EpochProgress(2, step=5, logged={"a": [1]})
+    checkpoints.write_state({**two, "sums.loss": torch.tensor(3.0)}, 1, progress)
+    found = checkpoints.read_state(CPU)
+    assert (found.epoch, found.progress.step, found.progress.logged) == (1, 5, {"a": [1]})
+    assert found.progress.sums["loss"] == 3
     toys.assert_same({"model.w": found.tensors["model.w"]}, two)
-    states.newest.unlink()
-    toys.assert_same(states.read(CPU, lambda epoch: True).tensors, one)
-    states.clear()
-    assert list(tmp_path.iterdir()) == []
+    checkpoints.newest.unlink()
+    toys.assert_same(checkpoints.read_state(CPU).tensors, one)
+    checkpoints.clear_states()
+    assert list((tmp_path / "checkpoints").iterdir()) == []

@@ -1,0 +1,124 @@
+"""What the contract requires of a method's budget, attack and loss, each checked with a precise message."""
+
+import torch
+from torch import Tensor, nn
+
+from fairbench.attacks.budget import BUDGET_TOLERANCE, Budget, excess
+from fairbench.core.errors import ContractError
+from fairbench.data.batch import Batch
+from fairbench.objectives.contract import AdversarialObjective, Adversary, LossTerms
+from fairbench.training.statistics import EpochTotals
+
+
+def by_name(adversary: Adversary) -> dict[str, Tensor]:
+    """What `perturb` returned, by name; a single tensor is x_adv."""
+    return {"x_adv": adversary} if isinstance(adversary, Tensor) else dict(adversary)
+
+
+def images_of(batch: Batch, adversary: Adversary) -> dict[str, Tensor]:
+    """The adversarial images in what `perturb` returned, by name."""
+    return {name: value for name, value in by_name(adversary).items() if value.shape == batch.x.shape}
+
+
+def worst_excess(batch: Batch, adversary: Adversary, budget: Budget) -> Tensor:
+    """How far each sample leaves its budget in the worst of its images: (B,)."""
+    images = images_of(batch, adversary).values()
+    return torch.stack([excess(batch.x, image, budget) for image in images]).amax(0)
+
+
+def check_adversary(
+    objective: AdversarialObjective, batch: Batch, adversary: Adversary, budget: Budget
+) -> None:
+    """Raise ContractError unless every adversarial image is finite, in [0, 1] and in its own ball."""
+    images = images_of(batch, adversary)
+    if not images:
+        raise ContractError(
+            f"method {objective.name!r}: perturb() returned no images of shape {tuple(batch.x.shape)}.",
+            hint="return x_adv, or a dict of such tensors",
+        )
+    for name, value in by_name(adversary).items():
+        if value.shape[1:] == batch.x.shape[1:] and name not in images:
+            raise ContractError(
+                f"method {objective.name!r}: {name} holds {len(value)} images for a batch of {len(batch)}.",
+                hint="return images of the batch's shape, several kinds under several names",
+            )
+    for name, image in images.items():
+        if image.dtype != batch.x.dtype or image.device != batch.x.device:
+            raise ContractError(
+                f"method {objective.name!r}: {name} is {image.dtype} on {image.device}, "
+                f"the batch is {batch.x.dtype} on {batch.x.device}."
+            )
+        if not bool(torch.isfinite(image).all()):
+            raise ContractError(f"method {objective.name!r}: {name} has values that are not finite.")
+        if bool((image < 0).any() | (image > 1).any()):
+            raise ContractError(
+                f"method {objective.name!r}: {name} leaves [0, 1]: "
+                f"{float(image.min()):.4f} to {float(image.max()):.4f}."
+            )
+        outside = excess(batch.x, image, budget)
+        wrong = outside > BUDGET_TOLERANCE
+        if bool(wrong.any()):
+            distance = (image - batch.x).abs().flatten(1).amax(1)
+            worst = int(outside.argmax())
+            radius = torch.as_tensor(budget.eps).expand(len(batch))[worst]
+            found = sorted(set(batch.y[wrong].tolist()))
+            classes = ", ".join(map(str, found[:8])) + (", ..." if len(found) > 8 else "")
+            raise ContractError(
+                f"method {objective.name!r}: perturb() left the budget: "
+                f"|{name} - x| = {float(distance[worst]):.4f} > {float(radius):.4f} "
+                f"for {int(wrong.sum())} of {len(batch.y)} samples (classes {classes}).",
+                hint="pass budget=ctx.budget to the attack; to widen margins on purpose, override budget()",
+            )
+
+
+def check_untouched(objective: AdversarialObjective, model: nn.Module, before: list[Tensor]) -> None:
+    """Raise ContractError when an attack in eval mode changed a buffer (BatchNorm statistics)."""
+    if not all(torch.equal(old, new) for old, new in zip(before, model.buffers(), strict=True)):
+        raise ContractError(
+            f"method {objective.name!r}: perturb() changed the model's BatchNorm statistics.",
+            hint='leave the model\'s mode to the house, or declare Needs(attack_bn="train")',
+        )
+
+
+def check_terms(objective: AdversarialObjective, batch: Batch, terms: LossTerms) -> None:
+    """Raise ContractError unless the loss is made of scalars and per-sample terms that carry gradient."""
+    if not isinstance(terms, LossTerms) or not terms.terms:
+        raise ContractError(
+            f"method {objective.name!r}: loss() must return LossTerms with at least one term."
+        )
+    for name, value in terms.terms.items():
+        if value.dim() != 0 and value.shape != batch.y.shape:
+            raise ContractError(
+                f"method {objective.name!r}: the loss term {name!r} has shape {tuple(value.shape)}.",
+                hint=f"return one value per sample, {tuple(batch.y.shape)}, or a scalar",
+            )
+    for name, weight in terms.weight.items():
+        if weight.shape != batch.y.shape:
+            raise ContractError(
+                f"method {objective.name!r}: the weight of {name!r} has shape {tuple(weight.shape)}.",
+                hint=f"return one weight per sample, {tuple(batch.y.shape)}: weight[batch.y]",
+            )
+    for name in [*terms.weight, *terms.divide_by_weight]:
+        if name not in terms.terms or name not in terms.weight:
+            raise ContractError(
+                f"method {objective.name!r}: LossTerms weights {name!r}, which is not a weighted term.",
+                hint=f"terms: {', '.join(terms.terms)}; weights: {', '.join(terms.weight) or 'none'}",
+            )
+    if not any(value.requires_grad for value in terms.terms.values()):
+        raise ContractError(f"method {objective.name!r}: no loss term carries a gradient to the model.")
+    if terms.logits_adv is None and {"robust_probability", "robust_confusion"} & set(
+        objective.resolved_needs().epoch_stats
+    ):
+        raise ContractError(
+            f"method {objective.name!r} needs robust statistics, but loss() returned no logits_adv.",
+            hint="return LossTerms(..., logits_adv=logits_adv)",
+        )
+
+
+def check_epoch(objective: AdversarialObjective, totals: EpochTotals, epoch: int) -> None:
+    """Raise ContractError when `perturb` left its budget anywhere in the epoch."""
+    largest = float(totals.sums["excess"])
+    if not largest <= BUDGET_TOLERANCE:
+        raise ContractError(
+            f"method {objective.name!r}: perturb() left its budget by {largest:.4g} in epoch {epoch}."
+        )

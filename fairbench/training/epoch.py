@@ -1,0 +1,168 @@
+"""One epoch of training: its start, its steps and its end, with the hooks of the method in their order."""
+
+import math
+from collections.abc import Callable
+from dataclasses import InitVar, dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from fairbench.attacks.budget import Budget
+from fairbench.attacks.draws import Draws
+from fairbench.core.errors import DivergedError
+from fairbench.core.seeds import derive_seed
+from fairbench.objectives.contract import AdversarialObjective, Context, EpochStats, ValidationStats
+from fairbench.objectives.validation import robust_validation
+from fairbench.training.averaging import WeightAverage
+from fairbench.training.contract_checks import check_epoch
+from fairbench.training.images import Batches
+from fairbench.training.networks import is_finite
+from fairbench.training.statistics import EpochTotals, numbers
+from fairbench.training.step import StepRunner
+from fairbench.training.validation import Validate, measure
+
+
+@dataclass
+class EpochProgress:
+    """How far an epoch is: `step` of its steps are done, in `seconds`.
+
+    `sums` are those of its `EpochTotals`; `logged` and `warned` what the method passed to `ctx.log` and
+    `ctx.warn`.
+    """
+
+    epoch: int
+    step: int = 0
+    seconds: float = 0.0
+    logged: dict[str, Any] = field(default_factory=dict)
+    warned: list[str] = field(default_factory=list)
+    sums: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(kw_only=True)
+class Epoch:
+    """Trains `objective` on `batches`: call `start`, `step` for each batch, `check` if wanted, `end`.
+
+    Two epochs under one `seed` draw the same numbers: `draws` makes the generator of a seed, which is derived
+    from purpose, epoch and step. `held_out` are the images for validation. `average` follows the weights.
+    A mixed image counts in class statistics if the share of its label is at least `min_share`.
+    An epoch that was saved in the middle continues from its `saved` progress.
+    """
+
+    number: int
+    num_epochs: int
+    objective: AdversarialObjective
+    steps: StepRunner
+    batches: Batches
+    held_out: Batches
+    budget: Budget
+    seed: int
+    draws: Callable[[int], Draws]
+    average: WeightAverage | None = None
+    min_share: float = 0.0
+    saved: InitVar[EpochProgress | None] = None
+    progress: EpochProgress = field(init=False)
+    totals: EpochTotals = field(init=False)
+
+    def __post_init__(self, saved: EpochProgress | None) -> None:
+        self.continues = saved is not None
+        self.progress = EpochProgress(self.number) if saved is None else saved
+        self.model = self.steps.networks.model
+        device = next(self.model.parameters()).device
+        wanted = self.objective.resolved_needs().epoch_stats
+        self.totals = EpochTotals(self.objective.info.num_classes, wanted, device, min_share=self.min_share)
+        self.totals.sums |= self.progress.sums
+        self.progress.sums = self.totals.sums
+        self.steps.begin(self.number, self.totals, len(self.batches) - self.progress.step)
+
+    def start(self) -> None:
+        """Call the method's hooks before the first step; nothing when the epoch continues."""
+        if self.continues:
+            return
+        if self.objective.resolved_needs().validation == "start":
+            self.validate()
+        self.objective.on_epoch_start(self.context(0))
+
+    def step(self, *, check: bool = False) -> None:
+        """Train on the next batch; `check` verifies the contract at once, at the cost of host syncs."""
+        step = self.progress.step
+        self.steps(self.batches.batch(step), self.context(step), check)
+        if self.average is not None:
+            self.average.after_step(self.model, self.number)
+        self.progress.step = step + 1
+
+    def check(self) -> None:
+        """Raise DivergedError when loss or weights are not finite, ContractError for a budget exceeded."""
+        if not (math.isfinite(self.totals.mean_loss()) and is_finite(self.model)):
+            raise DivergedError(self.number)
+        check_epoch(self.objective, self.totals, self.number)
+
+    def end(self) -> dict[str, Any]:
+        """Call the method's hooks after the last step and update the average; the record of the epoch."""
+        stats = self.statistics()
+        self.objective.on_epoch_end(stats, self.context(len(self.batches)))
+        if self.objective.resolved_needs().validation == "end":
+            self.validate()
+        averaged = {}
+        if self.average is not None:
+            averaged = self.average.after_epoch(self.model, self.number, self._worst_robust_accuracy)
+        return {
+            "loss": self.totals.mean_loss(),
+            "terms": self.totals.mean_terms(),
+            "train_clean_accuracy": numbers(stats.clean_accuracy),
+            "train_robust_accuracy": numbers(stats.robust_accuracy),
+            "logged": self.progress.logged,
+            **({"average": averaged} if averaged else {}),
+            "warnings": list(dict.fromkeys(self.progress.warned)),
+        }
+
+    def statistics(self) -> EpochStats:
+        """The class statistics of the steps so far."""
+        return self.totals.stats()
+
+    def measure(self, validate: Validate, purpose: str) -> ValidationStats:
+        """The class means of `validate` over the held-out images. Draws for each `purpose` are apart."""
+        networks, count = self.steps.networks, len(self.held_out)
+        with networks.trained():  # the precision of the network itself, where it has no folded copy
+            return measure(
+                networks.attacked(),
+                validate,
+                (
+                    (
+                        networks.laid_out(self.held_out.batch(i)),
+                        self.context(i, count, measured_for=purpose),
+                    )
+                    for i in range(count)
+                ),
+                num_classes=self.objective.info.num_classes,
+                batch_size=self.held_out.batch_size,
+            )
+
+    def context(self, step: int, num_steps: int | None = None, *, measured_for: str = "") -> Context:
+        """The context of a step, or of a held-out batch that is `measured_for` a purpose."""
+
+        def rng(purpose: str) -> Draws:
+            name = f"{measured_for}.{purpose}" if measured_for else purpose
+            return self.draws(derive_seed(self.seed, name, self.number, step))
+
+        def log(name: str, value: Tensor | float) -> None:
+            self.progress.logged[name] = numbers(value)
+
+        return Context(
+            epoch=self.number,
+            num_epochs=self.num_epochs,
+            step=step,
+            num_steps=len(self.batches) if num_steps is None else num_steps,
+            budget=self.budget,
+            rng=rng,
+            log=log,
+            warn=self.progress.warned.append,
+        )
+
+    def validate(self) -> None:
+        """Measure the held-out images and pass their class means to the method."""
+        stats = self.measure(self.objective.validate, "validation")
+        self.objective.on_validation(stats, self.context(0, 0))
+
+    def _worst_robust_accuracy(self) -> float:
+        """Robust accuracy of the worst class of the held-out images."""
+        return float(self.measure(robust_validation, "averaging").robust_accuracy.min())
