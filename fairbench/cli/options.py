@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
 
+from fairbench.metrics.rho import BASELINE
+
 if TYPE_CHECKING:
+    from fairbench.records.read import Record
+    from fairbench.records.results_folder import Problem
     from fairbench.registry import Registry
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -199,7 +203,7 @@ record_options = together(
     click.option("--protocol", metavar="NAME", help="Only this protocol."),
     click.option("--attack", metavar="NAME", help="Only this evaluation attack."),
     click.option(
-        "--baseline", default="trades", show_default=True, metavar="NAME", help="Method to compare with."
+        "--baseline", default=BASELINE, show_default=True, metavar="NAME", help="Method to compare with."
     ),
 )
 """Which results to show."""
@@ -225,6 +229,16 @@ def warn_of_broken(registry: "Registry") -> None:
     for plugin in registry.broken:
         reason = f"{plugin.reason} ({plugin.origin})"
         click.echo(f"warning: method {plugin.name!r} cannot be used: {reason}", err=True)
+
+
+def read_results(results: Path) -> "tuple[list[Record], list[Problem]]":
+    """The records of a results folder, and the damaged runs. Prints a warning for each of these."""
+    from fairbench.records.results_folder import scan
+
+    records, problems = scan(results)
+    for problem in problems:
+        click.echo(f"warning: {problem}", err=True)
+    return records, problems
 
 
 def split_names(text: str | None, option: str) -> list[str] | None:

@@ -41,6 +41,11 @@ def size(count: float) -> str:
     return f"{count:.1f} TB"
 
 
+def counted(count: int, noun: str) -> str:
+    """A number of things: 1 run, 2 runs."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def first_line(text: str) -> str:
     """The first line of `text`; "" when there is none."""
     return text.splitlines()[0] if text else ""

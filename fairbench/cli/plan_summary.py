@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from fairbench.cli.output import columns, duration, print_json, size
+from fairbench.cli.output import columns, counted, duration, print_json, size
 from fairbench.planning.cost import Estimate
 from fairbench.planning.plan import Plan
 from fairbench.planning.status import CellStatus
@@ -50,7 +50,7 @@ def time_of(cost: Estimate) -> str:
 def sums(plan: Plan) -> list[str]:
     """How many cells are in which state, the time of all, what the budget leaves out, and the disk space."""
     states = ", ".join(f"{count} {state}" for state, count in sorted(plan.states.items()))
-    lines = [f"{len(plan.planned)} cells: {states}; {total(plan)}"]
+    lines = [f"{counted(len(plan.planned), 'cell')}: {states}; {total(plan)}"]
     if plan.budget is not None:
         count = len(plan.to_do)
         lines.append(f"budget {duration(plan.budget)}: {count} of {count + len(plan.left_out)} cells fit")

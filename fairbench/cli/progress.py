@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from fairbench.cli.output import duration, first_line
+from fairbench.cli.output import counted, duration, first_line
 from fairbench.records.cell import Cell
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ def work_through(prepared: "PreparedJob") -> dict[str, str]:
 def exit_with(states: Mapping[str, str]) -> NoReturn:
     """Print how many cells other processes work on, and exit: 1 when a cell failed or diverged, else 0."""
     counts = Counter(states.values())
-    for state, where in (("running", "run in another process"), ("queued", "are in the queue")):
+    for state, where in (("running", "running in another process"), ("queued", "in the queue")):
         if counts[state]:
-            click.echo(f"{counts[state]} cells {where}; see: fairbench status", err=True)
+            click.echo(f"{counted(counts[state], 'cell')} {where}; see: fairbench status", err=True)
     sys.exit(1 if counts["failed"] or counts["diverged"] else 0)

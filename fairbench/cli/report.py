@@ -1,15 +1,20 @@
-"""`fairbench report`: one self-contained page of a results folder."""
+"""`fairbench report`: write an HTML page of the results."""
 
 import shlex
 from pathlib import Path
 
 import click
 
-from fairbench.cli.options import open_registry, registry_option, results_option
-from fairbench.cli.table import BASELINE, choose, split_names
-from fairbench.core.errors import ConfigError, FairbenchError
-from fairbench.core.files import write_atomic
-from fairbench.records.results_folder import scan
+from fairbench.cli.options import (
+    claims_option,
+    open_registry,
+    read_results,
+    record_options,
+    registry_option,
+    results_option,
+    split_names,
+)
+from fairbench.cli.output import counted
 
 
 @click.command("report", epilog="Example: fairbench report --datasets cifar10 --claims trix -o cifar10.html")
@@ -20,19 +25,11 @@ from fairbench.records.results_folder import scan
     default=Path("report.html"),
     show_default=True,
     metavar="FILE",
-    help="The page to write.",
+    help="File to write.",
 )
 @results_option
-@click.option("--methods", metavar="A,B", help="Only these methods, and the baseline.")
-@click.option("--datasets", metavar="A,B", help="Only these data sets.")
-@click.option("--protocol", metavar="NAME", help="Only this protocol.")
-@click.option("--attack", metavar="NAME", help="Only this evaluation attack.")
-@click.option("--baseline", default=BASELINE, show_default=True, help="The method that rho compares with.")
-@click.option(
-    "--claims",
-    metavar="NAMES|FILE",
-    help="Show published values beside ours: trix, dafa, trix-2026, all, or a .csv of your own.",
-)
+@record_options
+@claims_option
 @registry_option
 def report_command(
     output: Path,
@@ -45,50 +42,46 @@ def report_command(
     claims: str | None,
     registry_files: tuple[Path, ...],
 ) -> None:
-    """Write a page for a browser: leaderboards to sort and filter, every class, every run behind a number.
+    """Write an HTML page with leaderboards, every class, and the runs behind each number.
 
-    It is one file that loads nothing: send it, archive it, open it without a network, print it. `fairbench
-    verify report.html` holds its tables against the records.
+    The page is one file that loads nothing from elsewhere: it can be sent, archived, printed and read without
+    a network. `fairbench verify report.html` checks its tables against the records.
     """
-    from fairbench.page import collect_content, render_page
+    from fairbench.page import collect_content, require_folder, write_page
     from fairbench.tables.published_results import read_published
+    from fairbench.tables.record_choice import choose_records
 
-    if not output.parent.is_dir():
-        raise ConfigError(
-            f"there is no folder {output.parent} for the page.", hint="write another one: -o FILE"
-        )
+    require_folder(output)
     published = None if claims is None else read_published(claims)
-    names = (split_names(methods, "--methods"), split_names(datasets, "--datasets"))
-    chosen, any_record = choose(results, *names, protocol, baseline)
-    if not chosen:
-        raise FairbenchError(
-            f"no runs to report in {results}" + (" fit the options." if any_record else "."),
-            hint="see: fairbench status; start with: fairbench run",
-        )
+    records, problems = read_results(results)
     content = collect_content(
-        chosen,
+        choose_records(
+            records,
+            results,
+            methods=split_names(methods, "--methods"),
+            datasets=split_names(datasets, "--datasets"),
+            protocol=protocol,
+            baseline=baseline,
+        ),
         open_registry(registry_files),
         baseline=baseline,
         attack=attack,
         published=published,
         sources=claims or "",
-        problems=scan(results)[1],
+        problems=problems,
         results=str(results),
         registry_files=[str(file) for file in registry_files],
-        made_with=_command(click.get_current_context()),
+        made_with=typed_command(click.get_current_context()),
         file=output.name,
     )
-    html = render_page(content).encode("utf-8", "backslashreplace")
-    write_atomic(output, lambda file: file.write(html))
-    count = len(content.sections)
-    click.echo(
-        f"{output}: {len(content.methods)} methods, {count} setting{'' if count == 1 else 's'}, "
-        f"{len(content.runs)} runs, {len(html) / 1e6:.1f} MB; open it in a browser"
-    )
+    megabytes = write_page(content, output) / 1e6
+    sizes = (content.methods, "method"), (content.sections, "setting"), (content.runs, "run")
+    counts = ", ".join(counted(len(things), noun) for things, noun in sizes)
+    click.echo(f"{output}: {counts}, {megabytes:.1f} MB; open it in a browser")
 
 
-def _command(ctx: click.Context) -> str:
-    """What was typed, with the options in one order."""
+def typed_command(ctx: click.Context) -> str:
+    """The command line that was typed, with the options in one order and the defaults left out."""
     words = ["fairbench", "report"]
     for option in ctx.command.params:
         value = ctx.params.get(option.name or "")

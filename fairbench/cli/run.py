@@ -89,5 +89,5 @@ def run_command(
         from fairbench.cli.table import print_tables
         from fairbench.tables.request import TableRequest
 
-        print_tables(results, TableRequest(order=tuple(registry.names("method"))), cells=cells)
+        print_tables(results, TableRequest(order=tuple(registry.names("method"))), ids={c.id for c in cells})
     exit_with(states)

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from fairbench.cli.options import json_option, results_option
-from fairbench.cli.output import columns, duration, first_line, print_json
+from fairbench.cli.output import columns, counted, duration, first_line, print_json
 from fairbench.records.results_folder import Problem
 from fairbench.runner.overview import RunStatus, overview
 
@@ -72,12 +72,12 @@ def as_text(runs: Sequence[RunStatus]) -> str:
 
 def summary(runs: Sequence[RunStatus]) -> str:
     """How many runs are in which state, and the longest training time that remains."""
-    counts = Counter(run.state for run in runs)
-    text = f"{len(runs)} runs: " + ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
+    counts = sorted(Counter(run.state for run in runs).items())
+    text = f"{counted(len(runs), 'run')}: " + ", ".join(f"{count} {state}" for state, count in counts)
     left = [run.left for run in runs if run.left is not None]
     workers = len({run.worker for run in runs if run.worker})
     if workers:
-        text += f"; {workers} worker{'s' if workers > 1 else ''}"
+        text += f"; {counted(workers, 'worker')}"
     return text + (f"; {duration(max(left))} of training left" if left else "")
 
 

@@ -1,29 +1,33 @@
-"""`fairbench verify`: check a table against its records, or a run's numbers against its own weights."""
+"""`fairbench verify`: check a table against its records, or a run against its weights."""
 
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
-from fairbench.cli.options import device_option, json_option, open_registry, registry_option, results_option
+from fairbench.cli.options import (
+    device_option,
+    json_option,
+    open_registry,
+    registry_option,
+    results_option,
+)
 from fairbench.cli.output import columns, print_json
-from fairbench.core.errors import ConfigError, RecordError
+from fairbench.core.errors import RecordError
 from fairbench.records.results_folder import find_run, scan
 
+HEADER = ("attack", "epoch", "images", "wrong", "how")
 
-@click.command(
-    "verify",
-    epilog="Examples: fairbench verify table.tex; fairbench verify trix.cifar10.resnet18.trix-150.seed0",
-)
+
+@click.command("verify", epilog="Examples: fairbench verify table.tex; fairbench verify trix.cifar10")
 @click.argument("what", metavar="TABLE|RUN")
-@click.option("--all", "everything", is_flag=True, help="Run PGD again on all images, not on the first 64.")
+@click.option("--all", "everything", is_flag=True, help="Repeat PGD on all images, not only on the first 64.")
 @results_option
 @registry_option
 @device_option
 @json_option
-@click.pass_context
 def verify_command(
-    ctx: click.Context,
     what: str,
     everything: bool,
     results: Path,
@@ -31,66 +35,64 @@ def verify_command(
     device: str,
     as_json: bool,
 ) -> None:
-    """Check a table in a file against its records, or a RUN (its folder or name) against its weights.
+    """Check a table in a file against its records, or a run against its weights.
 
-    A table that `fairbench table` wrote as LaTeX, Markdown, HTML or CSV names the runs it was made
-    from: their outcomes are read again, the table is rebuilt, and its lines compared, heads too.
+    TABLE is a LaTeX, Markdown, HTML or CSV file that `fairbench table` or `report` wrote. It names the runs
+    that it was made from: their outcomes are read again, the table is built again, and every line is
+    compared.
 
-    Of a run, clean predictions are computed anew, each image that AutoAttack or A3 broke is shown to the
-    network in float32, and PGD is run again. Ends with 1 when anything is not as it says.
+    RUN is a run's folder, or the beginning of its name. Clean predictions are computed again, the images with
+    which AutoAttack or A3 broke the network are checked in float32, and PGD is run again.
+
+    The exit code is 1 when anything differs.
     """
     if Path(what).is_file():
-        ctx.exit(verify_file(Path(what), results, as_json))
-    found = find_run(what, results).read()
-    if found.state != "done":
-        raise RecordError(f"{found.folder.name} is {found.state}: there is nothing to verify yet.")
-
-    from fairbench.runner.verify import verify_record
-
-    checks = []
-    for check in verify_record(
-        found, open_registry(registry_files), device_name=device, everything=everything
-    ):
-        checks.append(check)
-        if not as_json:
-            good = check.checked - check.wrong
-            click.echo(f"{check.attack} at epoch {check.epoch}: {good} of {check.checked}", err=True)
-    if as_json:
-        print_json({"folder": str(found.folder), "checks": [asdict(check) for check in checks]})
+        right = verify_table(Path(what), results, as_json)
     else:
-        lines = [(c.attack, str(c.epoch), str(c.checked), str(c.wrong), c.what) for c in checks]
-        click.echo(columns(lines, ("attack", "epoch", "images", "wrong", "how")))
-    wrong = sum(check.wrong for check in checks)
-    if not as_json:
-        verdict = "all as recorded" if not wrong else f"{wrong} verdicts are not as recorded"
-        click.echo(f"\n{found.folder.name}: {verdict}")
-    ctx.exit(1 if wrong else 0)
+        right = verify_run(what, results, registry_files, device, everything, as_json)
+    sys.exit(0 if right else 1)
 
 
-def verify_file(path: Path, results: Path, as_json: bool) -> int:
-    """Check every table in the file and print what was found; 0 when all is as the records say, else 1."""
-    from fairbench.tables.verify import is_report, verify_tables
+def verify_table(path: Path, results: Path, as_json: bool) -> bool:
+    """Check every table in a file and print what was found; whether all is right."""
+    from fairbench.tables.verify import verify_file
 
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot read {path}: {error}.") from error
-    checks = verify_tables(text, path.suffix.lower(), scan(results)[0])
-    if is_report(text, path.suffix.lower()):
-        click.echo(
-            "note: of a report only the tables with numbers were checked, not its pictures, maps of classes, "
-            "sentences and what a click shows",
-            err=True,
-        )
+    checks, page = verify_file(path, scan(results)[0])
+    if page:
+        note = "note: only the tables with numbers were checked, not the page's figures, class maps and texts"
+        click.echo(note, err=True)
     if as_json:
         print_json([asdict(check) for check in checks])
-        return 1 if any(check.faults for check in checks) else 0
-    for check in checks:
+    for check in () if as_json else checks:
         for fault in check.faults:
             click.echo(f"wrong: {fault}")
         verdict = f"{len(check.faults)} faults" if check.faults else "all as the records say"
-        click.echo(
-            f"{check.title}: {check.lines} lines from {check.records} records, {check.outcomes} outcomes "
-            f"files read: {verdict}"
-        )
-    return 1 if any(check.faults for check in checks) else 0
+        source = f"{check.records} records, {check.outcomes} outcomes files read"
+        click.echo(f"{check.title}: {check.lines} lines from {source}: {verdict}")
+    return not any(check.faults for check in checks)
+
+
+def verify_run(
+    run: str, results: Path, registry_files: tuple[Path, ...], device: str, everything: bool, as_json: bool
+) -> bool:
+    """Check a run's recorded predictions and print what was found; whether all are right."""
+    record = find_run(run, results).read()
+    if record.state != "done":
+        raise RecordError(f"{record.folder.name} is {record.state}: only finished runs can be verified.")
+    from fairbench.runner.verify import verify_record
+
+    checks = []
+    registry = open_registry(registry_files)
+    for check in verify_record(record, registry, device_name=device, everything=everything):
+        checks.append(check)
+        if not as_json:
+            right = f"{check.checked - check.wrong} of {check.checked} images as recorded"
+            click.echo(f"{check.attack} at epoch {check.epoch}: {right}", err=True)
+    wrong = sum(check.wrong for check in checks)
+    if as_json:
+        print_json({"folder": str(record.folder), "checks": [asdict(check) for check in checks]})
+    else:
+        rows = [(c.attack, str(c.epoch), str(c.checked), str(c.wrong), c.what) for c in checks]
+        verdict = f"{wrong} verdicts are not as recorded" if wrong else "all as recorded"
+        click.echo(f"{columns(rows, HEADER)}\n\n{record.folder.name}: {verdict}")
+    return not wrong

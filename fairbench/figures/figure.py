@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fairbench.core.errors import ConfigError, FairbenchError
 from fairbench.core.files import make_folder, write_atomic
 from fairbench.figures.style import Width, figure_style
+from fairbench.metrics.rho import BASELINE
 from fairbench.tables.escapes import csv_text, plain
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class FigureOptions:
 
     side: str | None = None
     attack: str | None = None
-    baseline: str = "trades"
+    baseline: str = BASELINE
     methods: tuple[str, ...] = ()
     width: Width | None = None
 

@@ -12,6 +12,8 @@ from typing import Literal, get_args
 
 from fairbench.core.errors import ConfigError, DataError, suggest
 
+BASELINE = "trades"
+"""The method that others are compared with, unless another one is chosen."""
 Convention = Literal["signed", "trix"]
 
 

@@ -5,6 +5,6 @@ is written: without JavaScript every table is still there.
 """
 
 from fairbench.page.content import PageContent, collect_content
-from fairbench.page.document import render_page
+from fairbench.page.document import render_page, require_folder, write_page
 
-__all__ = ["PageContent", "collect_content", "render_page"]
+__all__ = ["PageContent", "collect_content", "render_page", "require_folder", "write_page"]

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from fairbench.metrics.rho import BASELINE
 from fairbench.page.method_facts import MethodFacts, method_facts
 from fairbench.page.reproduce import run_commands
 from fairbench.page.runs import RunHistory, read_run
@@ -76,7 +77,7 @@ def collect_content(
     records: Iterable[Record],
     registry: Registry,
     *,
-    baseline: str = "trades",
+    baseline: str = BASELINE,
     attack: str | None = None,
     published: Sequence[PublishedResult] | None = None,
     sources: str = "",

@@ -5,7 +5,10 @@ import hashlib
 import importlib.metadata
 import shlex
 from importlib.resources import files
+from pathlib import Path
 
+from fairbench.core.errors import ConfigError
+from fairbench.core.files import write_atomic
 from fairbench.page.content import PageContent, Section
 from fairbench.page.heat_map import colour_rules, heat_map
 from fairbench.page.markup import Anchors, Markup, joined, prose, script_data, tag
@@ -21,6 +24,19 @@ LINKS = (  # of the header: name, id
     ("Methods", "methods"),
     ("Reproduce", "reproduce"),
 )
+
+
+def require_folder(path: Path) -> None:
+    """Raise ConfigError when the folder of a page to be written does not exist."""
+    if not path.parent.is_dir():
+        raise ConfigError(f"there is no folder {path.parent} for the page.", hint="choose another: -o FILE")
+
+
+def write_page(content: PageContent, path: Path) -> int:
+    """Write the page as one file; the number of its bytes."""
+    html = render_page(content).encode("utf-8", "backslashreplace")
+    write_atomic(path, lambda file: file.write(html))
+    return len(html)
 
 
 def render_page(content: PageContent) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from fairbench.core.errors import ConfigError
 from fairbench.core.identity import digest, digest_by_number, digest_bytes
 from fairbench.data.manifest import Manifest, read_manifest
+from fairbench.metrics.rho import BASELINE
 from fairbench.planning.protocols import resolve_protocol, scaled_epochs
 from fairbench.planning.selection import Selection
 from fairbench.records.cell import (
@@ -33,7 +34,6 @@ from fairbench.registry.plugin import parse_target
 from fairbench.registry.protocol import RequestedAttack
 
 NUMERICS = 2  # raised when a change of fairbench's own code changes results: old ones are then stale
-BASELINE = "trades"
 
 
 def model_identity(target: str) -> dict[str, str]:

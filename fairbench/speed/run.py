@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from fairbench.core.errors import ConfigError, FairbenchError
-from fairbench.planning.resolve import BASELINE
+from fairbench.metrics.rho import BASELINE
 from fairbench.registry import Registry
 from fairbench.registry.protocol import Precision
 from fairbench.runner.device import check_precision, choose_device, choose_threads

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from fairbench.core.errors import UnknownNameError
+from fairbench.metrics.rho import BASELINE
 from fairbench.records.deduplicate import distinct
 from fairbench.records.read import AttackKey, Record
 from fairbench.tables.entries import Entry, SideCache, make_entries
@@ -67,7 +68,7 @@ class Inventory:
     """The tables of some records. `settings` are in the order of data set, network and protocol."""
 
     def __init__(
-        self, records: Iterable[Record], baseline: str = "trades", order: Sequence[str] = ()
+        self, records: Iterable[Record], baseline: str = BASELINE, order: Sequence[str] = ()
     ) -> None:
         """Of copies of a cell one counts: a done one, of those the newest.
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Literal, get_args
 
 from fairbench.core.errors import ConfigError, UnknownNameError
-from fairbench.metrics.rho import rho
+from fairbench.metrics.rho import BASELINE, rho
 from fairbench.tables.columns import SIDES, columns
 from fairbench.tables.highlight import marked
 from fairbench.tables.published_results import PublishedResult, published_cell, read_published
@@ -75,7 +75,7 @@ def _cell(
     if column.unit != "rho" or rule == "printed":
         return published_cell(result, column)
     keys = (f"{column.group}_average", f"{column.group}_worst")
-    base = next((other for other in results if other.method == "trades"), None)
+    base = next((other for other in results if other.method == BASELINE), None)
     if base is None or not all(key in each.values for key in keys for each in (result, base)):
         return TableCell()
     means = [100 * each.values[key][0] for each in (result, base) for key in keys]

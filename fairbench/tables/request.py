@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, get_args
 
 from fairbench.core.errors import ConfigError, RecordError, UnknownNameError
-from fairbench.metrics.rho import Convention, check_convention
+from fairbench.metrics.rho import BASELINE, Convention, check_convention
 from fairbench.records.read import AttackKey
 from fairbench.tables.columns import SIDES, measure
 from fairbench.tables.table import ErrorKind
@@ -25,7 +25,7 @@ class TableRequest:
 
     view: str = "main"
     columns: tuple[str, ...] = ()
-    baseline: str = "trades"
+    baseline: str = BASELINE
     order: tuple[str, ...] = ()
     error: ErrorKind = "t95"
     convention: Convention = "signed"

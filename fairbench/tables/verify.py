@@ -10,6 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,19 @@ class Printed:
     stamp: Stamp
     lines: list[str]
     faults: tuple[str, ...] = ()
+
+
+def verify_file(path: Path, records: Sequence[Record]) -> tuple[list[TableCheck], bool]:
+    """A check for each table in a file, and whether the file is a page of `fairbench report`.
+
+    Raises ConfigError for a file that cannot be read, and the errors of `verify_tables`.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read {path}: {error}.") from error
+    suffix = path.suffix.lower()
+    return verify_tables(text, suffix, records), is_report(text, suffix)
 
 
 def verify_tables(text: str, suffix: str, records: Sequence[Record]) -> list[TableCheck]:

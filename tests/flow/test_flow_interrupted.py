@@ -114,7 +114,7 @@ def test_a_cell_of_another_process_is_left_alone_and_nothing_is_done_twice(bench
     try:
         assert bench.states(*mine) == {"mine.0": "running", "trades.0": "missing"}
         _, error = bench.run(*mine)
-        assert "1 cells run in another process" in error
+        assert "1 cell running in another process" in error
         _, error = bench.call("cell", *mine[:2], str(bench.folder_of("mine")), code=1)
         assert "is working on it" in error
         assert bench.states(*mine) == {"mine.0": "running", "trades.0": "done"}

@@ -374,7 +374,7 @@ def test_the_command_writes_one_file_and_says_what_is_in_it(tmp_path: Path, caps
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--results", "empty"], "no runs to report"),
+        (["--results", "empty"], "no runs in empty"),
         (["-o", "nowhere/out.html"], "there is no folder nowhere"),
         (["--datasets", "cifar11"], "no dataset called 'cifar11'"),
         (["--attack", "pgd-3"], "no attack called 'pgd-3'"),

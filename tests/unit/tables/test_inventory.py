@@ -3,7 +3,7 @@
 import pytest
 
 from fairbench.core.errors import UnknownNameError
-from fairbench.records.read import scan
+from fairbench.records.results_folder import scan
 from fairbench.tables.inventory import Inventory
 from fairbench.tables.request import TableRequest
 from fairbench.tables.views import build_tables
