@@ -17,6 +17,7 @@ from fairbench.metrics.classwise import (
     class_count,
     class_hits,
     require_images,
+    worst_class_accuracy,
 )
 from fairbench.records.outcomes import read_outcomes
 from fairbench.registry import AttackEntry, Registry
@@ -163,7 +164,7 @@ def summarise(rows: NDArray[Any], classes: tuple[str, ...], about: Mapping[str, 
     stages = about.get("stages", ())
     return AttackSummary(
         average=float(average_accuracy(hits, images)),
-        worst=float(by_class.min()),
+        worst=float(worst_class_accuracy(by_class)),
         classes=dict(zip(classes, map(float, by_class), strict=True)),
         forward=sum(stage["forward"] for stage in stages),
         backward=sum(stage["backward"] for stage in stages),
