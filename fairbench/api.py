@@ -11,13 +11,12 @@ from fairbench.objectives.contract import (
     Context,
     DataInfo,
     EpochStats,
-    LossTerms,
-    Needs,
     ValidationStats,
     method,
-    per_class,
-    per_class_pair,
 )
+from fairbench.objectives.loss_terms import LossTerms
+from fairbench.objectives.needs import Needs
+from fairbench.objectives.state import per_class, per_class_pair
 from fairbench.objectives.trades import convex_weights, trades_terms
 from fairbench.objectives.validation import robust_validation
 

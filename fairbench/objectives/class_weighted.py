@@ -8,14 +8,10 @@ from torch import Tensor, nn
 from fairbench.attacks.budget import Budget
 from fairbench.data.batch import Batch
 from fairbench.objectives import classes
-from fairbench.objectives.contract import (
-    AdversarialObjective,
-    Context,
-    EpochStats,
-    LossTerms,
-    Needs,
-    per_class,
-)
+from fairbench.objectives.contract import AdversarialObjective, Context, EpochStats
+from fairbench.objectives.loss_terms import LossTerms
+from fairbench.objectives.needs import Needs
+from fairbench.objectives.state import per_class
 from fairbench.objectives.trades import trades_terms
 
 

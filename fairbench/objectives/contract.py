@@ -12,17 +12,19 @@ this possible:
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from fairbench.attacks.budget import Budget
 from fairbench.attacks.draws import Draws
-from fairbench.attacks.labels import mixed
 from fairbench.core.errors import ConfigError, ContractError, EmptyClassError, suggest
 from fairbench.data.batch import Batch
+from fairbench.objectives.loss_terms import LossTerms
+from fairbench.objectives.needs import EPOCH_STATS, Needs
+from fairbench.objectives.state import initial_state, load_state, state_tensors
 
 Adversary = Tensor | Mapping[str, Tensor]
 """What `perturb` returns: x_adv (B, C, H, W), or several such images by name."""
@@ -35,37 +37,6 @@ class DataInfo:
     num_classes: int
     class_count: tuple[int, ...]  # (C,) training images of each class
     image_shape: tuple[int, int, int]
-
-
-@dataclass(frozen=True)
-class Needs:
-    """What a method needs from the trainer.
-
-    `epoch_stats`: class statistics of the training epoch, see `EpochStats`. `attack_bn`: mode of BatchNorm
-    during `perturb`; "train" uses batch statistics and updates the running statistics at each step.
-    `validation`: every epoch, images held out of training go through `validate`, at the "start" (before
-    `on_epoch_start`) or "end" (after `on_epoch_end`), and `on_validation` is called with the result.
-    `clean_forward_after_step`: after each update, one train-mode forward pass of the clean batch, which only
-    updates BatchNorm's running statistics (as in the programs of CFA and FAIR-TAT, for their log).
-    `one_label`: the method is defined for one label per image only, so Mixup and CutMix are refused.
-    """
-
-    epoch_stats: frozenset[str] | set[str] = frozenset()
-    attack_bn: Literal["eval", "train"] = "eval"
-    validation: Literal["start", "end"] | None = None
-    clean_forward_after_step: bool = False
-    one_label: bool = False
-
-    def __post_init__(self) -> None:
-        """Raises ContractError for an unknown value."""
-        for name, value, known in (
-            ("attack_bn", self.attack_bn, ("eval", "train")),
-            ("validation", self.validation, ("start", "end", None)),
-        ):
-            if value not in known:
-                raise ContractError(
-                    f"Needs({name}={value!r}) is unknown.", hint=f"one of: {', '.join(map(repr, known))}"
-                )
 
 
 @dataclass(frozen=True)
@@ -112,9 +83,6 @@ class EpochStats:
         return value
 
 
-EPOCH_STATS = frozenset({"clean_accuracy", "robust_accuracy", "robust_probability", "robust_confusion"})
-
-
 @dataclass(frozen=True)
 class ValidationStats:
     """Class statistics over the held-out images, from the results of `validate`; has every class."""
@@ -130,106 +98,6 @@ class ValidationStats:
         absent = (self.count == 0).nonzero().flatten().tolist()
         if absent:
             raise EmptyClassError(f"no image of class {absent[0]} is held out for validation.")
-
-
-class LossTerms:
-    """The loss terms of one batch, by name and before averaging.
-
-    Each term is per sample (B,), or a scalar that is added unchanged. The loss is the sum over terms
-    of mean_b(weight_b term_b), the mean over B samples; a term named in `divide_by_weight` is
-    divided by the sum of its weights instead (FRL). Weights (B,) are detached.
-
-    `logits` and `logits_adv` are the clean and adversarial outputs of this loss; the trainer
-    computes the class statistics from them.
-    """
-
-    def __init__(
-        self,
-        *,
-        logits: Tensor | None = None,
-        logits_adv: Tensor | None = None,
-        weight: Mapping[str, Tensor] | None = None,
-        divide_by_weight: tuple[str, ...] = (),
-        **terms: Tensor,
-    ) -> None:
-        self.terms = terms
-        self.weight = {name: value.detach() for name, value in (weight or {}).items()}
-        self.divide_by_weight = divide_by_weight
-        self.logits = None if logits is None else logits.detach()
-        self.logits_adv = None if logits_adv is None else logits_adv.detach()
-        self._weighted: dict[str, Tensor] = {}  # (B,) weighted terms of mixed images
-
-    def reduced(self) -> dict[str, Tensor]:
-        """Each term's contribution to the loss: scalars."""
-        return {name: self._reduce(name, value) for name, value in self.terms.items()}
-
-    def total(self) -> Tensor:
-        """The scalar loss."""
-        return torch.stack(list(self.reduced().values())).sum()
-
-    def base(self) -> Tensor:
-        """The loss without weights and without scalar terms: the sum of the means of per-sample terms.
-
-        Raises ContractError when there is no per-sample term.
-        """
-        means = [value.mean() for value in self.terms.values() if value.dim() > 0]
-        if not means:
-            raise ContractError(
-                "the loss has no per-sample term, so weight perturbation has no base loss.",
-                hint="return terms of shape (B,) in LossTerms, or choose awp.inner=full",
-            )
-        return torch.stack(means).sum()
-
-    def mixed(self, other: "LossTerms", share: Tensor) -> "LossTerms":
-        """The loss of mixed images: `share` (B,) times these terms plus (1 - share) times those of `other`.
-
-        Each term has the weight of its own label. `logits` and `logits_adv` are those of this loss.
-        """
-        if self.terms.keys() != other.terms.keys() or self.weight.keys() != other.weight.keys():
-            raise ContractError(
-                "loss() returns different terms for different labels.",
-                hint="return the same terms for all labels, or declare Needs(one_label=True)",
-            )
-
-        def mix(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> dict[str, Tensor]:
-            return {name: mixed(value, second[name], share) for name, value in first.items()}
-
-        terms = LossTerms(
-            logits=self.logits,
-            logits_adv=self.logits_adv,
-            weight=mix(self.weight, other.weight),
-            divide_by_weight=self.divide_by_weight,
-            **mix(self.terms, other.terms),
-        )
-        terms._weighted = mix(self._products(), other._products())
-        return terms
-
-    def _products(self) -> dict[str, Tensor]:
-        """Weight times term (B,), for each term with a weight."""
-        values = {name: self.terms[name] for name in self.weight if self.terms[name].dim() > 0}
-        return {name: self.weight[name].to(value.dtype) * value for name, value in values.items()}
-
-    def _reduce(self, name: str, value: Tensor) -> Tensor:
-        """The contribution of one term to the loss: a scalar."""
-        weight = self.weight.get(name)
-        if value.dim() == 0:
-            return value
-        if weight is None:
-            return value.sum() / len(value)  # bit for bit as with weights of 1, on every device
-        weight = weight.to(value.dtype)
-        divisor = weight.sum() if name in self.divide_by_weight else len(value)
-        weighted = self._weighted[name] if name in self._weighted else weight * value
-        return weighted.sum() / divisor
-
-
-def per_class(fill: float) -> Any:
-    """A state field (C,), float64, filled with `fill` at the start."""
-    return field(default=None, metadata={"axes": 1, "fill": fill})
-
-
-def per_class_pair(fill: float) -> Any:
-    """A state field (C, C), float64, filled with `fill` at the start."""
-    return field(default=None, metadata={"axes": 2, "fill": fill})
 
 
 class AdversarialObjective:
@@ -255,7 +123,7 @@ class AdversarialObjective:
     def __init__(self, config: Any, info: DataInfo, device: torch.device) -> None:
         self.config = config
         self.info = info
-        self.state = _initial_state(type(self).State, info.num_classes, device)
+        self.state = initial_state(type(self).State, info.num_classes, device)
 
     def budget(self, y: Tensor, ctx: Context) -> Budget:
         """The budget of samples with labels `y` (B,); by default that of the protocol."""
@@ -307,36 +175,11 @@ class AdversarialObjective:
 
     def state_dict(self) -> dict[str, Tensor]:
         """The state as tensors; numbers become 0-dimensional."""
-        values = {f.name: getattr(self.state, f.name) for f in dataclasses.fields(self.state)}
-        return {name: v if isinstance(v, Tensor) else _number(v) for name, v in values.items()}
+        return state_tensors(self.state)
 
     def load_state_dict(self, saved: Mapping[str, Tensor]) -> None:
         """Restore a saved state. Raises ContractError when its fields are not the declared ones."""
-        fields = {f.name for f in dataclasses.fields(self.state)}
-        if fields != set(saved):
-            raise ContractError(
-                f"the saved state of {self.name!r} has {sorted(saved)}, the method declares {sorted(fields)}."
-            )
-        for name, value in saved.items():
-            current = getattr(self.state, name)
-            restored = value.to(current.device) if isinstance(current, Tensor) else value.item()
-            setattr(self.state, name, restored)
-
-
-def _number(value: float) -> Tensor:
-    return torch.tensor(value, dtype=torch.float64 if isinstance(value, float) else None)
-
-
-def _initial_state(state: type, num_classes: int, device: torch.device) -> Any:
-    """An instance of the `State` class, with its `per_class` fields filled."""
-    filled = {
-        f.name: torch.full(
-            (num_classes,) * f.metadata["axes"], f.metadata["fill"], dtype=torch.float64, device=device
-        )
-        for f in dataclasses.fields(state)
-        if "axes" in f.metadata
-    }
-    return state(**filled)
+        load_state(self.state, saved, self.name)
 
 
 Method = TypeVar("Method", bound=type[AdversarialObjective])

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from fairbench.data.batch import Batch
 from fairbench.objectives import losses
-from fairbench.objectives.contract import LossTerms
+from fairbench.objectives.loss_terms import LossTerms
 
 BatchNormOrder = Literal["adv-clean", "clean-adv", "clean-adv-clean", "adv-clean-clean"]
 

@@ -4,7 +4,8 @@ from torch import nn
 
 from fairbench.attacks.pgd import pgd
 from fairbench.data.batch import Batch
-from fairbench.objectives.contract import Context, LossTerms
+from fairbench.objectives.contract import Context
+from fairbench.objectives.loss_terms import LossTerms
 from fairbench.objectives.losses import cross_entropy
 
 

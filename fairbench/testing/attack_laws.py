@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from fairbench.attacks.frozen import frozen
 from fairbench.data.batch import Batch
-from fairbench.objectives.contract import AdversarialObjective, Adversary, Context, LossTerms
+from fairbench.objectives.contract import AdversarialObjective, Adversary, Context
+from fairbench.objectives.loss_terms import LossTerms
 from fairbench.testing import toys
 from fairbench.testing.law import BrokenLawError, Subject, require
 from fairbench.testing.runs import trained

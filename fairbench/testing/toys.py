@@ -11,12 +11,7 @@ from fairbench.attacks.budget import Budget
 from fairbench.attacks.draws import Draws
 from fairbench.core.seeds import derive_seed
 from fairbench.data.batch import Batch
-from fairbench.objectives.contract import (
-    AdversarialObjective,
-    Context,
-    DataInfo,
-    build_config,
-)
+from fairbench.objectives.contract import AdversarialObjective, Context, DataInfo, build_config
 from fairbench.training.statistics import EpochTotals
 from fairbench.training.step import training_step
 

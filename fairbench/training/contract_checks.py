@@ -6,7 +6,8 @@ from torch import Tensor, nn
 from fairbench.attacks.budget import BUDGET_TOLERANCE, Budget, excess
 from fairbench.core.errors import ContractError
 from fairbench.data.batch import Batch
-from fairbench.objectives.contract import AdversarialObjective, Adversary, LossTerms
+from fairbench.objectives.contract import AdversarialObjective, Adversary
+from fairbench.objectives.loss_terms import LossTerms
 from fairbench.training.statistics import EpochTotals
 
 

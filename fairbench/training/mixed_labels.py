@@ -17,7 +17,8 @@ from fairbench.attacks.budget import Budget
 from fairbench.attacks.labels import labels
 from fairbench.core.errors import ContractError
 from fairbench.data.batch import Batch
-from fairbench.objectives.contract import AdversarialObjective, Adversary, Context, LossTerms
+from fairbench.objectives.contract import AdversarialObjective, Adversary, Context
+from fairbench.objectives.loss_terms import LossTerms
 
 ADVICE = "keep the forwards of loss() independent of the labels, or declare Needs(one_label=True)"
 

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from fairbench.data.batch import Batch
 from fairbench.objectives.classes import class_indicator
-from fairbench.objectives.contract import EpochStats, LossTerms
+from fairbench.objectives.contract import EpochStats
+from fairbench.objectives.loss_terms import LossTerms
 from fairbench.objectives.losses import log_probabilities
 
 

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from fairbench.attacks.frozen import frozen
 from fairbench.data.batch import Batch
 from fairbench.objectives.classes import class_indicator
-from fairbench.objectives.contract import Context, LossTerms, ValidationStats
+from fairbench.objectives.contract import Context, ValidationStats
+from fairbench.objectives.loss_terms import LossTerms
 
 Validate = Callable[[nn.Module, Batch, Context], LossTerms]
 """Returns terms and logits of a batch, as `AdversarialObjective.validate` does."""

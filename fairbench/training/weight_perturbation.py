@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from fairbench.data.batch import Batch
-from fairbench.objectives.contract import AdversarialObjective, Adversary, Context, LossTerms
+from fairbench.objectives.contract import AdversarialObjective, Adversary, Context
+from fairbench.objectives.loss_terms import LossTerms
 from fairbench.training.mixed_labels import loss_terms
 
 TINY = 1e-20  # keeps a layer without gradient where it is (official program csdongxian/AWP)

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from fairbench.data.batch import Batch
 from fairbench.data.images import ImageSet
-from fairbench.objectives.contract import AdversarialObjective, Context, EpochStats, LossTerms
+from fairbench.objectives.contract import AdversarialObjective, Context, EpochStats
 from fairbench.objectives.load import load_plugin
+from fairbench.objectives.loss_terms import LossTerms
 from fairbench.planning.resolve import import_target
 from fairbench.registry import load_registry
 from fairbench.testing.toys import (  # noqa: F401 (the names that tests know)

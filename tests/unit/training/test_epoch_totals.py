@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from toys import CPU, assert_same, copied
 
 from fairbench.data.batch import Batch
-from fairbench.objectives.contract import LossTerms
+from fairbench.objectives.loss_terms import LossTerms
 from fairbench.training.statistics import EpochTotals
 
 C = 3

@@ -13,7 +13,8 @@ from fairbench.core.errors import ConfigError, ContractError, DivergedError
 from fairbench.core.identity import canonical_json
 from fairbench.data.images import ImageSet, to_unit
 from fairbench.models.checkpoints import read_tensors
-from fairbench.objectives.contract import Needs, per_class
+from fairbench.objectives.needs import Needs
+from fairbench.objectives.state import per_class
 from fairbench.registry.components import Augment, Averaging
 from fairbench.training.statistics import numbers
 

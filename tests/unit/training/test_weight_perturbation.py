@@ -7,7 +7,7 @@ from toys import assert_same, batch, context, copied, network, objective
 
 from fairbench.attacks.frozen import frozen
 from fairbench.core.errors import ContractError
-from fairbench.objectives.contract import LossTerms
+from fairbench.objectives.loss_terms import LossTerms
 from fairbench.registry.components import Averaging, WeightPerturbation
 from fairbench.testing.device_laws import Operations
 from fairbench.training.averaging import WeightAverage

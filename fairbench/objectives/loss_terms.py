@@ -1,0 +1,99 @@
+"""The loss of one batch as named terms, before averaging."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from fairbench.attacks.labels import mixed
+from fairbench.core.errors import ContractError
+
+
+class LossTerms:
+    """The loss terms of one batch, by name and before averaging.
+
+    Each term is per sample (B,), or a scalar that is added unchanged. The loss is the sum over terms
+    of mean_b(weight_b term_b), the mean over B samples; a term named in `divide_by_weight` is
+    divided by the sum of its weights instead (FRL). Weights (B,) are detached.
+
+    `logits` and `logits_adv` are the clean and adversarial outputs of this loss; the trainer
+    computes the class statistics from them.
+    """
+
+    def __init__(
+        self,
+        *,
+        logits: Tensor | None = None,
+        logits_adv: Tensor | None = None,
+        weight: Mapping[str, Tensor] | None = None,
+        divide_by_weight: tuple[str, ...] = (),
+        **terms: Tensor,
+    ) -> None:
+        self.terms = terms
+        self.weight = {name: value.detach() for name, value in (weight or {}).items()}
+        self.divide_by_weight = divide_by_weight
+        self.logits = None if logits is None else logits.detach()
+        self.logits_adv = None if logits_adv is None else logits_adv.detach()
+        self._weighted: dict[str, Tensor] = {}  # (B,) weighted terms of mixed images
+
+    def reduced(self) -> dict[str, Tensor]:
+        """Each term's contribution to the loss: scalars."""
+        return {name: self._reduce(name, value) for name, value in self.terms.items()}
+
+    def total(self) -> Tensor:
+        """The scalar loss."""
+        return torch.stack(list(self.reduced().values())).sum()
+
+    def base(self) -> Tensor:
+        """The loss without weights and without scalar terms: the sum of the means of per-sample terms.
+
+        Raises ContractError when there is no per-sample term.
+        """
+        means = [value.mean() for value in self.terms.values() if value.dim() > 0]
+        if not means:
+            raise ContractError(
+                "the loss has no per-sample term, so weight perturbation has no base loss.",
+                hint="return terms of shape (B,) in LossTerms, or choose awp.inner=full",
+            )
+        return torch.stack(means).sum()
+
+    def mixed(self, other: "LossTerms", share: Tensor) -> "LossTerms":
+        """The loss of mixed images: `share` (B,) times these terms plus (1 - share) times those of `other`.
+
+        Each term has the weight of its own label. `logits` and `logits_adv` are those of this loss.
+        """
+        if self.terms.keys() != other.terms.keys() or self.weight.keys() != other.weight.keys():
+            raise ContractError(
+                "loss() returns different terms for different labels.",
+                hint="return the same terms for all labels, or declare Needs(one_label=True)",
+            )
+
+        def mix(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return {name: mixed(value, second[name], share) for name, value in first.items()}
+
+        terms = LossTerms(
+            logits=self.logits,
+            logits_adv=self.logits_adv,
+            weight=mix(self.weight, other.weight),
+            divide_by_weight=self.divide_by_weight,
+            **mix(self.terms, other.terms),
+        )
+        terms._weighted = mix(self._products(), other._products())
+        return terms
+
+    def _products(self) -> dict[str, Tensor]:
+        """Weight times term (B,), for each term with a weight."""
+        values = {name: self.terms[name] for name in self.weight if self.terms[name].dim() > 0}
+        return {name: self.weight[name].to(value.dtype) * value for name, value in values.items()}
+
+    def _reduce(self, name: str, value: Tensor) -> Tensor:
+        """The contribution of one term to the loss: a scalar."""
+        weight = self.weight.get(name)
+        if value.dim() == 0:
+            return value
+        if weight is None:
+            return value.sum() / len(value)  # bit for bit as with weights of 1, on every device
+        weight = weight.to(value.dtype)
+        divisor = weight.sum() if name in self.divide_by_weight else len(value)
+        weighted = self._weighted[name] if name in self._weighted else weight * value
+        return weighted.sum() / divisor
