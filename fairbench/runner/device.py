@@ -1,4 +1,4 @@
-"""Which device a run uses, and in which numerical mode."""
+"""The device of a run, its numerical mode and its threads."""
 
 import logging
 import os
@@ -17,16 +17,17 @@ FEW_PIXELS = 1 << 15  # per batch: digits have 4096, CIFAR-10 131072
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of "auto", "cpu" or "cuda". Raises EnvironmentFault when there is no such device."""
+    """The device for "auto", "cpu" or "cuda", with torch set to float32 and repeatable kernels.
+
+    Raises EnvironmentFault for "cuda" without a CUDA device, ConfigError for another name.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
-        raise EnvironmentFault(
-            "no CUDA device is available.", hint="use --device cpu; `fairbench doctor` says what was found"
-        )
+        raise EnvironmentFault("no CUDA device is available.", hint="use --device cpu; see: fairbench doctor")
     if name not in ("cpu", "cuda"):
         raise ConfigError(f"no device called {name!r}.", hint="one of: auto, cpu, cuda")
-    # Results are float32: no silent TF32 in convolutions or products, and the same kernels each time.
+    # Without these, torch may use TF32 in convolutions and products, and other kernels each time.
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.benchmark = False
@@ -35,7 +36,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def check_precision(precision: Precision, device: torch.device) -> None:
-    """Raise EnvironmentFault when the device cannot train in this precision; say so where it is slow."""
+    """Raise EnvironmentFault when the device cannot train in this precision; warn where it is slow."""
     if precision == "fp32":
         return
     other = "take another device, or: --set protocol.precision=fp32"
@@ -60,24 +61,24 @@ def has_bf16_units() -> bool:
 
 
 def choose_threads(device: torch.device, batch_size: int, image_shape: Sequence[int]) -> None:
-    """Set torch's threads for a cell on the CPU: one when a batch has few pixels.
+    """Set the number of torch's threads for a cell: one on a CPU when a batch has few pixels.
 
-    Threads that wait for each other then cost more than they do, badly so on busy cores (measured on
-    digits), and the result no longer depends on how many cores a machine has.
+    With so few pixels several threads are slower than one, most of all on busy cores (measured on digits).
+    With one thread the result does not depend on the number of cores.
     """
     few = batch_size * image_shape[1] * image_shape[2] < FEW_PIXELS
     torch.set_num_threads(1 if device.type == "cpu" and few else ALL_THREADS)
 
 
 def is_memory_fault(error: BaseException) -> bool:
-    """Whether a device, or the machine, had too little memory for what was asked."""
+    """Whether the error is that the device or the machine has too little memory."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)  # of torch, on a CPU
 
 
 def describe_device(device: torch.device) -> dict[str, Any]:
-    """What a record says of the device."""
+    """The device as a record describes it."""
     if device.type == "cuda":
         return {"type": "cuda", "name": torch.cuda.get_device_name(device), "cuda": torch.version.cuda}
     return {"type": "cpu", "threads": torch.get_num_threads(), "cores": os.cpu_count()}

@@ -1,4 +1,4 @@
-"""A run's model for others: its weights, a file that builds its network, and RobustBench's words on it.
+"""Export a run's model: its weights, a file that builds its network, and its entry for RobustBench.
 
 Layout     FOLDER/model.py, FOLDER/model.safetensors or FOLDER/<dataset>/<threat>/<Name>.pt (where robustbench
            looks for models), and FOLDER/model_info/<dataset>/<threat>/<Name>.json.
@@ -32,7 +32,7 @@ PAPERS_RADIUS = 0.031  # RobustBench lists such models with a footnote
 
 @dataclass(frozen=True)
 class Export:
-    """What was written: `weights` and `builder` make the model, `notes` say what is left to do."""
+    """The files written. weights, builder: make the model; info: describes it; notes: what is left to do."""
 
     weights: Path
     builder: Path
@@ -48,10 +48,11 @@ def export(
     out: Path | None = None,
     epoch: int | None = None,
 ) -> Export:
-    """Write the model of `run` at `epoch` (by default the last) to `out` (else a folder in RESULTS/exports).
+    """The files of the model of `run` at `epoch`, by default the last one evaluated.
 
-    Accuracies are those of that one epoch, from the record's own outcomes. Raises RecordError,
-    CheckpointError or ConfigError when the run is not done, or its weights or network are not here.
+    out: the folder to write, by default one in RESULTS/exports. Accuracies are those of that one epoch, from
+    the record's own outcomes. Raises RecordError when the run is not done, CheckpointError without its
+    weights, ConfigError without its network or the epoch.
     """
     record = run.read()
     if record.state != "done":
@@ -88,7 +89,7 @@ def export(
 
 
 def chosen_epoch(record: Record, epoch: int | None) -> int:
-    """The epoch to export. Raises ConfigError when the record has no outcomes of it."""
+    """`epoch`, by default the last one evaluated. Raises ConfigError when it was not evaluated."""
     known = sorted({item.epoch for item in record.evaluations if item.attack == CLEAN})
     if epoch is None and record.epochs_evaluated:
         return record.epochs_evaluated[-1]
@@ -101,7 +102,7 @@ def chosen_epoch(record: Record, epoch: int | None) -> int:
 
 
 def rebuild(record: Record, registry: Registry, epoch: int) -> tuple[torch.nn.Module, str]:
-    """The network with the weights of `epoch`, and the target that builds it: module:function or a file's."""
+    """The network with the weights of `epoch`, and its target: "module:function" or "file:function"."""
     run = RunFolder(record.folder)
     path = run.weights_file(epoch)
     weights, _ = read_tensors(path)
@@ -112,13 +113,16 @@ def rebuild(record: Record, registry: Registry, epoch: int) -> tuple[torch.nn.Mo
 
 
 def image_shape(record: Record) -> tuple[int, int, int]:
-    """Channels, height and width of the images that the record is about."""
+    """Channels, height and width of the images of the data set."""
     channels, height, width = record.identity("dataset")["image_shape"]
     return channels, height, width
 
 
 def robustbench_name(method: str, entry: MethodEntry | None, architecture: str) -> str:
-    """RobustBench's kind of name: first author, year and first word of the title, then what tells apart."""
+    """A name as in RobustBench: first author, year and first word of the title, method, architecture.
+
+    The method is left out where the paper stands for it: in an entry that does not extend another.
+    """
     paper = entry.paper if entry else None
     parts = [architecture]
     if entry is None or entry.extends is not None or paper is None or not (paper.authors and paper.title):
@@ -131,35 +135,23 @@ def robustbench_name(method: str, entry: MethodEntry | None, architecture: str) 
 
 def year_of(paper: Paper) -> str:
     """The year of publication, "" when unknown."""
-    if found := re.search(r"\b(19|20)\d\d\b", paper.venue or ""):
-        return found[0]
+    if year := re.search(r"\b(19|20)\d\d\b", paper.venue or ""):
+        return year[0]
     return f"20{paper.arxiv[:2]}" if paper.arxiv else ""
 
 
 def describe(
     record: Record, epoch: int, entry: MethodEntry | None, architecture: str
 ) -> tuple[dict[str, Any], list[str]]:
-    """RobustBench's JSON on the checkpoint of `epoch`, and what a reader should know or fill in."""
+    """RobustBench's JSON about the checkpoint of `epoch`, and notes on what to know or to fill in."""
     protocol = record.identity("protocol")
-    trained: float = protocol["threat"]["eps"]
-    robust = [
-        (
-            item.attack,
-            accuracy(record, item.attack, epoch, item.id),
-            record.attack_settings(item.attack, item.id),
-        )
-        for item in record.evaluations
-        if item.epoch == epoch and item.attack != CLEAN
-    ]
-    norm = protocol["threat"]["norm"]
-    full = [
-        (value, at["eps"]) for _, value, at in robust if is_autoattack(at) and at.get("norm", "linf") == norm
-    ]
-    if protocol.get("subset"):
-        full = []
-    judged, eps = full[-1] if full else (None, trained)
-    radius = (norm, eps)
-    reported = [value for _, value, at in robust if (at.get("norm", "linf"), at.get("eps")) == radius]
+    trained, norm = protocol["threat"]["eps"], protocol["threat"]["norm"]
+    results = _robust_accuracies(record, epoch)
+    autoattack = []
+    if not protocol.get("subset"):
+        autoattack = [r for r in results if is_autoattack(r.settings) and r.norm == norm]
+    eps = autoattack[-1].eps if autoattack else trained
+    reported = [result.accuracy for result in results if (result.norm, result.eps) == (norm, eps)]
     paper = (entry.paper if entry else None) or Paper()
     official = entry.official.repo if entry and entry.official else None
     link = f"https://github.com/{official}" if official else ""
@@ -175,25 +167,52 @@ def describe(
         "eps": fraction(eps),
         "clean_acc": percent(accuracy(record, CLEAN, epoch)),
         "reported": percent(min(reported)) if reported else None,
-        "autoattack_acc": None if judged is None else percent(judged),
+        "autoattack_acc": percent(autoattack[-1].accuracy) if autoattack else None,
     }
     if trained != eps:
         info["footnote"] = f"Trained with radius {fraction(trained)}, evaluated with {fraction(eps)}."
     elif eps == PAPERS_RADIUS:
         info["footnote"] = "The radius is 0.031, or 7.9/255, and not 8/255."
+    complete = bool(info["link"] and paper.title and paper.authors)
+    return info, _notes(record, epoch, bool(autoattack), complete)
+
+
+@dataclass(frozen=True)
+class _RobustAccuracy:
+    """The accuracy under one attack. eps: its radius as a float, None for an attack without one."""
+
+    accuracy: float
+    settings: dict[str, Any]
+    norm: str
+    eps: Any
+
+
+def _robust_accuracies(record: Record, epoch: int) -> list[_RobustAccuracy]:
+    results = []
+    for item in record.evaluations:
+        if item.epoch == epoch and item.attack != CLEAN:
+            settings = record.attack_settings(item.attack, item.id)
+            share = accuracy(record, item.attack, epoch, item.id)
+            norm, eps = settings.get("norm", "linf"), settings.get("eps")
+            results.append(_RobustAccuracy(share, settings, norm, eps))
+    return results
+
+
+def _notes(record: Record, epoch: int, autoattack: bool, complete: bool) -> list[str]:
+    """Notes on the JSON. autoattack, complete: whether it has that accuracy, and all data of the paper."""
     notes = [f"the accuracies are those of epoch {epoch} alone, not the mean that tables show"]
-    if not full:
+    if not autoattack:
         notes.append(
             f"autoattack_acc is null: epoch {epoch} has no full evaluation by AutoAttack; "
             "add one with: fairbench run --attacks autoattack, and export again"
         )
-    if protocol.get("subset"):
+    if record.identity("protocol").get("subset"):
         notes.append("the accuracies are of a subset of the test images: RobustBench asks for all")
-    if not (info["link"] and paper.title and paper.authors):
+    if not complete:
         notes.append(f"the registry has no full paper entry for {record.method}: fill in link, name, authors")
     if record.dataset not in LISTED:
         notes.append(f"RobustBench lists {', '.join(LISTED)}, not {record.dataset}")
-    return info, notes
+    return notes
 
 
 def accuracy(record: Record, attack: str, epoch: int, id: str | None = None) -> float:
@@ -202,22 +221,22 @@ def accuracy(record: Record, attack: str, epoch: int, id: str | None = None) -> 
 
 
 def percent(value: float) -> str:
-    """A share as RobustBench writes it."""
+    """A share in [0, 1] in percent with two digits, as RobustBench writes it."""
     return f"{100 * value:.2f}"
 
 
 def fraction(eps: float) -> str:
-    """8/255 for what is a whole number of grey levels, else the number."""
+    """A radius as "8/255" when it is a whole number of grey levels, else as a number."""
     levels = round(255 * eps)
     return f"{levels}/255" if levels and abs(255 * eps - levels) < 1e-9 else f"{eps:g}"
 
 
 def write_network(out: Path, target: str) -> str:
-    """Lines of Python that make the builder of `target` known as `network`; a file of one's own is copied."""
-    place, _, function = target.rpartition(":")
-    if not place.endswith(".py"):
-        return f"from {place} import {function} as network\n"
-    content = Path(place).read_bytes()
+    """The Python lines that import the builder of `target` as `network`; a file is copied to `out` first."""
+    module, _, function = target.rpartition(":")
+    if not module.endswith(".py"):
+        return f"from {module} import {function} as network\n"
+    content = Path(module).read_bytes()
     write_atomic(out / "network.py", lambda file: file.write(content))
     return (
         "from pathlib import Path\n\nfrom fairbench.core.imports import load_object\n\n"
@@ -243,9 +262,9 @@ def build(num_classes={record.num_classes}, image_shape={shape}):
 
 
 def entry_text(record: Record, name: str) -> str:
-    """The lines of model.py that robustbench's table of models takes over."""
+    """The lines of model.py to copy into robustbench's table of models."""
     return f'''
 
-# For robustbench/model_zoo/{record.dataset}.py; the id of the uploaded weights is yours to fill in.
+# For robustbench/model_zoo/{record.dataset}.py: replace None by the id of the uploaded weights.
 ENTRY = ("{name}", {{"model": build, "gdrive_id": None}})
 '''

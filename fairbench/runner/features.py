@@ -1,7 +1,7 @@
-"""Features of a run's network: what its last layer reads of images, without attack and under it.
+"""Features of a run's network: the inputs of its last layer for images without attack and under it.
 
-The door to the heavy rooms for `fairbench figure features`. Images, targets and noise are those of the
-evaluation: an image is attacked here exactly as it was for the record.
+Used by `fairbench figure features`; needs torch. Images, targets and noise are those of the evaluation: an
+image is attacked here exactly as it was for the record.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from fairbench.registry import PgdAttack, Registry, read_attack
 from fairbench.runner.builders import load_split, trained_model
 from fairbench.runner.device import choose_device
 
-PER_CLASS = 200  # images of a class: more are a blot
+PER_CLASS = 200  # images of a class: more points would cover each other
 
 
 def project(
@@ -36,15 +36,15 @@ def project(
     device_name: str,
     per_class: int = PER_CLASS,
 ) -> Projection:
-    """The first `per_class` test images of each of `classes` as the last checkpoint of `record` sees them.
+    """Features of the first `per_class` test images of each of `classes`, projected on a plane.
 
-    Components are of clean and attacked images together. Raises ConfigError for an attack that is not
-    PGD, and the errors of weights and images.
+    They are computed by the last checkpoint of `record`; the plane is that of clean and attacked images
+    together. Raises ConfigError for an attack that is not PGD, and the errors of reading weights and images.
     """
     settings = read_attack(record.attack_settings(attack, id))
     if not isinstance(settings, PgdAttack):
         raise ConfigError(
-            f"{attack} is not PGD: its images are not made again for a figure.",
+            f"{attack} is not PGD: its images cannot be made again for a figure.",
             hint="name one: --attack pgd-20",
         )
     run = RunFolder(record.folder)
@@ -74,26 +74,28 @@ def project(
 def first_of(images: ImageSet, classes: Sequence[int], per_class: int) -> Tensor:
     """Positions of the first images of each class, ascending."""
     label = images.labels.cpu()
-    found = [(label == c).nonzero().flatten()[:per_class] for c in classes]
-    return torch.cat(found).sort().values
+    by_class = [(label == c).nonzero().flatten()[:per_class] for c in classes]
+    return torch.cat(by_class).sort().values
 
 
 def penultimate(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
-    """What the last linear layer reads of images x (N, ch, H, W), (N, D), and the logits (N, C).
+    """The inputs (N, D) of the last linear layer for images x (N, ch, H, W), and the logits (N, C).
 
     Raises ContractError for a network that does not end in a linear layer.
     """
     last = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
     if not last:
         raise ContractError(
-            "the network has no linear layer: nobody knows what its features are.",
+            "the network has no linear layer, so it has no features to show.",
             hint="features need a network that ends in torch.nn.Linear",
         )
-    seen: list[Tensor] = []
-    handle = last[-1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach().flatten(1)))
+    features: list[Tensor] = []
+    handle = last[-1].register_forward_pre_hook(
+        lambda _, inputs: features.append(inputs[0].detach().flatten(1))
+    )
     try:
         with torch.no_grad():
             logits = torch.cat([model(part) for part in torch.split(x, VERDICT_BATCH)])
     finally:
         handle.remove()
-    return torch.cat(seen), logits
+    return torch.cat(features), logits

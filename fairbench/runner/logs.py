@@ -1,4 +1,4 @@
-"""`worker.log`: what happened to a cell, attempt after attempt, whoever worked on it."""
+"""`worker.log`: the log of all attempts at a cell."""
 
 import logging
 import os
@@ -10,15 +10,15 @@ from pathlib import Path
 
 class _Log(logging.FileHandler):
     def handleError(self, record: logging.LogRecord) -> None:
-        """A log that cannot be written stops nobody."""
+        """Do nothing: a run goes on without a log when the log cannot be written."""
 
 
 @contextmanager
 def logged(path: Path) -> Iterator[None]:
-    """Inside the block, what the package logs is also appended to the file `path`, each line once."""
+    """Append what the package logs inside the block to the file `path`, each line once."""
     package = logging.getLogger("fairbench")
     handler = _Log(path, delay=True)
-    if _is_standard_error(path):  # of a process started for this cell: its warnings are there already
+    if _is_standard_error(path):  # then warnings are written to it already
         handler.addFilter(lambda record: record.levelno < logging.WARNING)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S"))
     before = package.level

@@ -1,4 +1,4 @@
-"""Where a number comes from: versions, machine, code, command. No torch needed to read it."""
+"""The provenance of a run: versions, machine, code and command. Does not import torch."""
 
 import importlib.metadata
 import os
@@ -31,7 +31,10 @@ def now() -> str:
 
 
 def provenance(cell: Cell, device: dict[str, Any]) -> dict[str, Any]:
-    """What an attempt at a cell says of its making. Reads the file of the method's code."""
+    """The provenance of an attempt at a cell, for provenance.json. Reads the file of the method's code.
+
+    device: as `describe_device` returns it.
+    """
     return {
         "schema": 1,
         "versions": versions(),
@@ -47,18 +50,18 @@ def provenance(cell: Cell, device: dict[str, Any]) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of the packages that can change a result."""
-    found = {}
+    """Versions of the installed packages that can change a result."""
+    installed = {}
     for name in PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            installed[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def source_commit() -> str | None:
-    """The commit of fairbench's own checkout, with "+" when it has changes; None when installed."""
+    """The commit of fairbench's checkout, with "+" for uncommitted changes; None without a checkout."""
     folder = Path(fairbench.__file__).resolve().parent.parent
     if not (folder / ".git").exists():
         return None

@@ -1,8 +1,8 @@
-"""Check a record against its own weights: every number it rests on, one image at a time.
+"""Check a record against its own weights, image by image.
 
-Nothing here searches. Clean verdicts are computed anew; each image that an ensemble broke is shown to the
-network again, unfolded and in float32; PGD, whose images are not kept because their seed makes
-them, is run again on the first images, or on all.
+No new search for adversarial images is made. Clean predictions are computed again. The adversarial images of
+an ensemble are classified again by the original network in float32. The images of PGD are not kept, because
+its seed makes them again: PGD is run again, on the first images or on all.
 """
 
 from collections.abc import Iterator
@@ -27,12 +27,12 @@ from fairbench.registry import PgdAttack, Registry, read_attack
 from fairbench.runner.builders import load_split, trained_model
 from fairbench.runner.device import choose_device
 
-FIRST = 64  # images that PGD is run on again unless all are asked for
+FIRST = 64  # images on which PGD is run again by default
 
 
 @dataclass(frozen=True)
 class Check:
-    """One attack at a checkpoint: of `checked` images, `wrong` are not as recorded; and how one knows."""
+    """One attack at a checkpoint: of `checked` images, `wrong` differ from the record. what: how."""
 
     attack: str
     epoch: int
@@ -44,7 +44,10 @@ class Check:
 def verify_record(
     record: Record, registry: Registry, *, device_name: str, everything: bool = False
 ) -> Iterator[Check]:
-    """A check for each evaluation of a record that is done. Raises the errors of weights and images."""
+    """A check for each evaluation of a record that is done.
+
+    everything: run PGD on all images. Raises the errors of reading weights and images.
+    """
     run = RunFolder(record.folder)
     cell = with_network(run.read_cell(), registry)
     device = choose_device(device_name)
@@ -66,63 +69,76 @@ def _check(
     clean: np.ndarray,
     everything: bool,
 ) -> Check:
+    """The check of one evaluation. clean (N,): the predictions of the model without attack."""
+
+    def result(checked: int, wrong: int, what: str) -> Check:
+        return Check(evaluation.attack, evaluation.epoch, checked, wrong, what)
+
     try:
         rows = record.outcomes(evaluation.attack, evaluation.epoch, evaluation.id)
     except RecordError as error:
-        return Check(evaluation.attack, evaluation.epoch, 0, 1, error.message)
+        return result(0, 1, error.message)
+    size = len(rows)
     if not np.array_equal(rows["label"], images.labels.cpu().numpy()):
-        return Check(evaluation.attack, evaluation.epoch, len(rows), len(rows), "labels are of other images")
+        return result(size, size, "the labels are of other images")
     if evaluation.attack == CLEAN:
         wrong = (rows["prediction"] != clean) | (rows["correct"] != (clean == rows["label"]))
-        return Check(CLEAN, evaluation.epoch, len(rows), int(wrong.sum()), "predictions computed anew")
+        return result(size, int(wrong.sum()), "predictions computed again")
     settings = record.attack_settings(evaluation.attack, evaluation.id)
     if not settings:
-        return Check(evaluation.attack, evaluation.epoch, len(rows), len(rows), "cell.json does not know it")
+        return result(size, size, "cell.json does not have this attack")
     attack = read_attack(settings)
     if isinstance(attack, PgdAttack):
         part = images if everything else _first(images, FIRST)
-        again, there = evaluate(model, part, attack), rows[: len(part)]
-        found = {"prediction": again.prediction, "correct": again.correct, **again.columns}
-        wrong = np.any([found[name] != there[name] for name in found], axis=0)
-        return Check(attack.name, evaluation.epoch, len(part), int(wrong.sum()), "attacked anew")
-    proof = OutcomeFiles(record.folder / evaluation.file).adversarial
-    digest = (evaluation.about.get("adversarial") or {}).get("digest")
+        wrong = _changed(model, part, attack, rows[: len(part)])
+        return result(len(part), int(wrong.sum()), "attacked again")
     try:
-        if digest is None or digest_bytes(proof.read_bytes()) != digest:
-            raise RecordError("they are not those of the record")
-        evidence = read_examples(proof, to_unit(images.images))
+        examples = _adversarial_examples(record, evaluation, images)
     except (CheckpointError, RecordError, OSError) as error:
         what = f"no adversarial images to show: {error}; delete {evaluation.file} and run again"
-        return Check(attack.name, evaluation.epoch, len(rows), len(rows), what)
-    wrong, what = (
-        _refuted(evidence, model, images, rows, clean, attack),
-        f"{len(evidence.index)} images shown again",
-    )
-    return Check(attack.name, evaluation.epoch, len(rows), int(wrong.sum()), what)
+        return result(size, size, what)
+    wrong = _refuted(examples, model, images, rows, clean, attack)
+    return result(size, int(wrong.sum()), f"{len(examples.index)} adversarial images classified again")
+
+
+def _changed(model: nn.Module, images: ImageSet, attack: PgdAttack, rows: np.ndarray) -> np.ndarray:
+    """Which rows (N,) differ from a new run of the attack."""
+    again = evaluate(model, images, attack)
+    columns = {"prediction": again.prediction, "correct": again.correct, **again.columns}
+    return np.asarray(np.any([values != rows[name] for name, values in columns.items()], axis=0))
+
+
+def _adversarial_examples(record: Record, evaluation: Evaluation, images: ImageSet) -> AdversarialExamples:
+    """The examples kept beside the outcomes. Raises RecordError when they are not those of the record."""
+    path = OutcomeFiles(record.folder / evaluation.file).adversarial
+    digest = (evaluation.about.get("adversarial") or {}).get("digest")
+    if digest is None or digest_bytes(path.read_bytes()) != digest:
+        raise RecordError("they are not those of the record")
+    return read_examples(path, to_unit(images.images))
 
 
 def _refuted(
-    evidence: AdversarialExamples,
+    examples: AdversarialExamples,
     model: nn.Module,
     images: ImageSet,
     rows: np.ndarray,
     clean: np.ndarray,
     attack: Any,
 ) -> np.ndarray:
-    """Which rows (N,) are not as the network takes the clean images and those in evidence."""
-    here = evidence.index.to(images.device)
-    x, y = to_unit(images.images[here]), images.labels[here]
-    fooled, prediction = fooled_by(model, x, y, evidence.x_adv, attack.eps, attack.norm)
+    """Which rows (N,) differ from the network's predictions for the clean images and the examples."""
+    index = examples.index.to(images.device)
+    x, y = to_unit(images.images[index]), images.labels[index]
+    fooled, prediction = fooled_by(model, x, y, examples.x_adv, attack.eps, attack.norm)
     expected, broken = clean.copy(), np.zeros(len(rows), dtype=bool)
-    expected[evidence.index.numpy()] = prediction.cpu().numpy()
-    broken[evidence.index.numpy()] = fooled.cpu().numpy()
-    standing = (clean == rows["label"]) & ~broken
-    wrong = (rows["prediction"] != expected) | (rows["correct"] != standing)
+    expected[examples.index.numpy()] = prediction.cpu().numpy()
+    broken[examples.index.numpy()] = fooled.cpu().numpy()
+    correct = (clean == rows["label"]) & ~broken
+    wrong = (rows["prediction"] != expected) | (rows["correct"] != correct)
     survived = [rows[name] for name in rows.dtype.names or () if name.startswith("survived_")]
-    for sooner, later in pairwise([clean == rows["label"], *survived, *([standing] if survived else [])]):
-        wrong |= later & ~sooner
-    if survived:
-        wrong |= survived[-1] != standing
+    if survived:  # an image that an attack broke survives none of the later ones
+        for before, after in pairwise([clean == rows["label"], *survived, correct]):
+            wrong |= after & ~before
+        wrong |= survived[-1] != correct
     return np.asarray(wrong)
 
 

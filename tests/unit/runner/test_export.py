@@ -53,12 +53,12 @@ def autoattack(right, eps=8 / 255, **settings):
     return right, {"kind": "autoattack", "eps": eps, "precision": "float32", **full, **settings}
 
 
-def told(record, epoch=5, method="trades"):
+def described(record, epoch=5, method="trades"):
     return describe(record, epoch, REGISTRY.methods.get(method), "ResNet-18")
 
 
 def test_a_full_autoattack_gives_robustbenchs_accuracy_in_percent(record):
-    info, notes = told(record(5, pgd=(6, {"eps": 8 / 255}), autoattack=autoattack(3)))
+    info, notes = described(record(5, pgd=(6, {"eps": 8 / 255}), autoattack=autoattack(3)))
     assert (info["clean_acc"], info["reported"], info["autoattack_acc"]) == ("100.00", "37.50", "37.50")
     assert (info["eps"], info["dataset"], info["architecture"]) == ("8/255", "cifar10", "ResNet-18")
     assert (info["additional_data"], info["number_forward_passes"]) == (False, 1)
@@ -77,41 +77,41 @@ def test_a_full_autoattack_gives_robustbenchs_accuracy_in_percent(record):
     ids=["two parts", "bfloat16", "fewer queries"],
 )
 def test_less_than_a_full_autoattack_is_not_written_as_one(record, settings):
-    info, notes = told(record(5, autoattack=settings))
+    info, notes = described(record(5, autoattack=settings))
     assert info["autoattack_acc"] is None
     assert "autoattack_acc is null" in notes[1]
 
 
 def test_autoattack_on_a_subset_is_not_written_as_one(record):
-    info, notes = told(record(5, subset={"test_per_class": 4}, autoattack=autoattack(3)))
+    info, notes = described(record(5, subset={"test_per_class": 4}, autoattack=autoattack(3)))
     assert info["autoattack_acc"] is None
     assert any("subset of the test images" in note for note in notes)
 
 
 def test_autoattack_by_another_name_is_autoattack(record):
-    info, _ = told(record(5, mine=autoattack(3)))
+    info, _ = described(record(5, mine=autoattack(3)))
     assert info["autoattack_acc"] == "37.50"
 
 
 def test_a_quicker_attack_under_another_name_is_only_reported(record):
-    info, _ = told(
+    info, _ = described(
         record(5, **{"autoattack-fast": autoattack(3, precision="bfloat16"), "pgd-20": (4, {"eps": 8 / 255})})
     )
     assert (info["reported"], info["autoattack_acc"]) == ("37.50", None)
 
 
 def test_the_papers_radius_and_a_radius_other_than_that_of_training_have_a_footnote(record):
-    info, _ = told(record(5, threat=0.031, pgd=(6, {"eps": 0.031})))
+    info, _ = described(record(5, threat=0.031, pgd=(6, {"eps": 0.031})))
     assert (info["eps"], info["reported"]) == ("0.031", "75.00")
     assert "7.9/255" in info["footnote"]
-    info, _ = told(record(5, threat=0.031, pgd=(2, {"eps": 0.031}), autoattack=autoattack(3)))
+    info, _ = described(record(5, threat=0.031, pgd=(2, {"eps": 0.031}), autoattack=autoattack(3)))
     assert (info["eps"], info["reported"]) == ("8/255", "37.50")  # the other attack has another radius
     assert info["footnote"] == "Trained with radius 0.031, evaluated with 8/255."
 
 
 def test_without_an_attack_of_its_radius_nothing_is_reported(record):
     other_norm = {"eps": 8 / 255, "norm": "l2"}
-    info, _ = told(record(5, pgd=(6, {"eps": 0.1}), other=(5, other_norm)))
+    info, _ = described(record(5, pgd=(6, {"eps": 0.1}), other=(5, other_norm)))
     assert (info["reported"], info["eps"]) == (None, "8/255")
 
 
@@ -120,8 +120,8 @@ def test_the_exported_epoch_speaks_for_itself(record):
     write_outcomes(made.folder / "clean-4.npy", LABELS, LABELS, [False] * 8)
     first, *others = made.evaluations
     made = replace(made, evaluations=(first._replace(digest=None), *others))
-    assert told(made, 4)[0]["clean_acc"] == "0.00"
-    assert told(made, 5)[0]["clean_acc"] == "100.00"
+    assert described(made, 4)[0]["clean_acc"] == "0.00"
+    assert described(made, 5)[0]["clean_acc"] == "100.00"
     assert [chosen_epoch(made, epoch) for epoch in (None, 4, 5)] == [5, 4, 5]
     with pytest.raises(ConfigError, match="not evaluated at epoch 3") as error:
         chosen_epoch(made, 3)
@@ -129,7 +129,7 @@ def test_the_exported_epoch_speaks_for_itself(record):
 
 
 def test_a_method_without_a_paper_asks_for_it_to_be_filled_in(record):
-    info, notes = told(record(5, dataset="digits"), method="nobodys")
+    info, notes = described(record(5, dataset="digits"), method="nobodys")
     assert (info["link"], info["name"], info["authors"], info["venue"]) == ("", "trades", "", "Unpublished")
     assert any("fill in link, name, authors" in note for note in notes)
     assert any("not digits" in note for note in notes)
