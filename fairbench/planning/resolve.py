@@ -30,6 +30,7 @@ from fairbench.registry.components import (
     mixed_labels_error,
     resolve_components,
 )
+from fairbench.registry.fields import identity_settings
 from fairbench.registry.plugin import parse_target
 from fairbench.registry.protocol import RequestedAttack
 
@@ -221,7 +222,7 @@ class Resolver:
             if reason:
                 self.left_out[item.attack, dataset] = reason
                 continue
-            settings = attack.model_dump(mode="json")
+            settings = identity_settings(attack)
             id = digest(evaluation_content(identity, item.attack, settings), 8)
             yield EvaluationAttack(item.attack, id, item.at, settings)
 
@@ -267,11 +268,11 @@ class Resolver:
                     f"{who}.hold_out: {needing} measures held-out images, so some have to be held out.",
                     hint=f"choose their share: --set {who}.hold_out=0.02",
                 )
-            components["hold_out"] = HoldOut().model_dump(mode="json")
+            components["hold_out"] = identity_settings(HoldOut())
         if "augment" in components:
             augment = self._augment(method, place, Augment.model_validate(components.pop("augment")))
             if not augment.neutral:
-                components["augment"] = augment.model_dump(mode="json", exclude_none=True)
+                components["augment"] = identity_settings(augment, exclude_none=True)
         return components
 
     def _augment(self, method: str, place: CellSetting, augment: Augment) -> Augment:

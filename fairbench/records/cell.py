@@ -16,6 +16,7 @@ from fairbench.registry.components import (
     HoldOut,
     WeightPerturbation,
 )
+from fairbench.registry.fields import identity_settings
 from fairbench.registry.protocol import Protocol, Tier
 
 SCHEMA = 1
@@ -117,14 +118,9 @@ class Components(NamedTuple):
 def protocol_identity(protocol: Protocol) -> dict[str, Any]:
     """The part of an identity that a protocol makes: what can change weights, and what a table averages over.
 
-    Settings that are younger than the first records stay out while they are at their neutral value.
+    Settings added later are left out while they are neutral: see `identity_settings`.
     """
-    settings = protocol.model_dump(mode="json", exclude={"evaluation": True, "source": True})
-    if settings["selection"]["every"] is None:
-        del settings["selection"]["every"]
-    if settings["precision"] == "fp32":
-        del settings["precision"]
-    return settings
+    return identity_settings(protocol, exclude={"evaluation", "source"})
 
 
 def cell_ids(identity: Mapping[str, Any]) -> tuple[str, str]:

@@ -10,16 +10,22 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     Field,
-    SerializerFunctionWrapHandler,
     ValidationInfo,
     field_validator,
-    model_serializer,
     model_validator,
 )
 
 from fairbench.attacks.few_classes import classes_needed
 from fairbench.core.errors import ConfigError
-from fairbench.registry.fields import Number, RegistryEntry, Texts, check_pixel_units, distinct, wrong
+from fairbench.registry.fields import (
+    Number,
+    RegistryEntry,
+    Texts,
+    added_later,
+    check_pixel_units,
+    distinct,
+    wrong,
+)
 
 Norm = Literal["linf", "l2"]
 
@@ -64,8 +70,8 @@ class PgdAttack(BaseAttack):
     success: Literal["last", "every-step"] = Field(
         default="last", description="robust: correct at the last step, or at every step"
     )
-    target: Literal["random"] | None = Field(
-        default=None,
+    target: Literal["random"] | None = added_later(
+        None,
         description="random: move towards a random wrong class, instead of away from the true class",
     )
 
@@ -77,14 +83,6 @@ class PgdAttack(BaseAttack):
                 "a target needs loss ce; the margin already moves towards the most probable wrong class"
             )
         return target
-
-    @model_serializer(mode="wrap")
-    def _without_absent_target(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out a target of None: ids of attacks were hashed before `target` existed."""
-        settings: dict[str, Any] = serialise(self)
-        if self.target is None:
-            settings.pop("target", None)
-        return settings
 
 
 AUTOATTACK_PARTS = ("apgd-ce", "apgd-t", "fab-t", "square")

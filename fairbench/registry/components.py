@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from fairbench.core.errors import ConfigError, suggest
 from fairbench.registry.faults import KeyPath, explain
-from fairbench.registry.fields import Milestones, Model, Number, wrong
+from fairbench.registry.fields import Milestones, Model, Number, identity_settings, wrong
 
 
 class HoldOut(Model):
@@ -261,7 +261,7 @@ def _filled(name: str, settings: dict[str, Any], owner: str) -> dict[str, Any]:
     for where, message in component_faults(name, settings):
         place = ".".join([owner, name, *map(str, where)])
         raise ConfigError(f"{place}: {message}", hint=f"for instance: --set {owner}.{EXAMPLES[name]}")
-    return COMPONENTS[name].model_validate(settings).model_dump(mode="json", exclude_none=True)
+    return identity_settings(COMPONENTS[name].model_validate(settings), exclude_none=True)
 
 
 EXAMPLES = {

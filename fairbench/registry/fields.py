@@ -57,6 +57,30 @@ class Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
 
 
+def added_later(default: Any, **options: Any) -> Any:
+    """A field that is younger than the first results: at its default it is left out of identities."""
+    return Field(default=default, json_schema_extra={"added_later": True}, **options)
+
+
+def identity_settings(model: BaseModel, **options: Any) -> dict[str, Any]:
+    """The settings of `model` as an identity holds them: JSON values, without neutral fields added later.
+
+    `options` are those of `model_dump`. A new setting therefore changes no id until somebody uses it.
+    """
+    settings = model.model_dump(mode="json", **options)
+    _leave_out_neutral(model, settings)
+    return settings
+
+
+def _leave_out_neutral(model: BaseModel, settings: dict[str, Any]) -> None:
+    for name, field in type(model).model_fields.items():
+        value, extra = getattr(model, name), field.json_schema_extra
+        if isinstance(extra, dict) and extra.get("added_later") and value == field.default:
+            settings.pop(name, None)
+        elif isinstance(value, BaseModel) and isinstance(settings.get(name), dict):
+            _leave_out_neutral(value, settings[name])
+
+
 class RegistryEntry(Model):
     """An entry with a name: a method, data set, network, attack, protocol or suite."""
 

@@ -5,7 +5,16 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_serializer, model_validator
 
 from fairbench.core.errors import ConfigError
-from fairbench.registry.fields import Milestones, Model, Number, PixelNumber, RegistryEntry, distinct, wrong
+from fairbench.registry.fields import (
+    Milestones,
+    Model,
+    Number,
+    PixelNumber,
+    RegistryEntry,
+    added_later,
+    distinct,
+    wrong,
+)
 
 
 class Threat(Model):
@@ -52,8 +61,8 @@ class CheckpointSelection(Model):
     """Which epochs are evaluated; tables show the mean over those of `last`."""
 
     last: int = Field(default=5, ge=1, description="the last k epochs")
-    every: int | None = Field(
-        default=None,
+    every: int | None = added_later(
+        None,
         ge=1,
         description="also every k-th epoch, for attacks with @every",
     )
@@ -125,8 +134,8 @@ class Protocol(RegistryEntry):
         default=(), description="attacks; `clean` is always evaluated"
     )
     subset: Subset | None = None
-    precision: Precision = Field(
-        default="fp32",
+    precision: Precision = added_later(
+        "fp32",
         description="of the network in training; weights, losses, attack steps and evaluation use float32",
     )
 

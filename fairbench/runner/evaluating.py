@@ -25,6 +25,7 @@ from fairbench.metrics.classwise import class_hits
 from fairbench.records.outcomes import encoded, read_outcomes
 from fairbench.records.run_folder import OutcomeFiles
 from fairbench.registry import AttackEntry
+from fairbench.registry.fields import identity_settings
 from fairbench.runner.device import describe_device
 from fairbench.runner.provenance import versions
 
@@ -51,7 +52,7 @@ def evaluate_into(
     otherwise, because its code changed, are not believed. An interrupted evaluation goes on behind its
     finished blocks. `check` is called before anything is written, to stop a worker that lost its claim.
     """
-    settings = None if attack is None else attack.model_dump(mode="json")
+    settings = None if attack is None else identity_settings(attack)
     answers = probe(model, images)
     what = digest({"settings": settings, "weights": digest_weights(model.state_dict()), "answers": answers})
     journal = Journal(files.blocks, what, check)

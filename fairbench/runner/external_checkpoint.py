@@ -28,6 +28,7 @@ from fairbench.records.results_folder import ResultsFolder
 from fairbench.records.run_folder import LEASE, OutcomeFiles, outcome_name
 from fairbench.registry import AttackEntry, DatasetEntry, ModelEntry
 from fairbench.registry.attacks import require_possible
+from fairbench.registry.fields import identity_settings
 from fairbench.runner.device import choose_device, describe_device
 from fairbench.runner.evaluating import evaluate_into
 from fairbench.runner.provenance import now, versions
@@ -174,7 +175,7 @@ def evaluate_checkpoint(
     files, about = {}, {}
     with hold_lease(folder / LEASE) as held:
         for name, attack in attacks.items():
-            key = "clean" if attack is None else outcome_name(name, digest(attack.model_dump(mode="json"), 8))
+            key = "clean" if attack is None else outcome_name(name, digest(identity_settings(attack), 8))
             files[name] = folder / f"{key}.npy"
             line = evaluate_into(
                 OutcomeFiles(files[name]),
