@@ -41,7 +41,7 @@ def run(results: Path, seeds: str, method: str, *change: str) -> None:
 
 def accuracies(record: Record) -> tuple[float, float, float]:
     """Clean average, robust average and robust worst of one run, in percent."""
-    clean, robust = reduce_side(record, "clean"), reduce_side(record, ATTACK, record.epochs_evaluated)
+    clean, robust = (reduce_side(record, attack, record.epochs_evaluated) for attack in ("clean", ATTACK))
     return 100 * clean.average, 100 * robust.average, 100 * robust.worst
 
 
