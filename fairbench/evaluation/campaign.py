@@ -149,6 +149,7 @@ class Campaign:
             fooled, prediction = fooled_by(self.model, x[tried], y[tried], x_adv, self.eps, self.norm)
             confirmed = torch.zeros_like(result.success).index_put_((tried,), fooled)
             kept = {name: value.cpu() for name, value in result.rows.items() if name != "x_adv"}
+            # "found" and "row." are keys of journals on disk
             tensors = {"found": confirmed, "x_adv": x_adv[fooled], "prediction": prediction[fooled]}
             tensors |= {f"row.{name}": value for name, value in kept.items()}
             about = {

@@ -29,7 +29,7 @@ FORWARDS = {
 
 
 def attacked(name, given, budget=BUDGET, weight=WEIGHTS["ones"], model=None, **options):
-    """(x_adv, the budget it had to keep) in the house's own attack mode; (N, B, ...) of N kinds of image."""
+    """(x_adv, its budget) in the attack mode of the trainer; (N, B, ...) for N kinds of image."""
     method = weigh(objective(name, **options), *weight)
     ctx = context(budget=budget)
     ctx = replace(ctx, budget=method.budget(given.y, ctx))

@@ -135,11 +135,11 @@ def test_the_programs_costs_count_full_batches_and_equal_classes():
     wat.on_validation(stats(1.0, 2.0, 6.0, count=(10, 10, 20), batch_size=16), context())
     assert wat.state.cost.tolist() == pytest.approx([3 * 10 / 48, 3 * 20 / 48, 3 * 120 / 48])
     assert wat.state.mean_cost == pytest.approx(150 / 48)
-    whole, house = objective("wat", 3, cost_norm="program"), objective("wat", 3)
-    for method in (whole, house):
+    whole, default = objective("wat", 3, cost_norm="program"), objective("wat", 3)
+    for method in (whole, default):
         method.on_validation(stats(1.0, 2.0, 6.0, count=(16, 16, 16), batch_size=16), context())
-    torch.testing.assert_close(whole.state.cost, house.state.cost)
-    assert whole.state.mean_cost == pytest.approx(house.state.mean_cost)
+    torch.testing.assert_close(whole.state.cost, default.state.cost)
+    assert whole.state.mean_cost == pytest.approx(default.state.mean_cost)
 
 
 def held_out(wat, model):

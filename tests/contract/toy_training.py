@@ -1,4 +1,4 @@
-"""Training of the toy network on toy images with the trainer of the house."""
+"""Training of the toy network on toy images with the trainer of fairbench."""
 
 import os
 import signal
@@ -73,19 +73,19 @@ def half_kept(images, seed=0):
     return training_mask(images.labels, images.num_classes, seed=seed, **share)
 
 
-def trainer(folder, name="dafa", seed=0, listener=None, images=None, method=None, house=None, **changes):
+def trainer(folder, name="dafa", seed=0, listener=None, images=None, method=None, components=None, **changes):
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     options = {"warmup_epochs": 2} if "warmup_epochs" in toys.REGISTRY.method_config(name) else {}
     images = images or toys.images(24)
-    house = dict(house or {})
+    components = dict(components or {})
     objective = method or toys.objective(name, images.num_classes, **options)
-    if objective.resolved_needs().validation is not None or "averaging" in house:
-        house.setdefault("keep", half_kept(images, seed))
+    if objective.resolved_needs().validation is not None or "averaging" in components:
+        components.setdefault("keep", half_kept(images, seed))
     return Trainer(
         model=toys.network(images.num_classes, seed=seed),
         objective=objective,
         images=images,
-        **house,
+        **components,
         protocol=protocol(**changes),
         augmentation=CropFlip(crop_padding=1, flip=True),
         seed=seed,
@@ -102,7 +102,7 @@ def rows(folder):
     return [{key: v for key, v in row.items() if key != "seconds"} for row in RunFolder(folder).read_epochs()]
 
 
-HOUSES = {
+COMPONENTS = {
     "ema": {"averaging": Averaging(kind="ema", decay=0.9)},
     "fawa": {"averaging": Averaging(kind="fawa", threshold=0.0, start_epoch=2)},
     "swa": {"averaging": Averaging(kind="swa", start_epoch=2)},

@@ -49,7 +49,7 @@ def one_thread() -> Iterator[None]:
 
 
 def plugin(name: str) -> type[AdversarialObjective]:
-    """The class behind a registered method, found as the house finds it."""
+    """The class behind a registered method, found as fairbench finds it."""
     return load_plugin(import_target(REGISTRY.get("method", name), REGISTRY.plugin(name)), name)
 
 

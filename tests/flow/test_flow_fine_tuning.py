@@ -64,7 +64,7 @@ def test_a_start_that_nobody_asked_for_is_no_row(bench):
     assert not [line for line in table.splitlines() if line.startswith("pgd-at")]
 
 
-def test_additions_of_the_house_are_switched_on_from_the_command_line_for_every_method(bench):
+def test_components_are_switched_on_from_the_command_line_for_every_method(bench):
     out, _ = bench.run("--methods", "dafa", "--averaging", "ema", "--awp", "0.01")
     assert "dafa (averaging=ema, awp=0.01)" in out
     folder = bench.folder_of("dafa")

@@ -7,7 +7,7 @@ from fairbench.testing import LAWS, Trial
 from fairbench.testing.subjects import subject
 
 REGISTRY = load_registry()
-METHODS = [  # an augmentation is the house's: the laws see nothing of it
+METHODS = [  # an augmentation is a component of the trainer: the laws do not test it
     name for name in REGISTRY.names("method") if REGISTRY.get("method", name).augment is None
 ]
 TRIALS: dict[str, Trial] = {}  # a law is asked once per method

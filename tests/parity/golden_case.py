@@ -30,7 +30,7 @@ CFA_INPUT = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2471, 0.2435, 0.2616)}
 AGAINST_THE_TARGET = "the program's log against the drawn target; the method uses none of it"
 EXEMPT = {
     "bat": {"firstadv_shuffle": "a recorded draw, not a result"},
-    "cfa_fawa": {"fawa/fawa_0/*": "the program's random initial weights; the house has no average yet"},
+    "cfa_fawa": {"fawa/fawa_0/*": "the program's random initial weights; fairbench has no average yet"},
     "fairtat": {"epoch_result/*_target": AGAINST_THE_TARGET, "epoch_result/flip_score": AGAINST_THE_TARGET},
     "fairtat_epoch0": {
         "epoch_result/*_target": AGAINST_THE_TARGET,
@@ -44,7 +44,7 @@ EXEMPT = {
         "select/*/y": "input of the selection",
         "select/*/first_draw": "input of the selection",
         "select/*/redraws": "input of the selection",
-        "select/*/redraws_unused": "the house draws for all samples at once, not one by one",
+        "select/*/redraws_unused": "fairbench draws for all samples at once, not one by one",
     },
 }
 
@@ -215,7 +215,7 @@ def matching(keys, patterns):
 
 
 def validated(case, objective, model, draws, budget=None):
-    """What the house measures on the recorded held-out batches, one draw each, and the images attacked."""
+    """fairbench's measurements on the recorded held-out batches, one draw each, and the attacked images."""
     batches, attacked = [], []
     for number, drawn in enumerate(draws):
         x, y = case.images(f"given/val_x_{number}"), case.tensor(f"given/val_y_{number}")
@@ -263,7 +263,7 @@ def watch(model, objective):
 
 
 def one_step(case, objective, model, ctx, lr=0.0, weight_decay=0.0, awp=None):
-    """Run the house's training step and hand back what it saw, with the loss and the statistics.
+    """Run fairbench's training step and hand back what it saw, with the loss and the statistics.
 
     As in training, an attack in eval mode meets the folded twin of the network.
     """
@@ -283,7 +283,7 @@ def one_step(case, objective, model, ctx, lr=0.0, weight_decay=0.0, awp=None):
 
 
 def given_weights(case):
-    """DAFA's class weights from the recorded predictions, by the house's own rule."""
+    """DAFA's class weights from the recorded predictions, by fairbench's rule."""
     similarity = classes.class_means(
         case.tensor("given/memory_probs"), case.tensor("given/memory_labels").long(), case.num_classes
     )

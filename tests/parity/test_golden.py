@@ -1,4 +1,4 @@
-"""The house's own attack, loss and state code gives the numbers of the official programs."""
+"""fairbench's attack, loss and state code gives the numbers of the official programs."""
 
 from dataclasses import replace
 
@@ -236,7 +236,7 @@ def draws_per_step(case):
 
 
 def close_memory(case, steps, indices, stats):
-    """Adversarial probabilities of each image in an epoch, and their class means as the house has them."""
+    """Adversarial probabilities of each image in an epoch, and their class means as in fairbench."""
     key, rows = "f64/memory_probs_epoch1", torch.full((len(case.y), case.num_classes), torch.nan).double()
     for step, index in zip(steps, indices, strict=True):
         rows[index] = losses.log_probabilities(step["terms"].logits_adv).exp()

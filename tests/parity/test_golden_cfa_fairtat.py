@@ -37,7 +37,7 @@ def stats_of(accuracy):
 
 
 def stats_of_predictions(label, predicted, num_classes):
-    """What the house counts in an epoch with these labels and adversarial predictions."""
+    """The statistics of fairbench of an epoch with these labels and adversarial predictions."""
     totals = EpochTotals(num_classes, {"robust_confusion"}, CPU)
     logits = classes.class_indicator(predicted, num_classes, torch.float64)
     batch = Batch(x=logits, y=label, index=torch.arange(len(label)))

@@ -1,4 +1,4 @@
-"""Blocks of the house in a plan: shown, part of the identity, scaled, and a start that is planned first."""
+"""Components in a plan: shown, part of the identity, scaled, and a start that is planned first."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -66,7 +66,7 @@ def test_thresholds_of_the_gate_follow_the_data_set(plan):
         assert cell.identity["averaging"]["threshold"] == threshold
 
 
-def test_additions_for_all_methods_reach_each_and_a_methods_own_setting_wins(registry):
+def test_components_for_all_methods_reach_each_and_a_methods_own_setting_wins(registry):
     overrides = parse_overrides(["methods.dafa.averaging=none"], registry) | {
         "all_methods": {"averaging": "ema"}
     }

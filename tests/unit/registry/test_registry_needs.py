@@ -1,4 +1,4 @@
-"""What a method needs of the house, read from its source."""
+"""What a method needs from the trainer, read from its source."""
 
 import ast
 
@@ -84,7 +84,7 @@ def test_needs_of_the_built_in_methods():
     found = {name: registry.plugin(name).needs for name in ("trades", "dafa", "frl", "wat", "pgd-at")}
     assert found == {
         "trades": {},
-        "dafa": {"epoch_stats": "robust_probability"},  # inherited from the house
+        "dafa": {"epoch_stats": "robust_probability"},  # inherited from fairbench's ClassWeighted
         "frl": {"validation": "start"},
         "wat": {"validation": "end"},
         "pgd-at": {"attack_bn": "as option attack_bn"},

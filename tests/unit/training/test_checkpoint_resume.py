@@ -5,7 +5,7 @@ import signal
 import pytest
 import torch
 import toys
-from toy_training import HOUSES, Asks, Silent, listening, rows, trainer, weights
+from toy_training import COMPONENTS, Asks, Silent, listening, rows, trainer, weights
 
 from fairbench.core import stopping
 from fairbench.models.checkpoints import read_tensors
@@ -56,13 +56,13 @@ def test_every_method_goes_on_in_the_middle_of_an_epoch(tmp_path, name):
     assert_same_run(whole, cut)
 
 
-@pytest.mark.parametrize("house", HOUSES.values(), ids=HOUSES)
-def test_every_addition_of_the_house_goes_on_in_the_middle_of_an_epoch(tmp_path, house):
+@pytest.mark.parametrize("components", COMPONENTS.values(), ids=COMPONENTS)
+def test_every_component_goes_on_in_the_middle_of_an_epoch(tmp_path, components):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    finished(whole, house=house)
+    finished(whole, components=components)
     for at in ((2, 1), (3, 2)):
-        stopped(cut, house=house, at=at)
-    finished(cut, house=house)
+        stopped(cut, components=components, at=at)
+    finished(cut, components=components)
     assert_same_run(whole, cut)
 
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 import toys
-from toy_training import HOUSES, Asks, Silent, half_kept, listening, protocol, rows, weights
+from toy_training import COMPONENTS, Asks, Silent, half_kept, listening, protocol, rows, weights
 
 from fairbench.core import stopping
 from fairbench.data.stream import CropFlip
@@ -68,7 +68,7 @@ def trained(
     method=None,
     device="cpu",
     speedups=None,
-    house=None,
+    components=None,
     listener=None,
     **given,
 ):
@@ -78,9 +78,9 @@ def trained(
     images = toys.images(IMAGES).to(device)
     options = {"warmup_epochs": 1} if "warmup_epochs" in toys.REGISTRY.method_config(name) else {}
     objective = method or toys.configured(toys.plugin(name), device=device, **options)
-    house = dict(house or {})
-    if objective.resolved_needs().validation is not None or "averaging" in house:
-        house.setdefault("keep", half_kept(images.to("cpu")))
+    components = dict(components or {})
+    if objective.resolved_needs().validation is not None or "averaging" in components:
+        components.setdefault("keep", half_kept(images.to("cpu")))
     found = Trainer(
         model=toys.network(4).to(device),
         objective=objective,
@@ -91,7 +91,7 @@ def trained(
         run_folder=RunFolder(folder),
         listener=listener or Silent(),
         speedups=speedups or Speedups(),
-        **house,
+        **components,
     )
     if graphs is not None:
         found.steps.graphed = GraphedSteps(graphs, found.protocol.batch_size)
@@ -136,11 +136,11 @@ def test_a_stop_among_captured_steps_changes_nothing(tmp_path, name):
     assert_same(tmp_path / "plain", tmp_path / "cut")
 
 
-@pytest.mark.parametrize("house", HOUSES)
-def test_captured_steps_are_the_plain_ones_with_every_addition_of_the_house(tmp_path, house):
+@pytest.mark.parametrize("chosen", COMPONENTS)
+def test_captured_steps_are_the_plain_ones_with_every_component(tmp_path, chosen):
     graphs = Repeats()
-    trained(tmp_path / "plain", house=HOUSES[house])
-    trained(tmp_path / "graphs", house=HOUSES[house], graphs=graphs)
+    trained(tmp_path / "plain", components=COMPONENTS[chosen])
+    trained(tmp_path / "graphs", components=COMPONENTS[chosen], graphs=graphs)
     assert_same(tmp_path / "plain", tmp_path / "graphs")
     assert graphs.replayed
 
@@ -287,10 +287,12 @@ def test_graphs_train_like_plain_steps_on_cuda(tmp_path, name, precision):
 
 
 @gpu
-@pytest.mark.parametrize("house", HOUSES)
-def test_graphs_train_like_plain_steps_on_cuda_with_every_addition(tmp_path, house):
+@pytest.mark.parametrize("chosen", COMPONENTS)
+def test_graphs_train_like_plain_steps_on_cuda_with_every_component(tmp_path, chosen):
     for kind, graph in (("plain", False), ("graph", True)):
-        found = trained(tmp_path / kind, house=HOUSES[house], device="cuda", speedups=Speedups(graph=graph))
+        found = trained(
+            tmp_path / kind, components=COMPONENTS[chosen], device="cuda", speedups=Speedups(graph=graph)
+        )
         assert found.steps.fallback_reasons == []
     assert_same(tmp_path / "plain", tmp_path / "graph")
 

@@ -130,7 +130,7 @@ def gradients(value, model):
 
 
 def assert_same_loss(found, model, twin, given, ctx, x_adv, expected):
-    """The house's loss and gradients are those of the scalar `expected(logits, logits_adv)`."""
+    """The trainer's loss and gradients are those of the scalar `expected(logits, logits_adv)`."""
     total = loss_terms(found, model, given, x_adv, ctx, check=True).total()
     direct = expected(*both_outputs(twin, given, x_adv))
     torch.testing.assert_close(total, direct, rtol=1e-12, atol=1e-12)

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 import toys
-from toy_training import HOUSES, Silent, half_kept, rows, trainer, weights
+from toy_training import COMPONENTS, Silent, half_kept, rows, trainer, weights
 
 from fairbench.core.errors import ConfigError, ContractError, DivergedError
 from fairbench.core.identity import canonical_json
@@ -203,22 +203,22 @@ def test_validation_leaves_model_and_gradients_alone(tmp_path):
 KINDS = ("autoaugment", "cutout", "mixup", "cutmix")
 
 
-@pytest.mark.parametrize("house", HOUSES)
+@pytest.mark.parametrize("chosen", COMPONENTS)
 @pytest.mark.parametrize("stop", [StopsInside(2), StopsAfterEpoch(3)], ids=["inside 2", "after 3"])
-def test_resume_equals_uninterrupted_with_every_addition_of_the_house(tmp_path, house, stop):
+def test_resume_equals_uninterrupted_with_every_component(tmp_path, chosen, stop):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    finished(whole, house=HOUSES[house])
+    finished(whole, components=COMPONENTS[chosen])
     with pytest.raises(Stopped):
-        trainer(cut, listener=stop, house=HOUSES[house]).run()
-    finished(cut, house=HOUSES[house])
+        trainer(cut, listener=stop, components=COMPONENTS[chosen]).run()
+    finished(cut, components=COMPONENTS[chosen])
     assert_same_run(whole, cut)
 
 
 @pytest.mark.parametrize("kind", ["ema", "fawa", "swa"])
 def test_averaging_changes_what_is_evaluated_and_not_the_training(tmp_path, kind):
     keep = half_kept(toys.images(24))
-    finished(tmp_path / "plain", house={"keep": keep})
-    found = finished(tmp_path / "averaged", house={**HOUSES[kind], "keep": keep})
+    finished(tmp_path / "plain", components={"keep": keep})
+    found = finished(tmp_path / "averaged", components={**COMPONENTS[kind], "keep": keep})
     raw = read_tensors(tmp_path / "averaged" / "checkpoints" / "epoch-0004.raw.safetensors")[0]
     toys.assert_same(raw, weights(tmp_path / "plain"))
     assert not torch.equal(weights(tmp_path / "averaged")["fc.weight"], raw["fc.weight"])
@@ -227,8 +227,8 @@ def test_averaging_changes_what_is_evaluated_and_not_the_training(tmp_path, kind
 
 
 def test_a_threshold_that_no_epoch_reaches_evaluates_the_trained_weights_and_says_so(tmp_path):
-    house = {"averaging": Averaging(kind="fawa", threshold=1.01, start_epoch=1)}
-    found = finished(tmp_path, house=house)
+    components = {"averaging": Averaging(kind="fawa", threshold=1.01, start_epoch=1)}
+    found = finished(tmp_path, components=components)
     toys.assert_same(weights(tmp_path), found.model.state_dict())
     (warning,) = found.warnings()
     assert warning.startswith("evaluated without an average in epochs 3-4: no worst validation class")
@@ -236,7 +236,7 @@ def test_a_threshold_that_no_epoch_reaches_evaluates_the_trained_weights_and_say
 
 
 def test_an_average_that_starts_late_says_which_epochs_lack_it(tmp_path):
-    found = finished(tmp_path, house={"averaging": Averaging(kind="swa", start_epoch=4)})
+    found = finished(tmp_path, components={"averaging": Averaging(kind="swa", start_epoch=4)})
     assert found.warnings() == ["evaluated without an average in epoch 3: swa was to start in epoch 4"]
 
 
@@ -246,7 +246,9 @@ def test_an_average_that_starts_late_says_which_epochs_lack_it(tmp_path):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", toys.METHODS)
 def test_every_method_trains_under_every_augmentation(tmp_path, name, kind):
-    found = finished(tmp_path, name, epochs=1, milestones={}, selection={"last": 1}, house=HOUSES[kind])
+    found = finished(
+        tmp_path, name, epochs=1, milestones={}, selection={"last": 1}, components=COMPONENTS[kind]
+    )
     assert all(bool(torch.isfinite(value).all()) for value in found.model.state_dict().values())
     assert math.isfinite(rows(tmp_path)[0]["loss"])
 
@@ -255,7 +257,7 @@ def test_every_method_trains_under_every_augmentation(tmp_path, name, kind):
 def test_all_methods_see_the_same_augmented_stream_and_another_one_than_without(tmp_path, kind):
     names, seen = ("pgd-at", "trades", "dafa", "trix"), {}
     for name in names:
-        found = trainer(tmp_path / name, name, epochs=2, milestones={}, house=HOUSES[kind])
+        found = trainer(tmp_path / name, name, epochs=2, milestones={}, components=COMPONENTS[kind])
         seen[name] = watched(found.objective)
         found.run()
     for name in names[1:]:
@@ -282,14 +284,14 @@ def watched(objective):
 )
 def test_a_neutral_augmentation_is_training_without_one(tmp_path, off):
     finished(tmp_path / "plain")
-    finished(tmp_path / "off", house={"augment": off})
+    finished(tmp_path / "off", components={"augment": off})
     assert_same_run(tmp_path / "plain", tmp_path / "off")
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_held_out_images_are_neither_augmented_nor_mixed(tmp_path, kind):
     images, seen = toys.images(24), []
-    found = trainer(tmp_path, "wat", images=images, house=HOUSES[kind])
+    found = trainer(tmp_path, "wat", images=images, components=COMPONENTS[kind])
     validate = found.objective.validate
 
     def watching(model, batch, ctx):
@@ -308,8 +310,8 @@ def test_held_out_images_are_neither_augmented_nor_mixed(tmp_path, kind):
 def test_statistics_leave_out_what_is_too_evenly_mixed(tmp_path):
     counts = []
     for share in (0.5, 1.0):
-        house = {"augment": Augment(kind="mixup", min_share=share)}
-        finished(tmp_path / str(share), "pgd-at", house=house)
+        components = {"augment": Augment(kind="mixup", min_share=share)}
+        finished(tmp_path / str(share), "pgd-at", components=components)
         counts.append(rows(tmp_path / str(share))[0]["train_robust_accuracy"])
     assert all(rate is not None for rate in counts[0])
     assert counts[1] == [None] * 4  # nothing is left
@@ -321,8 +323,8 @@ def test_a_method_that_needs_one_label_refuses_mixed_images(tmp_path, kind):
     type(objective).needs, before = Needs(one_label=True), type(objective).needs
     try:
         with pytest.raises(ConfigError, match=f"'trades' cannot be trained with {kind}"):
-            trainer(tmp_path, method=objective, house=HOUSES[kind])
-        trainer(tmp_path, method=objective, house=HOUSES["cutout"])
+            trainer(tmp_path, method=objective, components=COMPONENTS[kind])
+        trainer(tmp_path, method=objective, components=COMPONENTS["cutout"])
     finally:
         type(objective).needs = before
 
