@@ -46,7 +46,7 @@ def test_a_target_is_part_of_the_settings_and_read_back(registry):
     settings = identity_settings(registry.attacks["pgd-20-targeted"])
     assert settings["target"] == "random"
     assert read_attack(json.loads(json.dumps(settings))) == registry.attacks["pgd-20-targeted"]
-    same = registry.attacks["pgd-20"].model_dump(exclude={"name"})
+    same = identity_settings(registry.attacks["pgd-20"], exclude={"name"})
     assert {k: v for k, v in settings.items() if k not in ("name", "target")} == same
 
 
