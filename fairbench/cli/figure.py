@@ -1,14 +1,14 @@
 """`fairbench figure`: draw figures of the results."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fairbench.cli.options import (
     device_option,
     open_registry,
-    read_results,
+    read_records,
     record_options,
     registry_option,
     results_option,
@@ -56,32 +56,24 @@ def figure_command(
     output: Path | None,
     results: Path,
     methods: str | None,
-    datasets: str | None,
-    protocol: str | None,
     attack: str | None,
-    side: str | None,
     baseline: str,
+    side: str | None,
     classes: str | None,
     width: "Width | None",
     registry_files: tuple[Path, ...],
     device: str,
+    **chosen: Any,
 ) -> None:
     """Draw the figures of a kind; print where they are, and their captions."""
     from fairbench.figures.draw import draw_figures
     from fairbench.figures.figure import FigureOptions, chosen_path, save_all
-    from fairbench.tables.record_choice import choose_records
 
-    path, names = chosen_path(kind, output), split_names(methods, "--methods")
+    path = chosen_path(kind, output)
+    order = tuple(split_names(methods, "--methods") or ())
     pair = split_names(classes, "--classes") or ()
-    options = FigureOptions(side, attack, baseline, tuple(names or ()), width)
-    records = choose_records(
-        read_results(results)[0],
-        results,
-        methods=names,
-        datasets=split_names(datasets, "--datasets"),
-        protocol=protocol,
-        baseline=baseline,
-    )
+    options = FigureOptions(side, attack, baseline, order, width)
+    records, _ = read_records(results, methods=methods, baseline=baseline, **chosen)
     registry = open_registry(registry_files) if kind == FEATURES else None
     figures = draw_figures(kind, records, options, classes=pair, registry=registry, device=device)
     for figure, files in save_all(figures, path):

@@ -1,5 +1,6 @@
 """`fairbench list`: what the registry holds."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -7,6 +8,7 @@ import click
 from fairbench.cli.options import json_option, open_registry, registry_option
 from fairbench.cli.output import columns, print_json
 from fairbench.planning.catalogue import KINDS, describe, facts, lines
+from fairbench.registry import Registry
 
 
 @click.command("list", epilog="Example: fairbench list methods --verbose")
@@ -26,8 +28,13 @@ def list_command(kind: str | None, verbose: bool, registry_files: tuple[Path, ..
     for number, (each, found) in enumerate(names.items()):
         if number:
             click.echo()
-        click.echo(columns([(name, describe(registry, each, name)) for name in found], (each, "")))
-        for name in found if verbose else ():
-            click.echo(f"\n{name}")
-            for key, text in lines(registry, each, name).items():
-                click.echo(f"  {key}: {text}".replace(": \n", ":\n"))
+        show_entries(registry, each, found, verbose)
+
+
+def show_entries(registry: Registry, kind: str, names: Sequence[str], verbose: bool) -> None:
+    """Print a line per entry; with `verbose`, then everything known of each."""
+    click.echo(columns([(name, describe(registry, kind, name)) for name in names], (kind, "")))
+    for name in names if verbose else ():
+        click.echo(f"\n{name}")
+        for key, text in lines(registry, kind, name).items():
+            click.echo(f"  {key}: {text}".replace(": \n", ":\n"))

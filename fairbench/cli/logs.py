@@ -1,11 +1,12 @@
 """`fairbench logs`: what happened to one run."""
 
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import click
 
 from fairbench.cli.options import results_option
+from fairbench.cli.output import printable
 from fairbench.core.errors import RecordError
 from fairbench.records.results_folder import find_run
 from fairbench.records.run_folder import RunFolder
@@ -24,34 +25,37 @@ def logs_command(name: str, results: Path, whole: bool) -> None:
     """
     run = find_run(name, results)
     click.echo(str(run.path))
-    for attempt in _attempts(run):
-        device = attempt.get("device") or {}
-        where = device.get("name") or device.get("type")
-        command = " ".join(map(str, attempt.get("command") or ()))
-        click.echo(_harmless(f"{attempt.get('started')}  on {where}, {command}"))
+    for attempt in attempts(run):
+        click.echo(printable(attempt))
     status = run.recorded()
-    click.echo(_harmless(f"state: {status.state}" + (f": {status.reason}" if status.reason else "")))
+    click.echo(printable(f"state: {status.state}" + (f": {status.reason}" if status.reason else "")))
     for file in (run.log_file, run.error_file):
         if file.is_file():
-            lines = file.read_text(errors="replace").splitlines()
-            shown = lines if whole else lines[-TAIL:]
-            cut = (
-                f" (the last {TAIL} of {len(lines)} lines; --all shows them)"
-                if len(shown) < len(lines)
-                else ""
+            show_file(file, whole)
+
+
+def attempts(run: RunFolder) -> list[str]:
+    """A line for each attempt, the first one first: when it began, its device and command.
+
+    Empty when provenance.json is missing or damaged.
+    """
+    lines = []
+    with suppress(RecordError):
+        for attempt in run.attempts():
+            device = attempt.get("device") or {}
+            command = " ".join(map(str, attempt.get("command") or ()))
+            lines.append(
+                f"{attempt.get('started')}  on {device.get('name') or device.get('type')}, {command}"
             )
-            click.echo(f"\n{file.name}{cut}:")
-            click.echo("\n".join(_harmless(line) for line in shown))
+    return lines
 
 
-def _attempts(run: RunFolder) -> list[dict[str, Any]]:
-    """What is known of each attempt, the first one first; nothing when that file is damaged."""
-    try:
-        return run.attempts()
-    except RecordError:
-        return []
-
-
-def _harmless(line: str) -> str:
-    """A line without characters that would steer a terminal."""
-    return "".join(c if c.isprintable() or c == "\t" else "\N{REPLACEMENT CHARACTER}" for c in line)
+def show_file(file: Path, whole: bool) -> None:
+    """Print a log file, or its last lines."""
+    lines = file.read_text(errors="replace").splitlines()
+    shown = lines if whole else lines[-TAIL:]
+    cut = (
+        f" (the last {TAIL} of {len(lines)} lines; --all shows the others)" if len(shown) < len(lines) else ""
+    )
+    click.echo(f"\n{file.name}{cut}:")
+    click.echo("\n".join(printable(line) for line in shown))

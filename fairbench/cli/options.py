@@ -1,7 +1,7 @@
 """Every option that more than one command has, and what turns their text into values."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -231,14 +231,35 @@ def warn_of_broken(registry: "Registry") -> None:
         click.echo(f"warning: method {plugin.name!r} cannot be used: {reason}", err=True)
 
 
-def read_results(results: Path) -> "tuple[list[Record], list[Problem]]":
-    """The records of a results folder, and the damaged runs. Prints a warning for each of these."""
+def read_records(
+    results: Path,
+    *,
+    methods: str | None = None,
+    datasets: str | None = None,
+    protocol: str | None = None,
+    baseline: str = BASELINE,
+    ids: Collection[str] | None = None,
+) -> "tuple[list[Record], list[Problem]]":
+    """The records that the `record_options` choose, and the damaged runs. Prints a warning for each of these.
+
+    Raises UnknownNameError for a name that no record has, NoRunsError when nothing fits.
+    """
     from fairbench.records.results_folder import scan
+    from fairbench.tables.record_choice import choose_records
 
     records, problems = scan(results)
     for problem in problems:
         click.echo(f"warning: {problem}", err=True)
-    return records, problems
+    chosen = choose_records(
+        records,
+        results,
+        methods=split_names(methods, "--methods"),
+        datasets=split_names(datasets, "--datasets"),
+        protocol=protocol,
+        baseline=baseline,
+        ids=ids,
+    )
+    return chosen, problems
 
 
 def split_names(text: str | None, option: str) -> list[str] | None:

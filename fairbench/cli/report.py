@@ -2,17 +2,17 @@
 
 import shlex
 from pathlib import Path
+from typing import Any
 
 import click
 
 from fairbench.cli.options import (
     claims_option,
     open_registry,
-    read_results,
+    read_records,
     record_options,
     registry_option,
     results_option,
-    split_names,
 )
 from fairbench.cli.output import counted
 
@@ -34,13 +34,11 @@ from fairbench.cli.output import counted
 def report_command(
     output: Path,
     results: Path,
-    methods: str | None,
-    datasets: str | None,
-    protocol: str | None,
     attack: str | None,
     baseline: str,
     claims: str | None,
     registry_files: tuple[Path, ...],
+    **chosen: Any,
 ) -> None:
     """Write an HTML page with leaderboards, every class, and the runs behind each number.
 
@@ -49,20 +47,12 @@ def report_command(
     """
     from fairbench.page import collect_content, require_folder, write_page
     from fairbench.tables.published_results import read_published
-    from fairbench.tables.record_choice import choose_records
 
     require_folder(output)
     published = None if claims is None else read_published(claims)
-    records, problems = read_results(results)
+    records, problems = read_records(results, baseline=baseline, **chosen)
     content = collect_content(
-        choose_records(
-            records,
-            results,
-            methods=split_names(methods, "--methods"),
-            datasets=split_names(datasets, "--datasets"),
-            protocol=protocol,
-            baseline=baseline,
-        ),
+        records,
         open_registry(registry_files),
         baseline=baseline,
         attack=attack,

@@ -1,6 +1,5 @@
 """`fairbench table`: print tables of the results."""
 
-from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -8,7 +7,7 @@ import click
 
 from fairbench.cli.options import (
     claims_option,
-    read_results,
+    read_records,
     record_options,
     results_option,
     split_names,
@@ -114,29 +113,17 @@ def print_tables(
     request: "TableRequest",
     *,
     format: str = "text",
-    methods: str | None = None,
-    datasets: str | None = None,
-    protocol: str | None = None,
     attack: str | None = None,
     claims: str | None = None,
-    ids: Collection[str] | None = None,
+    **chosen: Any,
 ) -> None:
-    """Print the tables of the records that fit, and the baseline's; with `ids`, of those cells only."""
+    """Print the tables of the records that `chosen` describes, as in `read_records`, with the baseline's."""
     from fairbench.tables.formats import render
     from fairbench.tables.published_results import read_published, with_published
-    from fairbench.tables.record_choice import choose_records
     from fairbench.tables.views import build_tables
 
     published = None if claims is None else read_published(claims)
-    records = choose_records(
-        read_results(results)[0],
-        results,
-        methods=split_names(methods, "--methods"),
-        datasets=split_names(datasets, "--datasets"),
-        protocol=protocol,
-        baseline=request.baseline,
-        ids=ids,
-    )
+    records, _ = read_records(results, baseline=request.baseline, **chosen)
     tables = build_tables(records, request, attack)
     if claims is not None and published is not None:
         tables = [with_published(table, published, claims) for table in tables]
