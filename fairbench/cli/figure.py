@@ -14,7 +14,7 @@ from fairbench.cli.options import (
     results_option,
     split_names,
 )
-from fairbench.figures.kinds import FEATURES, KINDS
+from fairbench.figures.kinds import FEATURES, KINDS, draw_figures
 
 if TYPE_CHECKING:
     from fairbench.figures.style import Width
@@ -66,7 +66,6 @@ def figure_command(
     **chosen: Any,
 ) -> None:
     """Draw the figures of a kind; print where they are, and their captions."""
-    from fairbench.figures.draw import draw_figures
     from fairbench.figures.figure import FigureOptions, chosen_path, save_all
 
     path = chosen_path(kind, output)
