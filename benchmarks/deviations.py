@@ -26,6 +26,8 @@ OPTIONS = {
     "cfa-at": ["attack_bn=train"],
     "fairtat": ["accuracy=program", "collisions=program", "averaging=none"],
     "fairtat-at": ["attack_bn=eval"],
+    "faal": ["absent=program", "count_weighted=false", "clean_forward=false", "fine_tune.start=pgd-at"],
+    "faal-mart": ["stable_log=false"],
 }
 ATTACK = "pgd-20-digits"
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from fairbench.attacks.labels import Labels, dominant, paired
+from fairbench.objectives.class_adversary import worst_distribution as worst_distribution
 
 WeightRule = Literal["paper", "pre_2024_09"]
 Ties = Literal["skip", "subtract"]
@@ -29,12 +30,18 @@ def of_class(values: Tensor, label: Tensor) -> Tensor:
 
 
 def class_means(values: Tensor, label: Tensor, num_classes: int) -> Tensor:
-    """Mean of the rows of `values` (B, D) over each class: (C, D) in float64, zeros for absent classes.
+    """Class means of `values` (B,) or (B, D): (C,) or (C, D) in float64, 0 for absent classes.
 
-    A mixed image counts for its dominant class only.
+    Gradient flows to `values`. A mixed image counts for its dominant class only.
     """
     indicator = class_indicator(dominant(label), num_classes, torch.float64)
-    return indicator.T @ values.double() / indicator.sum(0).clamp(min=1)[:, None]
+    count = indicator.sum(0).clamp(min=1)
+    return indicator.T @ values.double() / (count if values.dim() == 1 else count[:, None])
+
+
+def class_counts(label: Tensor, num_classes: int) -> Tensor:
+    """The number of samples of each class: (C,) in float64. A mixed image counts for its dominant class."""
+    return class_indicator(dominant(label), num_classes, torch.float64).sum(0)
 
 
 def distance_aware_weights(

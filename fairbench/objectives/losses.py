@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fairbench.attacks.labels import dominant, paired
-from fairbench.attacks.margin import gather_class
+from fairbench.attacks.margin import gather_class, margin
 from fairbench.objectives.classes import class_indicator
 
 
@@ -38,6 +38,12 @@ def runner_up(logits: Tensor, label: Tensor) -> Tensor:
     """The most probable class other than the label: (B,)."""
     is_label = class_indicator(dominant(label), logits.shape[1], torch.bool)
     return logits.detach().masked_fill(is_label, -torch.inf).argmax(1)
+
+
+def probability_margin(logits: Tensor, label: Tensor) -> Tensor:
+    """The largest wrong probability minus that of the label, positive when misclassified: (B,) in -1..1."""
+    probability = log_probabilities(logits).exp()
+    return paired(lambda y: margin(probability, y), label)
 
 
 def mart_margin(logits_adv: Tensor, label: Tensor) -> Tensor:

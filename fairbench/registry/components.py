@@ -162,6 +162,9 @@ class FineTune(Model):
     lr: Number = Field(default=0.001, gt=0)
     milestones: Milestones = Field(default={}, description="as in a protocol; none: a constant learning rate")
     nesterov: bool = False
+    fixed: bool | None = Field(
+        default=None, description="on: epochs and milestones do not scale with the length of the run"
+    )
     hold_out: bool = Field(default=True, description="whether the start also leaves the held-out images out")
 
 
@@ -252,7 +255,9 @@ def resolve_components(
             continue
         if "kind" in own and own["kind"] != settings.get("kind"):
             settings = {"kind": own["kind"]}
-        resolved[name] = _filled(name, {**scale(_filled(name, settings, owner)), **own}, owner)
+        filled = _filled(name, settings, owner)
+        fixed = {**filled, **own}.get("fixed")  # a fine-tuning that does not scale
+        resolved[name] = _filled(name, {**(filled if fixed else scale(filled)), **own}, owner)
     return resolved
 
 

@@ -15,6 +15,8 @@ from fairbench.testing.law import BrokenLawError, NotApplicable, Subject, accept
 from fairbench.testing.training import EPOCHS, UNBALANCED, Training
 
 STEPS = 1
+WITHOUT_CLASS_3 = (0, 1, 1, 1, 1, 1, 2, 2)
+SITUATIONS = ("awkward statistics", "measured statistics", "an absent class")
 
 Trace = dict[str, Tensor]
 
@@ -102,21 +104,23 @@ class OptionSearch:
     def _differs(self, name: str, value: Any, context: Mapping[str, Any]) -> bool:
         if not accepted(self.subject, **{**context, name: value}):
             return False
-        for awkward in (True, False):
-            before, after = self._trace(awkward, context), self._trace(awkward, {**context, name: value})
+        for situation in SITUATIONS:
+            before = self._trace(situation, context)
+            after = self._trace(situation, {**context, name: value})
             if before and after and toys.differences(before, after):
                 return True
         return False
 
-    def _trace(self, awkward: bool, options: Mapping[str, Any]) -> Trace:
+    def _trace(self, situation: str, options: Mapping[str, Any]) -> Trace:
         """All numbers of a short training; empty when it cannot be done with these options."""
-        key = f"{awkward} {sorted(options.items())}"
+        key = f"{situation} {sorted(options.items())}"
         if key not in self._traces:
             try:
-                self._traces[key] = trace(self.subject, awkward, options)
+                self._traces[key] = trace(self.subject, situation, options)
             except Exception as error:  # a value that Config takes may still be impossible
                 self._traces[key] = {}
-                self._errors.update(dict.fromkeys(options.items(), error))
+                if situation != "an absent class":  # which a method may refuse, whatever its options
+                    self._errors.update(dict.fromkeys(options.items(), error))
         return self._traces[key]
 
     def _failed(self, name: str, values: tuple[Any, ...]) -> str:
@@ -127,12 +131,12 @@ class OptionSearch:
         return ""
 
 
-def trace(subject: Subject, awkward: bool, options: Mapping[str, Any]) -> Trace:
+def trace(subject: Subject, situation: str, options: Mapping[str, Any]) -> Trace:
     """Losses, weights, BatchNorm statistics and state after each epoch, and what is needed of the house."""
-    method = subject.build(**options)
+    method, awkward = subject.build(**options), situation == "awkward statistics"
     training = Training(
         method,
-        labels=UNBALANCED,
+        labels=WITHOUT_CLASS_3 if situation == "an absent class" else UNBALANCED,
         steps=STEPS,
         awkward=awkward,
         held_out=(1,) if awkward else (6, 1),  # enough for accuracies that vary; the last batch is smaller

@@ -23,6 +23,9 @@ NEVER = 1000
         ("trix", {"strength": 0.0, "warmup_epochs": 1}, "trix-basic"),
         ("trix", {"warmup_epochs": NEVER}, "trix-basic"),
         ("trix-uniform", {"warmup_epochs": NEVER}, "trix-basic"),
+        ("faal", {"tau": 0.0, "clean_forward": False}, "pgd-at"),
+        ("faal", {"tau": 0.0, "base": "trades"}, "trades"),
+        ("faal", {"tau": 0.0, "base": "mart", "beta": 5.0}, "mart"),
     ],
 )
 def test_neutral_settings_equal_the_base_bit_for_bit(name, options, base):

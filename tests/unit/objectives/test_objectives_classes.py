@@ -6,8 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toys import stats
 
+from fairbench.attacks.labels import labels
 from fairbench.core.errors import EmptyClassError
-from fairbench.objectives.classes import class_indicator, class_means, distance_aware_weights
+from fairbench.objectives.classes import (
+    class_counts,
+    class_indicator,
+    class_means,
+    distance_aware_weights,
+)
 
 TABLE = torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.7, 0.2], [0.05, 0.15, 0.8]], dtype=torch.float64)
 
@@ -172,3 +178,24 @@ def test_statistics_of_every_class_need_every_class():
     assert found.of_every_class("robust_probability") is found.robust_probability
     with pytest.raises(EmptyClassError, match="class 1"):
         stats(TABLE, torch.tensor([1.0, 0.0, 0.0])).of_every_class("robust_accuracy")
+
+
+def test_class_means_of_one_value_per_sample_are_differentiable():
+    label = torch.tensor([2, 0, 2, 2])
+    values = torch.tensor([1.0, -4.0, 2.0, 6.0], requires_grad=True)
+    found = class_means(values, label, 4)
+    assert found.tolist() == [-4, 0, 3, 0]
+    assert torch.equal(found, class_means(values[:, None], label, 4).flatten())
+    (gradient,) = torch.autograd.grad(found @ torch.tensor([2.0, 5.0, 3.0, 7.0]).double(), values)
+    assert gradient.tolist() == [1, 2, 1, 1]
+    assert torch.autograd.gradcheck(
+        lambda v: class_means(v, label, 4), values.detach().double().requires_grad_()
+    )
+
+
+def test_class_counts_are_the_samples_of_each_class():
+    found = class_counts(torch.tensor([2, 0, 2, 2]), 4)
+    assert found.dtype == torch.float64
+    assert found.tolist() == [1, 0, 3, 0]
+    mixed = labels(torch.tensor([0, 1]), torch.tensor([1, 2]), torch.tensor([0.6, 0.9]))
+    assert class_counts(mixed, 3).tolist() == [1, 1, 0]

@@ -222,7 +222,29 @@ def test_milestones_of_fine_tuning_scale_with_it(plan):
     assert cell.start.method == "pgd-at"
 
 
-@pytest.mark.parametrize("method", ["frl", "frl-2021"])
+@pytest.mark.parametrize("protocol", ["quickstart", "budget-30", "faal-200", "official"])
+def test_a_fixed_fine_tuning_keeps_its_epochs_whatever_the_length_of_the_run(plan, protocol):
+    cell = only(plan(methods=("faal",), seeds=(0,), protocol=protocol), "faal")
+    schedule = cell.training_protocol
+    assert (schedule.epochs, schedule.milestones) == (2, {2: 0.1})
+    assert (schedule.optimizer.lr, schedule.optimizer.nesterov) == (0.01, False)
+    assert schedule.selection.last == min(2, cell.start.training_protocol.selection.last)
+
+
+@pytest.mark.parametrize(("options", "epochs"), [((), 1), (("methods.faal.fine_tune.epochs=4",), 4)])
+def test_a_fine_tuning_that_is_not_fixed_scales(plan, options, epochs):
+    chosen = ("methods.faal.fine_tune.fixed=false", *options)
+    cell = only(plan(*chosen, methods=("faal",), seeds=(0,)), "faal")
+    assert (cell.training_protocol.epochs, cell.training_protocol.milestones) == (epochs, {1: 0.1})
+
+
+def test_faal_with_awp_perturbs_from_its_first_epoch(plan):
+    cell = only(plan(methods=("faal-awp",), seeds=(0,)), "faal-awp")
+    assert cell.identity["awp"] == {"gamma": 0.005, "start_epoch": 1, "inner": "base"}
+    assert "awp" not in cell.start.identity
+
+
+@pytest.mark.parametrize("method", ["frl", "frl-2021", "faal"])
 def test_a_cell_with_a_start_is_read_back_whole(plan, tmp_path, method):
     cell = only(plan(methods=(method,), seeds=(0,)), method)
     write_json(tmp_path / "cell.json", cell.to_json())
