@@ -12,7 +12,7 @@ this possible:
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -73,13 +73,14 @@ class EpochStats:
     robust_accuracy: Tensor  # (C,)
     robust_probability: Tensor  # (C, C) float64: mean softmax(logits_adv) of class i; only if needed
     robust_confusion: Tensor  # (C, C) float64: samples of class i predicted as j; only if needed
+    watched: Mapping[str, Tensor] = field(default_factory=dict)  # (C,) class mean of each watched value
 
     def of_every_class(self, name: str) -> Tensor:
-        """The statistic `name`. Raises EmptyClassError when a class had no sample in the epoch."""
+        """The statistic, or watched value, `name`. Raises EmptyClassError when a class had no sample."""
         absent = (self.count == 0).nonzero().flatten().tolist()
         if absent:
             raise EmptyClassError(f"no training image of class {absent[0]} was seen in this epoch.")
-        value: Tensor = getattr(self, name)
+        value: Tensor = self.watched[name] if name in self.watched else getattr(self, name)
         return value
 
 

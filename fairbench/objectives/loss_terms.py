@@ -17,7 +17,8 @@ class LossTerms:
     divided by the sum of its weights instead (FRL). Weights (B,) are detached.
 
     `logits` and `logits_adv` are the clean and adversarial outputs of this loss; the trainer
-    computes the class statistics from them.
+    computes the class statistics from them. `watch` holds further values (B,) by name, of which the trainer
+    computes the class means of the epoch (`Needs.watched`); they are detached and no part of the loss.
     """
 
     def __init__(
@@ -27,10 +28,12 @@ class LossTerms:
         logits_adv: Tensor | None = None,
         weight: Mapping[str, Tensor] | None = None,
         divide_by_weight: tuple[str, ...] = (),
+        watch: Mapping[str, Tensor] | None = None,
         **terms: Tensor,
     ) -> None:
         self.terms = terms
         self.weight = {name: value.detach() for name, value in (weight or {}).items()}
+        self.watch = {name: value.detach() for name, value in (watch or {}).items()}
         self.divide_by_weight = divide_by_weight
         self.logits = None if logits is None else logits.detach()
         self.logits_adv = None if logits_adv is None else logits_adv.detach()
@@ -60,7 +63,7 @@ class LossTerms:
     def mixed(self, other: "LossTerms", share: Tensor) -> "LossTerms":
         """The loss of mixed images: `share` (B,) times these terms plus (1 - share) times those of `other`.
 
-        Each term has the weight of its own label. `logits` and `logits_adv` are those of this loss.
+        Each term has the weight of its own label. `logits`, `logits_adv` and `watch` are those of this loss.
         """
         if self.terms.keys() != other.terms.keys() or self.weight.keys() != other.weight.keys():
             raise ContractError(
@@ -76,6 +79,7 @@ class LossTerms:
             logits_adv=self.logits_adv,
             weight=mix(self.weight, other.weight),
             divide_by_weight=self.divide_by_weight,
+            watch=self.watch,
             **mix(self.terms, other.terms),
         )
         terms._weighted = mix(self._products(), other._products())

@@ -10,25 +10,25 @@ EPOCH_STATS = frozenset({"clean_accuracy", "robust_accuracy", "robust_probabilit
 
 @dataclass(frozen=True)
 class Needs:
-    """What a method needs from the trainer.
-
-    `epoch_stats`: class statistics of the training epoch, see `EpochStats`. `attack_bn`: mode of BatchNorm
-    during `perturb`; "train" uses batch statistics and updates the running statistics at each step.
-    `validation`: every epoch, images held out of training go through `validate`, at the "start" (before
-    `on_epoch_start`) or "end" (after `on_epoch_end`), and `on_validation` is called with the result.
-    `clean_forward_after_step`: after each update, one train-mode forward pass of the clean batch, which only
-    updates BatchNorm's running statistics (as in the programs of CFA and FAIR-TAT, for their log).
-    `one_label`: the method is defined for one label per image only, so Mixup and CutMix are refused.
-    """
+    """What a method needs from the trainer."""
 
     epoch_stats: frozenset[str] | set[str] = frozenset()
+    """Class statistics of the training epoch, see `EpochStats`."""
+    watched: frozenset[str] | set[str] = frozenset()
+    """Names of values in `LossTerms(watch=...)`; `EpochStats` gets their class means."""
     attack_bn: Literal["eval", "train"] = "eval"
+    """Mode of BatchNorm during `perturb`. "train": batch statistics; each step updates the running ones."""
     validation: Literal["start", "end"] | None = None
+    """Every epoch, images held out of training go through `validate`, at the "start" (before
+    `on_epoch_start`) or "end" (after `on_epoch_end`), and `on_validation` is called with the result."""
     clean_forward_after_step: bool = False
+    """After each update, one train-mode forward pass of the clean batch, which only updates BatchNorm's
+    running statistics (as in the programs of CFA and FAIR-TAT, for their log)."""
     one_label: bool = False
+    """The method is defined for one label per image only, so Mixup and CutMix are refused."""
 
     def __post_init__(self) -> None:
-        """Raises ContractError for an unknown value."""
+        """Raises ContractError for an unknown value, or for a watched value with the name of a statistic."""
         for name, value, known in (
             ("attack_bn", self.attack_bn, ("eval", "train")),
             ("validation", self.validation, ("start", "end", None)),
@@ -37,3 +37,7 @@ class Needs:
                 raise ContractError(
                     f"Needs({name}={value!r}) is unknown.", hint=f"one of: {', '.join(map(repr, known))}"
                 )
+        for name in sorted(set(self.watched) & (EPOCH_STATS | {"count"})):
+            raise ContractError(
+                f"Needs(watched={{{name!r}}}) is the name of a class statistic.", hint="choose another name"
+            )

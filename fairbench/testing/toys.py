@@ -115,7 +115,8 @@ def sgd(model: nn.Module, lr: float = 0.05) -> torch.optim.SGD:
 
 def totals(method: AdversarialObjective, device: torch.device = CPU) -> EpochTotals:
     """Empty class statistics of the kinds that the method needs."""
-    return EpochTotals(method.info.num_classes, method.resolved_needs().epoch_stats, device)
+    needs = method.resolved_needs()
+    return EpochTotals(method.info.num_classes, needs.epoch_stats, device, watched=needs.watched)
 
 
 def one_step(

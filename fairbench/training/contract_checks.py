@@ -114,6 +114,28 @@ def check_terms(objective: AdversarialObjective, batch: Batch, terms: LossTerms)
             f"method {objective.name!r} needs robust statistics, but loss() returned no logits_adv.",
             hint="return LossTerms(..., logits_adv=logits_adv)",
         )
+    check_watched(objective, batch, terms)
+
+
+def check_watched(objective: AdversarialObjective, batch: Batch, terms: LossTerms) -> None:
+    """Raise ContractError unless the watched values are those that `needs` declares, one per sample."""
+    declared = set(objective.resolved_needs().watched)
+    for name in sorted(declared ^ set(terms.watch)):
+        if name in declared:
+            raise ContractError(
+                f"method {objective.name!r} needs the watched value {name!r}, but loss() did not return it.",
+                hint=f'return LossTerms(..., watch={{"{name}": value}})',
+            )
+        raise ContractError(
+            f"method {objective.name!r}: loss() watches {name!r}, which needs does not declare.",
+            hint=f'declare needs = Needs(watched={{"{name}"}})',
+        )
+    for name, value in terms.watch.items():
+        if value.shape != batch.y.shape:
+            raise ContractError(
+                f"method {objective.name!r}: the watched value {name!r} has shape {tuple(value.shape)}.",
+                hint=f"return one value per sample, {tuple(batch.y.shape)}",
+            )
 
 
 def check_epoch(objective: AdversarialObjective, totals: EpochTotals, epoch: int) -> None:

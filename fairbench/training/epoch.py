@@ -68,8 +68,14 @@ class Epoch:
         self.progress = EpochProgress(self.number) if saved is None else saved
         self.model = self.steps.networks.model
         device = next(self.model.parameters()).device
-        wanted = self.objective.resolved_needs().epoch_stats
-        self.totals = EpochTotals(self.objective.info.num_classes, wanted, device, min_share=self.min_share)
+        needs = self.objective.resolved_needs()
+        self.totals = EpochTotals(
+            self.objective.info.num_classes,
+            needs.epoch_stats,
+            device,
+            watched=needs.watched,
+            min_share=self.min_share,
+        )
         self.totals.sums |= self.progress.sums
         self.progress.sums = self.totals.sums
         self.steps.begin(self.number, self.totals, len(self.batches) - self.progress.step)

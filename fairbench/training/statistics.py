@@ -1,7 +1,7 @@
 """Class statistics of an epoch, gathered on the device without asking it for a value."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -23,7 +23,13 @@ class EpochTotals:
     """
 
     def __init__(
-        self, num_classes: int, wanted: Iterable[str], device: torch.device, *, min_share: float = 0.0
+        self,
+        num_classes: int,
+        wanted: Iterable[str],
+        device: torch.device,
+        *,
+        watched: Iterable[str] = (),
+        min_share: float = 0.0,
     ) -> None:
         def zeros(*shape: int) -> Tensor:
             return torch.zeros(shape, dtype=torch.float64, device=device)
@@ -41,6 +47,8 @@ class EpochTotals:
         }
         for table in {"robust_probability", "robust_confusion"} & set(wanted):
             self.sums[table] = zeros(num_classes, num_classes)
+        for name in sorted(watched):
+            self.sums[f"watched.{name}"] = zeros(num_classes)
 
     @torch.no_grad()
     def add(
@@ -63,6 +71,8 @@ class EpochTotals:
         if "robust_confusion" in sums and terms.logits_adv is not None:
             predicted = class_indicator(terms.logits_adv.argmax(1), self.num_classes, torch.float64)
             sums["robust_confusion"] += indicator.T @ predicted
+        for name, value in terms.watch.items():
+            sums[f"watched.{name}"] += value.double() @ indicator
         for name, value in reduced.items():
             sums.setdefault(f"term.{name}", torch.zeros_like(sums["loss"])).add_(value.detach().double())
         sums["loss"] += loss.detach().double()
@@ -84,6 +94,7 @@ class EpochTotals:
             robust_accuracy=rate("robust"),
             robust_probability=probability / sums["count"][:, None] if len(probability) else probability,
             robust_confusion=sums.get("robust_confusion", absent),
+            watched={name: value / sums["count"] for name, value in self._under("watched.")},
         )
 
     def mean_loss(self) -> float:
@@ -93,7 +104,11 @@ class EpochTotals:
     def mean_terms(self) -> dict[str, float]:
         """Mean over batches of each loss term."""
         steps = float(self.sums["steps"])
-        return {key[5:]: float(v) / steps for key, v in self.sums.items() if key.startswith("term.")}
+        return {name: float(value) / steps for name, value in self._under("term.")}
+
+    def _under(self, prefix: str) -> Iterator[tuple[str, Tensor]]:
+        """The sums whose names begin with `prefix`, by the rest of their names."""
+        return ((key.removeprefix(prefix), v) for key, v in self.sums.items() if key.startswith(prefix))
 
 
 def numbers(value: Tensor | float) -> Any:

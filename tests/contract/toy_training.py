@@ -102,6 +102,33 @@ def rows(folder):
     return [{key: v for key, v in row.items() if key != "seconds"} for row in RunFolder(folder).read_epochs()]
 
 
+class Repeats:
+    """Graphs for a device without them: the same code once more, on the captured batch and draws."""
+
+    def __init__(self):
+        self.captured = self.replayed = 0
+
+    @contextmanager
+    def working(self):
+        yield
+
+    @contextmanager
+    def watched(self):
+        yield []
+
+    def capture(self, work, draws):
+        self.captured += 1
+
+        def replay():
+            self.replayed += 1
+            work()
+
+        return replay
+
+    def close(self):
+        pass
+
+
 COMPONENTS = {
     "ema": {"averaging": Averaging(kind="ema", decay=0.9)},
     "fawa": {"averaging": Averaging(kind="fawa", threshold=0.0, start_epoch=2)},

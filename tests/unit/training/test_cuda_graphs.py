@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 import toys
-from toy_training import COMPONENTS, Asks, Silent, half_kept, listening, protocol, rows, weights
+from toy_training import COMPONENTS, Asks, Repeats, Silent, half_kept, listening, protocol, rows, weights
 
 from fairbench.core import stopping
 from fairbench.data.stream import CropFlip
@@ -26,33 +26,6 @@ gpu = pytest.mark.gpu
 @pytest.fixture(autouse=True)
 def short_epochs_are_captured_too(monkeypatch):
     monkeypatch.setattr(cuda_graphs, "WORTH_CAPTURING", 5)
-
-
-class Repeats:
-    """Graphs for a device without them: the same code once more, on the captured batch and draws."""
-
-    def __init__(self):
-        self.captured = self.replayed = 0
-
-    @contextmanager
-    def working(self):
-        yield
-
-    @contextmanager
-    def watched(self):
-        yield []
-
-    def capture(self, work, draws):
-        self.captured += 1
-
-        def replay():
-            self.replayed += 1
-            work()
-
-        return replay
-
-    def close(self):
-        pass
 
 
 class Fails(Repeats):

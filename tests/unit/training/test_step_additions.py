@@ -1,0 +1,185 @@
+"""What a method may ask of a step: exact under a resume, captured steps, perturbed weights and two labels."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+import toys
+from toy_training import Asks, Repeats, listening, rows, trainer, weights
+
+from fairbench.api import AdversarialObjective, LossTerms, Needs, attacks, losses, method, per_class
+from fairbench.core import stopping
+from fairbench.core.errors import ContractError
+from fairbench.models.checkpoints import read_tensors
+from fairbench.registry.components import Augment, WeightPerturbation
+from fairbench.training import cuda_graphs
+from fairbench.training.cuda_graphs import GraphedSteps
+from fairbench.training.step import training_step
+
+EPOCHS = 4
+COMPONENTS = {
+    "plain": {},
+    "awp": {"awp": WeightPerturbation(gamma=0.5, start_epoch=2)},
+    "mixup": {"augment": Augment(kind="mixup")},
+}
+EVERY_COMPONENT = pytest.mark.parametrize("components", COMPONENTS.values(), ids=COMPONENTS)
+
+
+@pytest.fixture(autouse=True)
+def short_epochs_are_captured_too(monkeypatch):
+    monkeypatch.setattr(cuda_graphs, "WORTH_CAPTURING", 1)
+
+
+def trained(folder, cls, *, graphs=None, **given):
+    """A finished training of a method; with `graphs`, its steps are captured."""
+    found = trainer(folder, method=toys.configured(cls), images=toys.images(48), **given)
+    if graphs is not None:
+        found.steps.graphed = GraphedSteps(graphs, found.protocol.batch_size)
+    found.run()
+    return found
+
+
+def left(folder):
+    """All that a training leaves behind: weights, the full state and the records of its epochs."""
+    state = read_tensors(folder / "checkpoints" / "resume.safetensors")[0]
+    return {**state, **{f"epoch 3 {name}": value for name, value in weights(folder, 3).items()}}, rows(folder)
+
+
+def assert_exact(tmp_path, cls, components, *, captured=True):
+    """Stopped in the middle of epochs, or captured, a method trains as in one go; the objective."""
+    whole = trained(tmp_path / "whole", cls, components=components)
+    graphs = Repeats()
+    found = trained(tmp_path / "graphs", cls, components=components, graphs=graphs)
+    assert (found.steps.fallback_reasons == []) is captured
+    assert bool(graphs.replayed) is captured
+    with listening():
+        for place in ((1, 2), (2, 4)):
+            with pytest.raises(stopping.Stopped):
+                trained(tmp_path / "cut", cls, components=components, listener=Asks(*place), graphs=Repeats())
+    trained(tmp_path / "cut", cls, components=components, graphs=Repeats())
+    (tensors, records), *others = (left(tmp_path / name) for name in ("whole", "graphs", "cut"))
+    for other, other_records in others:
+        toys.assert_same(tensors, other)
+        assert records == other_records
+    return whole
+
+
+class Base(AdversarialObjective):
+    """PGD-AT."""
+
+    def perturb(self, model, batch, ctx):
+        return attacks.pgd(
+            model,
+            batch.x,
+            lambda logits: losses.cross_entropy(logits, batch.y),
+            budget=ctx.budget,
+            start="uniform",
+            rng=ctx.rng("attack"),
+        )
+
+    def loss(self, model, batch, x_adv, ctx):
+        logits_adv = model(x_adv)
+        return LossTerms(robust=losses.cross_entropy(logits_adv, batch.y), logits_adv=logits_adv)
+
+
+def step(cls, given=None, *, awp=None, check=True):
+    """The objective, its totals and the network after one step."""
+    objective, model = toys.configured(cls), toys.network()
+    totals = toys.totals(objective)
+    given = toys.batch() if given is None else given
+    training_step(model, objective, toys.sgd(model), given, toys.context(), totals, check=check, awp=awp)
+    return objective, totals, model
+
+
+# Watched values
+
+
+@method("watches")
+class Watches(Base):
+    """Watches whether an image was still classified correctly, and weighs classes by it."""
+
+    needs = Needs(watched={"correct"})
+
+    @dataclass
+    class State:
+        share: torch.Tensor = per_class(0.5)
+
+    def loss(self, model, batch, x_adv, ctx):
+        terms = super().loss(model, batch, x_adv, ctx)
+        correct = terms.logits_adv.argmax(1) == batch.y
+        weight = {"robust": 1.5 - self.state.share[batch.y]}
+        return LossTerms(
+            **terms.terms, weight=weight, logits_adv=terms.logits_adv, watch={"correct": correct}
+        )
+
+    def on_epoch_end(self, stats, ctx):
+        assert torch.equal(stats.watched["correct"], stats.robust_accuracy)
+        self.state.share = stats.of_every_class("correct")
+
+
+@EVERY_COMPONENT
+def test_watched_values_survive_resumes_and_captured_steps(tmp_path, components):
+    found = assert_exact(tmp_path, Watches, components)
+    assert not torch.equal(found.objective.state.share, torch.full((4,), 0.5, dtype=torch.float64))
+
+
+def test_watched_values_are_class_means_and_no_part_of_the_loss():
+    @method("indexed")
+    class Indexed(Base):
+        needs = Needs(watched={"position"})
+
+        def loss(self, model, batch, x_adv, ctx):
+            terms = super().loss(model, batch, x_adv, ctx)
+            return LossTerms(**terms.terms, watch={"position": batch.index})
+
+    _, totals, model = step(Indexed)
+    assert totals.stats().watched["position"].tolist() == [4, 5, 6, 7]  # of 0, 4, 8; 1, 5, 9; ...
+    toys.assert_same(model.state_dict(), step(method("base")(Base))[2].state_dict())
+    given = toys.batch(labels=torch.tensor([0, 0, 1, 3]))
+    watched = step(Indexed, given)[1].stats().watched["position"]
+    assert watched[2].isnan()
+    assert watched[[0, 1, 3]].tolist() == [0.5, 2, 3]
+
+
+def test_mixed_images_count_for_the_dominant_label_by_its_share():
+    lam = torch.linspace(0.5, 1, 12)
+    given = toys.mixed(lam)
+
+    @method("labels")
+    class ByLabel(Base):
+        needs = Needs(watched={"label"})
+
+        def loss(self, model, batch, x_adv, ctx):
+            terms = super().loss(model, batch, x_adv, ctx)
+            return LossTerms(**terms.terms, watch={"label": batch.index + 100 * batch.y})
+
+    stats = step(ByLabel, given)[1].stats()
+    for c in range(4):
+        mine = given.y == c
+        mean = (lam * given.index)[mine].sum() / lam[mine].sum()
+        assert float(stats.watched["label"][c]) == pytest.approx(100 * c + float(mean), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("declared", "watch", "says"),
+    [
+        (set(), {"kappa": torch.ones(12)}, "watches 'kappa', which needs does not declare"),
+        ({"kappa"}, {}, "needs the watched value 'kappa', but loss\\(\\) did not return it"),
+        ({"kappa"}, {"kappa": torch.ones(12, 1)}, "watched value 'kappa' has shape \\(12, 1\\)"),
+    ],
+)
+def test_watched_values_are_declared_and_one_per_image(declared, watch, says):
+    @method("wrong")
+    class Wrong(Base):
+        needs = Needs(watched=declared)
+
+        def loss(self, model, batch, x_adv, ctx):
+            return LossTerms(**super().loss(model, batch, x_adv, ctx).terms, watch=watch)
+
+    with pytest.raises(ContractError, match=says):
+        step(Wrong)
+
+
+def test_a_watched_value_is_not_called_like_a_statistic():
+    with pytest.raises(ContractError, match="is the name of a class statistic"):
+        Needs(watched={"robust_accuracy"})
