@@ -23,7 +23,7 @@ from fairbench.planning.attack_choice import choose_attacks
 from fairbench.records.attack_strength import describe_standing
 
 if TYPE_CHECKING:
-    from fairbench.evaluation.progress import Progress
+    from fairbench.records.progress import Progress
     from fairbench.registry import AttackEntry
     from fairbench.runner.external_evaluation import ExternalEvaluation
 

@@ -11,15 +11,15 @@ import click
 
 from fairbench.cli.output import counted, duration, first_line
 from fairbench.records.cell import Cell
+from fairbench.records.progress import Progress, ProgressListener
 
 if TYPE_CHECKING:
-    from fairbench.evaluation.progress import Progress
     from fairbench.runner.executors.choose import PreparedJob
 
 LINE_SECONDS = 10.0
 
 
-class Lines:
+class Lines(ProgressListener):
     """A line when a cell starts and ends, and one every few seconds in between, on standard error."""
 
     def __init__(self, total: int) -> None:
@@ -48,15 +48,12 @@ class Lines:
             + (f": {first_line(reason)}" if reason else "")
         )
 
-    def step(self, epoch: int, num_epochs: int, step: int, num_steps: int, loss: float | None) -> None:
-        pass
-
     def epoch(self, row: dict[str, Any]) -> None:
         if time.monotonic() - self.last > LINE_SECONDS:
             self.last = time.monotonic()
             self.say(f"epoch {row['epoch']}: {describe(row)}")
 
-    def evaluation(self, attack: str, epoch: int, progress: "Progress") -> None:
+    def evaluation(self, attack: str, epoch: int, progress: Progress) -> None:
         if time.monotonic() - self.last > LINE_SECONDS:
             self.last = time.monotonic()
             self.say(f"evaluating {attack} at epoch {epoch}: {describe_attack(progress)}")
@@ -89,7 +86,7 @@ class Several(Lines):
         print(f"[{self.done}/{self.total} done] {text}", file=sys.stderr, flush=True)
 
 
-class Bars:
+class Bars(ProgressListener):
     """A bar for the plan and one for the cell, with loss, worst class and time left."""
 
     def __init__(self, total: int) -> None:
@@ -150,7 +147,7 @@ class Bars:
         self.loss = f"loss {row['loss']:.3f}"
         self.worst = worst_text(row)
 
-    def evaluation(self, attack: str, epoch: int, progress: "Progress") -> None:
+    def evaluation(self, attack: str, epoch: int, progress: Progress) -> None:
         info = f"{describe_attack(progress)} ({attack}, epoch {epoch})"
         self.progress.update(self.task, total=100, completed=round(100 * progress.done), info=info)
 
@@ -165,7 +162,7 @@ def describe(row: dict[str, Any]) -> str:
     return f"loss {row['loss']:.3f} {worst_text(row)}".rstrip()
 
 
-def describe_attack(progress: "Progress") -> str:
+def describe_attack(progress: Progress) -> str:
     """The stage of an attack, how much of it is done, the accuracy so far and the time left."""
     stage = f"{progress.stage} " if progress.stage else ""
     text = f"{stage}{100 * progress.done:.0f} %"

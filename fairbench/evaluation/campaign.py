@@ -18,8 +18,8 @@ from fairbench.attacks.search import BATCH_SIZE, Rows, Search, SearchResult, run
 from fairbench.data.images import ImageSet, to_unit
 from fairbench.evaluation.adversarial_examples import AdversarialExamples
 from fairbench.evaluation.journal import Journal
-from fairbench.evaluation.progress import Progress
 from fairbench.evaluation.verdicts import fooled_by, logits_of_set
+from fairbench.records.progress import Progress
 
 BACKWARD = 1.35  # cost of a backward pass in forward passes (measured on a ResNet-18); for the time left only
 BLOCK = 4  # batches per block: enough for regrouping, and little work lost after an interruption

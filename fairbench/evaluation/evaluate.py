@@ -24,11 +24,11 @@ from fairbench.evaluation.autoattack import run_autoattack
 from fairbench.evaluation.campaign import Campaign, Stage
 from fairbench.evaluation.health import check_model
 from fairbench.evaluation.journal import Journal
-from fairbench.evaluation.progress import Progress
 from fairbench.evaluation.verdicts import CHUNK, full_precision, logits_of, require_inside
 from fairbench.metrics.masking import Finding, black_box_wins
 from fairbench.models.folding import folded
 from fairbench.objectives.losses import cross_entropy
+from fairbench.records.progress import Progress
 from fairbench.registry.attacks import A3Attack, AttackEntry, AutoAttack, PgdAttack
 
 LOSSES = {"ce": cross_entropy, "margin": margin}

@@ -34,7 +34,7 @@ def curves_figure(spec: TableSpec, options: FigureOptions) -> Figure:
     data = curves_data(spec)
     if data.empty:
         raise NothingToDrawError(
-            "these runs have no training curves: their folders have no epochs.jsonl.",
+            "these runs have no training curves: their folders hold results only.",
             hint="copy the whole run folders, or train: fairbench run",
         )
     return Figure(

@@ -139,7 +139,7 @@ def _require_sound(record: Record) -> None:
     """Raise RecordError for a folder that is not what fairbench wrote: names, ids, outcomes, links."""
     cell = record.cell
     if record.folder.name != cell.folder_name or digest(cell.identity) != cell.id:
-        raise RecordError(f"{record.folder.name} is not the run that its cell.json describes.")
+        raise RecordError(f"{record.folder.name} is not the run that its cell describes.")
     for root, folders, files in os.walk(record.folder):
         for each in (*folders, *files):
             if os.path.islink(os.path.join(root, each)):

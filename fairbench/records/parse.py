@@ -107,7 +107,7 @@ def parse_record(data: Mapping[str, Any], path: Path, cell: Cell) -> Record:
     """The record of `cell` that `Record.to_json` wrote, now or in schema 1, from the file `path`."""
     get = data.get
     for key, own in (("id", cell.id), ("entry", cell.entry)):
-        _require(get(key) == own, path, f"its {key} is not that of cell.json")
+        _require(get(key) == own, path, f"its {key} is not that of its cell")
     state = get("state")
     _require(isinstance(state, str) and state in _STATES, path, f"unknown state {state!r}")
     for key in ("reason", "finished", "fault"):

@@ -124,9 +124,10 @@ class RunFolder:
     def weights_files(self) -> list[Path]:
         return sorted(self.checkpoints.glob("epoch-*.safetensors"))
 
-    def resume_files(self) -> list[Path]:
-        """The full states from which training continues."""
-        return sorted(self.checkpoints.glob("resume*.safetensors"))
+    def resume_files(self) -> tuple[Path, Path, Path]:
+        """The full states to resume from: the newest, the one before it, and the one being written."""
+        newest, before, coming = (f"resume{which}.safetensors" for which in ("", ".before", ".coming"))
+        return self.checkpoints / newest, self.checkpoints / before, self.checkpoints / coming
 
     def outcome_files(self, attack: EvaluationAttack | None, epoch: int) -> OutcomeFiles:
         """The files of an evaluation; `attack` is None for the clean images."""
@@ -255,7 +256,7 @@ class RunFolder:
         """Forget the record, which is kept as record.before.json, and the states to resume from."""
         self.record_file.replace(self.path / "record.before.json")
         for path in self.resume_files():
-            path.unlink()
+            path.unlink(missing_ok=True)
 
     def remove_temporary_files(self) -> None:
         """Remove what a process that was killed left half written. Only for the holder of the lease."""

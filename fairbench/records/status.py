@@ -43,9 +43,9 @@ class Status:
 def recorded_status(record: Record, cell: Cell) -> Status:
     """The status by what is recorded, for the attacks that `cell` asks for, whether anything runs or not."""
     if digest(record.cell.identity) != record.cell.id:
-        return Status("failed", "cell.json was changed by hand: its id does not fit its content.")
+        return Status("failed", "the cell was changed by hand: its id does not fit its content.")
     if record.cell.id != cell.id:
-        return Status("failed", "cell.json is of another cell than the folder's name says.")
+        return Status("failed", "it holds the cell of another folder.")
     if record.state == "unfinished":
         return Status("partial", "interrupted")
     if record.state != "done":

@@ -96,7 +96,7 @@ def _inside(run: RunFolder, state: str, weights: bool) -> Iterator[Waste]:
     for path in run.damaged_files():
         yield _waste(path, "damaged, and made anew since", run)
     if state in ("done", "diverged"):
-        for path in run.resume_files():
+        for path in filter(Path.exists, run.resume_files()):
             yield _waste(path, f"the run is {state} and resumes no more", run)
         for path in run.blocks():
             yield _waste(path, f"the run is {state} and has its outcomes", run)

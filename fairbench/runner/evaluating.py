@@ -19,10 +19,10 @@ from fairbench.evaluation.adversarial_examples import write_examples
 from fairbench.evaluation.evaluate import evaluate
 from fairbench.evaluation.external_checkpoint import digest_weights
 from fairbench.evaluation.journal import Journal
-from fairbench.evaluation.progress import Progress
 from fairbench.evaluation.verdicts import full_precision, logits_of
 from fairbench.metrics.classwise import class_hits
 from fairbench.records.outcomes import encoded, read_outcomes
+from fairbench.records.progress import Progress
 from fairbench.records.run_folder import OutcomeFiles
 from fairbench.registry import AttackEntry
 from fairbench.registry.fields import identity_settings

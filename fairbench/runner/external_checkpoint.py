@@ -18,12 +18,12 @@ from fairbench.data.images import ImageSet, load_images, to_unit
 from fairbench.data.manifest import read_manifest
 from fairbench.evaluation.external_checkpoint import digest_weights, read_checkpoint
 from fairbench.evaluation.health import require_logits
-from fairbench.evaluation.progress import Progress
 from fairbench.models.build import build_model
 from fairbench.models.checkpoints import load_weights
 from fairbench.models.wideresnet import UNUSED_PREFIXES
 from fairbench.models.zoo import CONSTANTS, zoo_file, zoo_model
 from fairbench.planning.resolve import model_identity
+from fairbench.records.progress import Progress
 from fairbench.records.results_folder import ResultsFolder
 from fairbench.records.run_folder import LEASE, OutcomeFiles, outcome_name
 from fairbench.registry import AttackEntry, DatasetEntry, ModelEntry

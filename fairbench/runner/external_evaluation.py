@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairbench.core.errors import ConfigError
-from fairbench.evaluation.progress import Progress
 from fairbench.metrics.classwise import (
     average_accuracy,
     class_accuracy,
@@ -20,6 +19,7 @@ from fairbench.metrics.classwise import (
     worst_class_accuracy,
 )
 from fairbench.records.outcomes import read_outcomes
+from fairbench.records.progress import Progress
 from fairbench.registry import AttackEntry, Registry
 from fairbench.registry.attacks import REFERENCE
 from fairbench.runner.external_checkpoint import (

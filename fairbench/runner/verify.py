@@ -86,7 +86,7 @@ def _check(
         return result(size, int(wrong.sum()), "predictions computed again")
     settings = record.attack_settings(evaluation.attack, evaluation.id)
     if not settings:
-        return result(size, size, "cell.json does not have this attack")
+        return result(size, size, "the cell does not list this attack")
     attack = read_attack(settings)
     if isinstance(attack, PgdAttack):
         part = images if everything else _first(images, FIRST)

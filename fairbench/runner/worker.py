@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Protocol as Interface
 
 import torch
 
@@ -27,10 +26,10 @@ from fairbench.core.files import make_folder
 from fairbench.core.lease import Lease
 from fairbench.data.images import ImageSet
 from fairbench.data.manifest import Manifest
-from fairbench.evaluation.progress import Progress
 from fairbench.models.checkpoints import load_weights, read_tensors
 from fairbench.planning.code_locations import located
 from fairbench.records.cell import Cell, EvaluationAttack
+from fairbench.records.progress import ProgressListener
 from fairbench.records.read import CLEAN, Evaluation, FailedEvaluation, Record
 from fairbench.records.results_folder import ResultsFolder
 from fairbench.records.run_folder import RunFolder
@@ -48,21 +47,15 @@ from fairbench.runner.evaluating import evaluate_into
 from fairbench.runner.logs import logged
 from fairbench.runner.provenance import now, provenance
 from fairbench.training.checkpointing import Checkpoints
-from fairbench.training.listener import Listener as TrainingListener
 from fairbench.training.networks import Speedups
 from fairbench.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
 
-class Listener(TrainingListener, Interface):
-    """Whoever shows the progress of a cell."""
-
-    def evaluation(self, attack: str, epoch: int, progress: Progress) -> None:
-        """`attack` at the checkpoint of `epoch` is this far."""
-
-
-def run_cell(folder: Path, listener: Listener, registry: Registry, device_name: str = "auto") -> Status:
+def run_cell(
+    folder: Path, listener: ProgressListener, registry: Registry, device_name: str = "auto"
+) -> Status:
     """Work on the cell in `folder` with code of `registry`; the status it ends in.
 
     A finished cell is left alone. Raises LeaseHeldError when another process works on it, PluginError when
@@ -134,7 +127,7 @@ class CellWork:
     run: RunFolder
     before: Record | None
     lease: Lease
-    listener: Listener
+    listener: ProgressListener
     registry: Registry
     device: torch.device
     evaluations: dict[tuple[str, int], Evaluation] = field(default_factory=dict)  # by attack id and epoch

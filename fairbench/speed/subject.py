@@ -18,6 +18,7 @@ from fairbench.models.build import build_model
 from fairbench.objectives.contract import AdversarialObjective, Context, DataInfo, build_config
 from fairbench.objectives.load import load_plugin
 from fairbench.planning.resolve import import_target
+from fairbench.records.progress import ProgressListener
 from fairbench.records.run_folder import RunFolder
 from fairbench.registry import Protocol, Registry
 from fairbench.registry.protocol import Precision
@@ -87,7 +88,7 @@ class TimedSetting:
         return cls(build_config(cls, self.registry.method_config(method, self.dataset)), info, self.device)
 
 
-class Clock:
+class Clock(ProgressListener):
     """Listens to a trainer and notes when step `after` of an epoch and its last one were done.
 
     The device is waited for at these two only.
@@ -95,16 +96,13 @@ class Clock:
 
     def __init__(self, device: torch.device) -> None:
         self.device, self.after = device, 1
-        self.began = self.ended = 0.0
+        self.first = self.last = 0.0
 
     def step(self, epoch: int, num_epochs: int, step: int, num_steps: int, loss: float | None) -> None:
         if step in (self.after, num_steps):
             synchronise(self.device)
-            self.ended = time.perf_counter()
-            self.began = self.ended if step == self.after else self.began
-
-    def epoch(self, row: dict[str, Any]) -> None:
-        pass
+            self.last = time.perf_counter()
+            self.first = self.last if step == self.after else self.first
 
 
 class TimedTraining:
@@ -171,7 +169,7 @@ class TimedTraining:
             self.trainer.train_epoch(self.number)
         synchronise(device)
         whole = time.perf_counter() - began
-        step = (self.clock.ended - self.clock.began) / (steps - self.starting)
+        step = (self.clock.last - self.clock.first) / (steps - self.starting)
         self.fixed_seconds = max(0.0, whole - step * steps)
         return step
 

@@ -90,9 +90,7 @@ class Checkpoints:
         self, run: RunFolder, kept: Sequence[int] = (), before_write: Callable[[], None] = lambda: None
     ) -> None:
         self.run, self.kept, self.before_write = run, kept, before_write
-        self.newest = run.checkpoints / "resume.safetensors"
-        self.previous = run.checkpoints / "resume.before.safetensors"
-        self.unfinished = run.checkpoints / "resume.coming.safetensors"
+        self.newest, self.previous, self.unfinished = run.resume_files()
         self.lost: list[str] = []
         self._writer: Writer | None = None
 

@@ -18,6 +18,7 @@ from fairbench.core.processes import end_if_copied
 from fairbench.data.images import ImageSet
 from fairbench.data.stream import CropFlip
 from fairbench.objectives.contract import AdversarialObjective
+from fairbench.records.progress import ProgressListener
 from fairbench.records.run_folder import RunFolder
 from fairbench.registry.components import Augment, Averaging, WeightPerturbation, mixed_labels_error
 from fairbench.registry.schema import Protocol
@@ -26,7 +27,6 @@ from fairbench.training.checkpointing import Checkpoints, TrainingState
 from fairbench.training.cuda_graphs import CudaGraphs, GraphedSteps
 from fairbench.training.epoch import Epoch, EpochProgress
 from fairbench.training.images import Batches, TrainingImages
-from fairbench.training.listener import Listener
 from fairbench.training.networks import Networks, Speedups
 from fairbench.training.schedule import learning_rate, sgd
 from fairbench.training.step import StepRunner, training_step
@@ -56,7 +56,7 @@ class Trainer:
     augmentation: CropFlip
     seed: int
     run_folder: RunFolder
-    listener: Listener
+    listener: ProgressListener
     keep: Tensor | None = None
     augment: Augment | None = None
     awp: WeightPerturbation | None = None

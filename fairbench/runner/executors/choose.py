@@ -6,8 +6,9 @@ from pathlib import Path
 
 from fairbench.core.errors import ConfigError
 from fairbench.planning.status import CellStatus
+from fairbench.records.progress import ProgressListener
 from fairbench.registry import Registry
-from fairbench.runner.executors.executor import CheckedExecutor, Executor, Job, Told, find_executor
+from fairbench.runner.executors.executor import CheckedExecutor, Executor, Job, find_executor
 from fairbench.runner.executors.profile import read_profile
 
 
@@ -19,9 +20,9 @@ class PreparedJob:
     execute: Executor
     job: Job
 
-    def run(self, told: Told) -> dict[str, str]:
+    def run(self, listener: ProgressListener) -> dict[str, str]:
         """Work through the job; the state of each cell by id."""
-        return self.execute(self.job, told) if self.job.planned else {}
+        return self.execute(self.job, listener) if self.job.planned else {}
 
 
 def prepare_job(

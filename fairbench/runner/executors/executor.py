@@ -1,6 +1,6 @@
 """What an executor is given and gives back, and how it is found by its name.
 
-An executor is a function `execute(job, told)`. It is found by the name of its entry point in the group
+An executor is a function `execute(job, listener)`. It is found by the name of its entry point in the group
 `fairbench.executors`, or as `file.py:function`. The run folder is the truth: whoever starts
 `fairbench cell FOLDER`, anywhere that sees the folder, claims it, resumes it and leaves its record.
 """
@@ -10,20 +10,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from typing import Protocol as Interface
 
 from fairbench.core.errors import ConfigError, PluginError, suggest
 from fairbench.core.imports import load_object
 from fairbench.planning.status import CellStatus
 from fairbench.records.cell import Cell
+from fairbench.records.progress import ProgressListener
 from fairbench.records.results_folder import ResultsFolder
 from fairbench.records.run_folder import RunFolder
 from fairbench.registry import Registry
 from fairbench.runner.executors.profile import Profile
-
-if TYPE_CHECKING:
-    from fairbench.evaluation.progress import Progress
 
 GROUP = "fairbench.executors"
 
@@ -73,23 +69,7 @@ class Job:
                 raise ConfigError(f"{option} means nothing to the executor {executor}.", hint=instead)
 
 
-class Told(Interface):
-    """Whoever shows progress. Only what runs in this very process can tell of steps."""
-
-    def started(self, cell: Cell) -> None: ...
-
-    def ended(self, cell: Cell, state: str, reason: str) -> None: ...
-
-    def note(self, text: str) -> None: ...
-
-    def step(self, epoch: int, num_epochs: int, step: int, num_steps: int, loss: float | None) -> None: ...
-
-    def epoch(self, row: dict[str, Any]) -> None: ...
-
-    def evaluation(self, attack: str, epoch: int, progress: "Progress") -> None: ...
-
-
-Executor = Callable[[Job, Told], dict[str, str]]
+Executor = Callable[[Job, ProgressListener], dict[str, str]]
 """Works through a job; the state of each cell by its id: done, diverged, failed, running or queued.
 
 A cell that fails leaves the others alone. When this process is asked to stop, so is what it started.
@@ -103,9 +83,9 @@ class CheckedExecutor:
     check: Callable[[Job], None]
     execute: Executor
 
-    def __call__(self, job: Job, told: Told) -> dict[str, str]:
+    def __call__(self, job: Job, listener: ProgressListener) -> dict[str, str]:
         self.check(job)
-        return self.execute(job, told)
+        return self.execute(job, listener)
 
 
 def checked_by(check: Callable[[Job], None]) -> Callable[[Executor], CheckedExecutor]:
@@ -132,6 +112,7 @@ def find_executor(name: str) -> Executor:
         ) from error
     if not callable(found):
         raise PluginError(
-            f"the executor {name!r} is no function.", hint="write: def execute(job, told) -> dict[str, str]"
+            f"the executor {name!r} is no function.",
+            hint="write: def execute(job, listener) -> dict[str, str]",
         )
     return found  # type: ignore[no-any-return]

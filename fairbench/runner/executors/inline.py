@@ -3,8 +3,9 @@
 import time
 
 from fairbench.core.errors import EnvironmentFault, FairbenchError, LeaseHeldError, ResultsError
+from fairbench.records.progress import ProgressListener
 from fairbench.records.status import Status
-from fairbench.runner.executors.executor import Job, Told, checked_by
+from fairbench.runner.executors.executor import Job, checked_by
 from fairbench.runner.executors.queue import Queue
 
 PAUSE = 0.5  # seconds between two looks at what others do
@@ -23,20 +24,20 @@ def check(job: Job) -> None:
 
 
 @checked_by(check)
-def execute(job: Job, told: Told) -> dict[str, str]:
+def execute(job: Job, listener: ProgressListener) -> dict[str, str]:
     """Work through the job in order; the state of each cell by id."""
     from fairbench.runner.worker import run_cell
 
-    queue = Queue(job, told)
+    queue = Queue(job, listener)
     while not queue.over:
         cell = queue.next()
         if cell is None:
             time.sleep(PAUSE)
             continue
-        told.started(cell)
+        listener.started(cell)
         try:
             run = job.prepare(cell)
-            run_cell(run.path, told, job.registry, job.device)
+            run_cell(run.path, listener, job.registry, job.device)
             status = run.recorded(cell)
         except LeaseHeldError as error:
             queue.left_to_others(cell, error.message)

@@ -12,8 +12,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from fairbench.core.errors import ConfigError, EnvironmentFault, FairbenchError
+from fairbench.records.progress import ProgressListener
 from fairbench.records.status import Status
-from fairbench.runner.executors.executor import Job, Told, checked_by
+from fairbench.runner.executors.executor import Job, checked_by
 from fairbench.runner.executors.process import Worker
 from fairbench.runner.executors.queue import Queue
 
@@ -37,9 +38,9 @@ def check(job: Job) -> None:
 
 
 @checked_by(check)
-def execute(job: Job, told: Told) -> dict[str, str]:
+def execute(job: Job, listener: ProgressListener) -> dict[str, str]:
     """Work through the job on all its devices; the state of each cell by id."""
-    queue, places, died = Queue(job, told), places_of(job), Counter[str]()
+    queue, places, died = Queue(job, listener), places_of(job), Counter[str]()
     try:
         while not queue.over or any(place.working for place in places):
             for place in places:
@@ -64,7 +65,7 @@ def fill(place: DeviceSlot, places: list[DeviceSlot], queue: Queue, job: Job) ->
         cell = queue.next(working)
         if cell is None:
             return
-        queue.told.started(cell)
+        queue.listener.started(cell)
         try:
             run = job.prepare(cell)
             place.working.append(Worker(cell, run, job.device, place.env, job.time_limit))

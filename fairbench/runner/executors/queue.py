@@ -5,8 +5,9 @@ from collections.abc import Collection
 
 from fairbench.core.lease import LeaseWatch, read_lease
 from fairbench.records.cell import Cell
+from fairbench.records.progress import ProgressListener
 from fairbench.records.status import Status
-from fairbench.runner.executors.executor import Job, Told
+from fairbench.runner.executors.executor import Job
 
 LOOK_SECONDS = 1.0  # between two looks at the cells of others
 
@@ -14,8 +15,8 @@ LOOK_SECONDS = 1.0  # between two looks at the cells of others
 class Queue:
     """Hands out one cell after the other and keeps how each ended in `states`."""
 
-    def __init__(self, job: Job, told: Told) -> None:
-        self.job, self.told = job, told
+    def __init__(self, job: Job, listener: ProgressListener) -> None:
+        self.job, self.listener = job, listener
         self.waiting = [item.cell for item in job.planned]
         self.others: list[Cell] = []
         self.states: dict[str, str] = {}
@@ -43,17 +44,17 @@ class Queue:
     def ended(self, cell: Cell, status: Status) -> None:
         """`cell` was worked on and is over."""
         self.states[cell.id] = status.state
-        self.told.ended(cell, status.state, status.reason)
+        self.listener.ended(cell, status.state, status.reason)
 
     def again(self, cell: Cell, why: str) -> None:
         """`cell` is to be started once more."""
-        self.told.note(f"{cell.slot}: {why}")
+        self.listener.note(f"{cell.slot}: {why}")
         self.waiting.insert(0, cell)
 
     def left_to_others(self, cell: Cell, reason: str) -> None:
         """Somebody else works on `cell`."""
         if self.job.wait:
-            self.told.note(f"{cell.slot}: {reason} Waiting.")
+            self.listener.note(f"{cell.slot}: {reason} Waiting.")
             self.others.append(cell)
         else:
             self.ended(cell, Status("running", reason))
@@ -64,7 +65,7 @@ class Queue:
         for cell in list(self.others):
             run = self.job.run(cell)
             if self._watch.remove_dead(run.lease_file):
-                self.told.note(f"{cell.slot}: who worked on it is gone; taken over")
+                self.listener.note(f"{cell.slot}: who worked on it is gone; taken over")
             if read_lease(run.lease_file) is None:
                 self.others.remove(cell)
                 status = run.recorded(cell)

@@ -16,10 +16,11 @@ from fairbench.core.errors import EnvironmentFault, FairbenchError
 from fairbench.core.lease import LeaseWatch, read_lease
 from fairbench.records.cell import Cell
 from fairbench.records.parse import parse_cell
+from fairbench.records.progress import ProgressListener
 from fairbench.records.run_folder import RunFolder
 from fairbench.records.status import State, Status
 from fairbench.registry.fields import Model
-from fairbench.runner.executors.executor import Job, Told, checked_by
+from fairbench.runner.executors.executor import Job, checked_by
 from fairbench.runner.executors.process import Worker
 from fairbench.runner.executors.queue import Queue
 
@@ -49,7 +50,7 @@ def check(job: Job) -> None:
 
 
 @checked_by(check)
-def execute(job: Job, told: Told) -> dict[str, str]:
+def execute(job: Job, listener: ProgressListener) -> dict[str, str]:
     """Work through the job on the cluster; the state of each cell by id.
 
     Ray starts a cell again, up to `retries` times, whose worker or node was lost; it continues where it was.
@@ -63,7 +64,7 @@ def execute(job: Job, told: Told) -> dict[str, str]:
     task: Any = ray.remote(
         num_gpus=gpus, num_cpus=settings.cpus, resources=settings.resources, max_retries=job.retries
     )(work)
-    queue, running = Queue(job, told), dict[Any, Cell]()
+    queue, running = Queue(job, listener), dict[Any, Cell]()
     try:
         while not queue.over or running:
             while (cell := queue.next([each.id for each in running.values()])) is not None:
@@ -119,11 +120,11 @@ def _prepared(cell: Cell, queue: Queue) -> RunFolder | None:
     try:
         run = queue.job.prepare(cell)
     except FairbenchError as error:
-        queue.told.started(cell)
+        queue.listener.started(cell)
         queue.ended(cell, Status("failed", str(error)))
         return None
     owner = run.owner()
-    queue.told.started(cell)
+    queue.listener.started(cell)
     if owner is not None:
         queue.left_to_others(cell, f"process {owner.get('pid')} on {owner.get('host')} works on it.")
         return None

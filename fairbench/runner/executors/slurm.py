@@ -24,11 +24,12 @@ from fairbench.core.errors import EnvironmentFault, RecordError
 from fairbench.core.files import make_folder, read_json, write_atomic, write_json
 from fairbench.core.stopping import REQUEUE
 from fairbench.planning.status import CellStatus
+from fairbench.records.progress import ProgressListener
 from fairbench.records.results_folder import ResultsFolder
 from fairbench.records.run_folder import RunFolder
 from fairbench.records.status import Status
 from fairbench.registry.fields import Model
-from fairbench.runner.executors.executor import Job, Told, checked_by
+from fairbench.runner.executors.executor import Job, checked_by
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ def check(job: Job) -> None:
 
 
 @checked_by(check)
-def execute(job: Job, told: Told) -> dict[str, str]:
+def execute(job: Job, listener: ProgressListener) -> dict[str, str]:
     """Submit the job and stay until its last task is over, unless it is to be detached.
 
     Cells that an earlier job still has in the queue are not submitted again. When this process is asked to
@@ -79,7 +80,7 @@ def execute(job: Job, told: Told) -> dict[str, str]:
     states, new = {}, []
     for item in job.planned:
         if item.cell.folder_name in queued:
-            told.note(f"{item.cell.slot}: is in the queue already ({queued[item.cell.folder_name]})")
+            listener.note(f"{item.cell.slot}: is in the queue already ({queued[item.cell.folder_name]})")
             states[item.cell.id] = "queued"
         else:
             new.append(item)
@@ -88,14 +89,14 @@ def execute(job: Job, told: Told) -> dict[str, str]:
     device = "cpu" if settings.gpus == 0 else job.device if job.device != "auto" else "cuda"
     folder = write_job(new, job, settings, device)
     number = submit(folder, settings.cells_per_task)
-    told.note(f"job {number}: {len(new)} cells; {folder / 'job.sh'}")
+    listener.note(f"job {number}: {len(new)} cells; {folder / 'job.sh'}")
     if job.detach:
         return states | {item.cell.id: "queued" for item in new}
     try:
-        return states | follow(number, new, job, settings.cells_per_task, told)
+        return states | follow(number, new, job, settings.cells_per_task, listener)
     except BaseException:
         _slurm("scancel", number)
-        told.note(f"job {number} is cancelled; the same command continues what it left")
+        listener.note(f"job {number} is cancelled; the same command continues what it left")
         raise
 
 
@@ -180,7 +181,9 @@ def submit(folder: Path, per_task: int) -> str:
     return number
 
 
-def follow(number: str, planned: Sequence[CellStatus], job: Job, per_task: int, told: Told) -> dict[str, str]:
+def follow(
+    number: str, planned: Sequence[CellStatus], job: Job, per_task: int, listener: ProgressListener
+) -> dict[str, str]:
     """Tell of each cell when it starts and ends, until all have ended; their states by id."""
     waiting = {i: item.cell for i, item in enumerate(planned)}
     started: set[int] = set()
@@ -195,7 +198,7 @@ def follow(number: str, planned: Sequence[CellStatus], job: Job, per_task: int, 
             working = run.owner() is not None
             if working and i not in started:
                 started.add(i)
-                told.started(cell)
+                listener.started(cell)
             if working or tasks is None:
                 continue
             in_queue = tasks.get(i // per_task, ("", ""))[0] in IN_QUEUE
@@ -208,8 +211,8 @@ def follow(number: str, planned: Sequence[CellStatus], job: Job, per_task: int, 
             if ended:
                 del waiting[i]
                 if i not in started:
-                    told.started(cell)
-                told.ended(cell, status.state, status.reason)
+                    listener.started(cell)
+                listener.ended(cell, status.state, status.reason)
                 states[cell.id] = status.state
     return states
 
