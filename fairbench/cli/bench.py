@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from fairbench.cli.options import device_option, json_option, open_registry, registry_option
+from fairbench.cli.options import device_option, json_option, open_registry, registry_option, split_names
 from fairbench.cli.output import columns, print_json
 from fairbench.core.errors import ConfigError
 
@@ -134,20 +134,22 @@ def parse_precisions(text: str) -> tuple["Precision", ...]:
     from fairbench.registry.protocol import Precision
 
     known: tuple[Precision, ...] = get_args(Precision)
-    asked = [part.strip() for part in text.split(",") if part.strip()]
-    for name in asked or [text]:
+    names = split_names(text, "--precisions") or []
+    for name in names:
         if name not in known:
-            raise ConfigError(f"--precisions {text}: {name!r} is unknown.", hint=f"of: {', '.join(known)}")
-    return tuple(name for name in known if name in asked)
+            raise ConfigError(
+                f"--precisions {text}: no precision called {name!r}.", hint=f"known: {', '.join(known)}"
+            )
+    return tuple(name for name in known if name in names)
 
 
 def cells(row: dict[str, Any], header: tuple[str, ...]) -> tuple[str, ...]:
     """A row as text: shares in percent, numbers to three digits."""
     shares = ("limit", "data", "attack", "outer", "bookkeeping")
-    found = []
+    texts = []
     for name in header:
         value = row.get(name, "")
         if isinstance(value, float):
             value = f"{100 * value:.1f} %" if name in shares else f"{value:.3g}"
-        found.append(str(value))
-    return tuple(found)
+        texts.append(str(value))
+    return tuple(texts)

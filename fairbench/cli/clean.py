@@ -9,7 +9,7 @@ from fairbench.cli.output import print_json, size
 from fairbench.records.results_folder import ResultsFolder
 
 
-@click.command("clean")
+@click.command("clean", epilog="Example: fairbench clean --weights --yes")
 @results_option
 @json_option
 @click.option("--weights", is_flag=True, help="Also checkpoints of finished runs. New attacks need them.")
@@ -26,20 +26,21 @@ def clean_command(
     """
     from fairbench.runner.cleaning import find_waste, remove
 
-    found = list(find_waste(results, weights=weights, failed=failed, unfinished=unfinished))
-    gone = [waste for waste in found if yes and remove(waste)]
+    waste = list(find_waste(results, weights=weights, failed=failed, unfinished=unfinished))
+    deleted = [item for item in waste if yes and remove(item)]
     if as_json:
         print_json(
-            [{"path": str(w.path), "bytes": w.size, "why": w.why, "deleted": w in gone} for w in found]
+            [{"path": str(w.path), "bytes": w.size, "why": w.why, "deleted": w in deleted} for w in waste]
         )
         return
     runs = ResultsFolder(results).runs
-    for waste in found:
-        click.echo(f"{size(waste.size):>9}  {waste.path.relative_to(runs)}: {waste.why}")
-    total = size(sum(waste.size for waste in found))
-    if not found:
+    for item in waste:
+        click.echo(f"{size(item.size):>9}  {item.path.relative_to(runs)}: {item.why}")
+    if not waste:
         click.echo("nothing to clean")
     elif yes:
-        click.echo(f"deleted {len(gone)} of {len(found)}, {size(sum(waste.size for waste in gone))} freed")
+        freed = size(sum(item.size for item in deleted))
+        click.echo(f"deleted {len(deleted)} of {len(waste)}, {freed} freed")
     else:
-        click.echo(f"{len(found)} to delete, {total} in all; add --yes to delete them")
+        total = size(sum(item.size for item in waste))
+        click.echo(f"{len(waste)} to delete, {total} in all; add --yes to delete them")

@@ -53,16 +53,16 @@ def export_command(
     registry = open_registry(registry_files)
     from fairbench.runner.export import export
 
-    found = export(find_run(run, results), to, registry, results, output, epoch)
+    exported = export(find_run(run, results), to, registry, results, output, epoch)
     if as_json:
         print_json(
             {
-                **{part: str(getattr(found, part)) for part in ("weights", "builder", "info")},
-                "notes": list(found.notes),
+                **{part: str(getattr(exported, part)) for part in ("weights", "builder", "info")},
+                "notes": list(exported.notes),
             }
         )
         return
-    for path in (found.weights, found.builder, found.info):
+    for path in (exported.weights, exported.builder, exported.info):
         click.echo(path)
-    for note in found.notes:
+    for note in exported.notes:
         click.echo(f"note: {note}", err=True)

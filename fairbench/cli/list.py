@@ -21,14 +21,12 @@ def list_command(kind: str | None, verbose: bool, registry_files: tuple[Path, ..
     registry = open_registry(registry_files)
     names = {each: registry.names(each[:-1]) for each in ([kind] if kind else KINDS)}
     if as_json:
-        print_json(
-            {each: {name: facts(registry, each, name) for name in found} for each, found in names.items()}
-        )
+        print_json({k: {name: facts(registry, k, name) for name in names[k]} for k in names})
         return
-    for number, (each, found) in enumerate(names.items()):
-        if number:
+    for each in names:
+        show_entries(registry, each, names[each], verbose)
+        if each != list(names)[-1]:
             click.echo()
-        show_entries(registry, each, found, verbose)
 
 
 def show_entries(registry: Registry, kind: str, names: Sequence[str], verbose: bool) -> None:

@@ -23,14 +23,14 @@ def merge_command(sources: tuple[Path, ...], results: Path, as_json: bool, dry_r
     """
     from fairbench.records.merge import merge
 
-    found = [each for source in sources for each in merge(source, results, dry_run=dry_run)]
+    merged = [run for source in sources for run in merge(source, results, dry_run=dry_run)]
     if as_json:
-        print_json([{"folder": str(m.folder), "action": m.action, "why": m.why} for m in found])
+        print_json([{"folder": str(run.folder), "action": run.action, "why": run.why} for run in merged])
     else:
-        for each in found:
-            if each.action not in ("added", "same"):
-                click.echo(f"{each.action}: {each.folder.name}: {each.why}")
-        counts = Counter(each.action for each in found)
-        said = ", ".join(f"{count} {action}" for action, count in sorted(counts.items())) or "no runs"
-        click.echo(f"{said} in {results}" + (" (nothing was changed)" if dry_run else ""))
-    sys.exit(1 if any(each.action == "conflict" for each in found) else 0)
+        for run in merged:
+            if run.action not in ("added", "same"):
+                click.echo(f"{run.action}: {run.folder.name}: {run.why}")
+        counts = sorted(Counter(run.action for run in merged).items())
+        actions = ", ".join(f"{count} {action}" for action, count in counts) or "no runs"
+        click.echo(f"{actions} in {results}" + (" (nothing was changed)" if dry_run else ""))
+    sys.exit(1 if any(run.action == "conflict" for run in merged) else 0)

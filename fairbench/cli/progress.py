@@ -167,7 +167,7 @@ def describe_attack(progress: Progress) -> str:
     stage = f"{progress.stage} " if progress.stage else ""
     text = f"{stage}{100 * progress.done:.0f} %"
     if progress.robust is not None:
-        text += f", {100 * progress.robust:.1f} % robust"
+        text += f", {100 * progress.robust:.1f} % robust so far"
     return text + (f", {duration(progress.left)} left" if progress.left is not None else "")
 
 

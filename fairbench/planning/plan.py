@@ -90,8 +90,10 @@ def make_plan(
     name = device_name(device)
     paces = read_paces(results, registry, name)
     by_entry = {(cell.entry, cell.preparation): cell for cell in cells}  # the seed changes no cost
-    found = {key: estimate(cell, registry, paces, cuda=name != "cpu") for key, cell in by_entry.items()}
-    costs = {cell.id: found[cell.entry, cell.preparation] for cell in cells}
+    by_entry_costs = {
+        key: estimate(cell, registry, paces, cuda=name != "cpu") for key, cell in by_entry.items()
+    }
+    costs = {cell.id: by_entry_costs[cell.entry, cell.preparation] for cell in cells}
     to_do = [item.cell for item in unfinished(planned)]
     left = [] if budget is None else within(to_do, costs, budget, devices)[1]
     return Plan(

@@ -150,7 +150,9 @@ def parse_overrides(items: Sequence[str], registry: Registry) -> dict[str, dict[
             value = registry.check_override(parts[1], option, value)
             overrides.setdefault(f"methods.{parts[1]}", {})[option] = value
         elif parts[0] == "protocol" and parts[1] in ("name", "version", "source"):
-            raise ConfigError(f"--set {item!r}: a protocol's {parts[1]} says what it is and cannot be set.")
+            raise ConfigError(
+                f"--set {item!r}: protocol.{parts[1]} identifies the protocol and cannot be changed."
+            )
         elif parts[0] == "protocol":
             overrides.setdefault("protocol", {})[".".join(parts[1:])] = value
         else:

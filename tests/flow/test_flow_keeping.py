@@ -213,8 +213,8 @@ def test_measured_steps_make_an_estimate(bench):
     ("options", "said"),
     [
         (("--executor", "sulrm"), "did you mean: slurm"),
-        (("--executor", "inline", "--pack", "2"), "--pack means nothing to the executor inline"),
-        (("--executor", "slurm", "--gpus", "0"), "--gpus means nothing to the executor slurm"),
+        (("--executor", "inline", "--pack", "2"), "--pack cannot be used with the executor inline"),
+        (("--executor", "slurm", "--gpus", "0"), "--gpus cannot be used with the executor slurm"),
         (("--gpus", "a"), "does not name GPUs"),
         (("--executor", "nowhere.py:execute"), "cannot be loaded"),
         (("--profile", "nowhere.yaml"), "cannot read"),

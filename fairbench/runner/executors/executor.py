@@ -66,7 +66,7 @@ class Job:
             default = type(self).__dataclass_fields__[name].default
             if getattr(self, name) != default:
                 option = f"--{name.replace('_', '-')}"
-                raise ConfigError(f"{option} means nothing to the executor {executor}.", hint=instead)
+                raise ConfigError(f"{option} cannot be used with the executor {executor}.", hint=instead)
 
 
 Executor = Callable[[Job, ProgressListener], dict[str, str]]

@@ -147,7 +147,7 @@ def test_json_has_the_numbers():
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--precisions", "fp16"], "'fp16' is unknown"),
+        (["--precisions", "fp16"], "no precision called 'fp16'"),
         (["--precisions", "tf32"], "tf32 is for NVIDIA GPUs"),
         (["--methods", "trixx"], "trixx"),
         (["--models", "resnet19"], "resnet19"),
