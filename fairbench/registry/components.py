@@ -67,7 +67,7 @@ class Augment(Model):
     @model_validator(mode="before")
     @classmethod
     def _defaults_of_its_kind(cls, data: Any) -> Any:
-        return with_defaults(cls, _AUGMENT, data)
+        return with_defaults(_AUGMENT, data)
 
     @property
     def neutral(self) -> bool:
@@ -120,21 +120,22 @@ class Averaging(Model):
     @model_validator(mode="before")
     @classmethod
     def _defaults_of_its_kind(cls, data: Any) -> Any:
-        return with_defaults(cls, _AVERAGING, data)
+        return with_defaults(_AVERAGING, data)
 
 
-def with_defaults(model: type[Model], kinds: Mapping[str, dict[str, Any]], data: Any) -> Any:
+def with_defaults(kinds: Mapping[str, dict[str, Any]], data: Any) -> Any:
     """`data` with the default options of its kind filled in.
 
-    `kinds`: the options that each kind has, with their defaults. Raises PydanticCustomError for an option
-    that the kind does not have.
+    `kinds`: the options that belong to each kind, with their defaults. Raises PydanticCustomError for an
+    option that belongs to other kinds only.
     """
     kind = data.get("kind") if isinstance(data, dict) else None
     options = kinds.get(kind) if isinstance(kind, str) else None
     if options is None:
         return data
+    others = {key for each in kinds.values() for key in each} - set(options)
     for key in data:
-        if key in model.model_fields and key not in options and key != "kind" and data[key] is not None:
+        if key in others and data[key] is not None:
             raise wrong(f"{kind} has no {key!r}; it accepts {', '.join(options)}", key)
     return {**options, **data}
 
