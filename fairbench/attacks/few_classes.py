@@ -1,4 +1,4 @@
-"""How many classes the parts of AutoAttack need. No torch: plans ask before anything is loaded."""
+"""The number of classes that the parts of AutoAttack need. Imports no torch, for planning."""
 
 from collections.abc import Sequence
 
@@ -6,5 +6,5 @@ MIN_CLASSES = 4  # the targeted DLR loss uses the four largest logits
 
 
 def classes_needed(parts: Sequence[str]) -> int:
-    """The fewest classes for these parts of AutoAttack; without any, for the standard version."""
+    """The smallest number of classes for these parts of AutoAttack; no parts: the standard version."""
     return MIN_CLASSES if "apgd-t" in parts or not parts else 2

@@ -1,1 +1,1 @@
-"""What a method is made of: the contract, per-sample losses and shared class mathematics."""
+"""The contract of a method, per-sample losses and class-wise computations."""
