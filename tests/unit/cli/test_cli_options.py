@@ -1,10 +1,10 @@
-"""Small things of the command line: columns, durations, progress lines, lazy commands."""
+"""Small parts of the command line: columns, durations, progress lines, options, lazy commands."""
 
 import click
 import pytest
 
 from fairbench.cli.main import COMMANDS, cli
-from fairbench.cli.output import columns, duration, first_line
+from fairbench.cli.output import columns, counted, duration, first_line, printable, size
 from fairbench.cli.progress import Lines, describe, progress, worst_text
 
 
@@ -18,6 +18,35 @@ def test_columns_are_aligned_and_lines_end_without_spaces():
 )
 def test_durations_are_as_people_read_them(seconds, text):
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(("count", "text"), [(512, "512 B"), (3400, "3.4 kB"), (1.2e9, "1.2 GB")])
+def test_sizes_have_a_unit(count, text):
+    assert size(count) == text
+
+
+def test_one_thing_has_no_plural():
+    assert [counted(count, "run") for count in (0, 1, 2)] == ["0 runs", "1 run", "2 runs"]
+
+
+def test_control_characters_are_not_printed():
+    assert printable("a\tb\x1b[2J") == "a\tb\ufffd[2J"
+
+
+def test_a_renamed_option_is_understood_under_both_names_and_shown_under_one(capsys):
+    plan = cli.get_command(click.Context(cli), "plan")
+    for option in ("--assume-devices", "--devices"):
+        assert plan.make_context("plan", [option, "4"]).params["devices"] == 4
+    text = plan.get_help(click.Context(plan))
+    assert "--assume-devices N" in text
+    assert "--devices" not in text.replace("--assume-devices", "")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_fits_into_80_columns(name):
+    command = cli.get_command(click.Context(cli), name)
+    text = command.get_help(click.Context(command, info_name=f"fairbench {name}", terminal_width=80))
+    assert [line for line in text.splitlines() if len(line) > 80] == []
 
 
 def test_the_worst_class_of_an_epoch_ignores_classes_without_images():
