@@ -17,7 +17,6 @@ from fairbench.testing.option_laws import alternatives, option_of
 from fairbench.testing.training import EPOCHS, UNBALANCED, Training
 from fairbench.training.contract_checks import images_of
 from fairbench.training.cuda_graphs import WatchedContext, overrides
-from fairbench.training.step import training_step
 
 WAITING = {  # what makes the host ask the device for a value
     "_local_scalar_dense",
@@ -152,9 +151,7 @@ def unrecordable(subject: Subject) -> str:
     """Why the steps of the method run one by one on a GPU; "" when they are recorded."""
     training = Training(subject.build()).run(until=(1, 1))
     ctx = WatchedContext.over(training.context(1, 1))
-    training_step(
-        training.model, training.method, training.optimizer, training.batch(1), ctx, training.totals
-    )
+    training.step(training.batch(1), ctx)
     if overrides(training.method, "on_step_end"):
         return "on_step_end may change the state, so that steps cannot be recorded as CUDA graphs"
     return "reads ctx.step, so that steps cannot be recorded as CUDA graphs" if ctx.read else ""
@@ -215,7 +212,7 @@ def on_meta(subject: Subject) -> None:
     given, ctx = training.batch(0), training.context(1, 0)
     with Operations(META) as seen:
         try:
-            training_step(training.model, method, training.optimizer, given, ctx, training.totals)
+            training.step(given, ctx)
             if method.resolved_needs().validation is not None:
                 with frozen(training.model), torch.no_grad():
                     method.validate(training.model, given, ctx)
@@ -242,7 +239,7 @@ def on_cuda(subject: Subject) -> None:
     given, ctx = training.batch(1), training.context(1, 1)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        training_step(training.model, training.method, training.optimizer, given, ctx, training.totals)
+        training.step(given, ctx)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     Training(subject.build(device=device), labels=UNBALANCED, device=device).run()
@@ -261,7 +258,7 @@ def watched(training: Training, epoch: int) -> Operations:
     given, ctx = training.batch(1), training.context(epoch, 1)
     method = training.method
     with Operations() as seen:  # gradients and momentum exist since the first step
-        training_step(training.model, method, training.optimizer, given, ctx, training.totals)
+        training.step(given, ctx)
         if method.resolved_needs().validation is not None:
             with frozen(training.model), torch.no_grad():
                 method.validate(training.model, given, ctx)

@@ -149,7 +149,7 @@ def trace(subject: Subject, situation: str, options: Mapping[str, Any]) -> Trace
         )
     for epoch in range(1, EPOCHS + 1):
         kept = training.run(until=(epoch + 1, "start")).tensors()
-        found |= {f"{epoch} {name}": value for name, value in kept.items() if not name.startswith("epoch.")}
+        found |= {f"{epoch} {name}": value for name, value in kept.items() if not name.startswith("sums.")}
     return {**found, "losses": torch.stack(training.losses)}
 
 

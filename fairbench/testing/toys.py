@@ -12,6 +12,7 @@ from fairbench.attacks.draws import Draws
 from fairbench.core.seeds import derive_seed
 from fairbench.data.batch import Batch
 from fairbench.objectives.contract import AdversarialObjective, Context, DataInfo, build_config
+from fairbench.training.epoch import Contexts, EpochProgress
 from fairbench.training.statistics import EpochTotals
 from fairbench.training.step import training_step
 
@@ -79,25 +80,15 @@ def context(
     seed: int = 0,
     budget: Budget = BUDGET,
     logged: dict[str, Any] | None = None,
-    device: torch.device = CPU,
     *,
     num_epochs: int = 3,
     num_steps: int = 3,
-    stage: str = "training",
-    draws: Callable[[int], Draws] | None = None,
+    draws: Callable[[int], Draws] = lambda seed: Draws(seed, CPU),
 ) -> Context:
-    """A place in training. `draws` makes the generator of a seed; held-out images have draws of their own."""
-    make = (lambda drawn: Draws(drawn, device)) if draws is None else draws
-    place = (epoch, step) if stage == "training" else (epoch, step, stage)
-    return Context(
-        epoch=epoch,
-        num_epochs=num_epochs,
-        step=step,
-        num_steps=num_steps,
-        budget=budget,
-        rng=lambda purpose: make(derive_seed(seed, purpose, *place)),
-        log=({} if logged is None else logged).__setitem__,
-    )
+    """The context of a step in training. `draws` makes the random draws of a seed."""
+    contexts = Contexts(seed, num_epochs, budget, draws)
+    ctx = contexts.at(EpochProgress(epoch), step, num_steps)
+    return ctx if logged is None else replace(ctx, log=logged.__setitem__)
 
 
 def configured(

@@ -1,8 +1,9 @@
-"""The trainer's order of events on toy data, which can be stopped and continued between any two of them."""
+"""Toy training in the trainer's own epochs, which can be stopped and continued between any two events."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
-from typing import Literal
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +12,11 @@ from fairbench.attacks.draws import Draws
 from fairbench.data.batch import Batch
 from fairbench.objectives.contract import AdversarialObjective, Context, EpochStats, ValidationStats
 from fairbench.testing import toys
-from fairbench.training.step import training_step
-from fairbench.training.validation import measure
+from fairbench.training.checkpointing import SavedState, TrainingState, under
+from fairbench.training.epoch import Contexts, Epoch, EpochProgress
+from fairbench.training.networks import Networks, Speedups
+from fairbench.training.step import StepRunner, training_step
+from fairbench.training.validation import Validate
 
 UNBALANCED = (0, 1, 1, 1, 1, 1, 2, 3)  # classes of different size
 EPOCHS = 3
@@ -27,12 +31,29 @@ Event = tuple[int, int | Literal["start", "end"]]
 """A step of an epoch, or what surrounds its steps."""
 
 
-class Training:
-    """Trains the toy network with a method in the house's order of events; `run` does those still to come.
+@dataclass(frozen=True)
+class ToyBatches:
+    """Toy batches that are there before they are needed."""
 
-    `labels` are those of every batch, by default all classes alike. `awkward` replaces what was measured in
-    an epoch by statistics with ties and extremes (4 classes). `held_out` are images of each class in the
-    validation batches. `permutation` (C,) renames the classes.
+    made: Sequence[Batch]
+
+    @property
+    def batch_size(self) -> int:
+        return len(self.made[0])
+
+    def __len__(self) -> int:
+        return len(self.made)
+
+    def batch(self, i: int) -> Batch:
+        return self.made[i]
+
+
+class Training:
+    """Trains the toy network with a method, epoch by epoch; `run` does the events still to come.
+
+    `labels` are those of every batch, by default all classes alike. With `awkward` the method gets statistics
+    with ties and extremes (4 classes) in place of what was measured in an epoch. `held_out` are the images of
+    each class in the validation batches. `permutation` (C,) renames the classes.
     """
 
     def __init__(
@@ -53,57 +74,53 @@ class Training:
     ) -> None:
         self.method = method
         self.num_classes = method.info.num_classes
-        self.epochs, self.steps, self.seed = epochs, steps, seed
+        self.epochs, self.steps = epochs, steps
         self.labels = None if labels is None else torch.tensor(tuple(labels))
-        self.awkward, self.held_out, self.permutation = awkward, held_out, permutation
-        self.dtype, self.device, self.draws = dtype, device, draws
+        self.awkward, self.permutation = awkward, permutation
+        self.dtype, self.device = dtype, device
         self.model = (toys.network(self.num_classes) if model is None else model).to(device, dtype)
         self.optimizer = toys.sgd(self.model)
-        self.totals = toys.totals(method, device)
+        self.state = TrainingState(self.model, self.optimizer, {"state": method})
+        networks = Networks(self.model, torch.empty(0), "fp32", Speedups.none())
+        self.step = StepRunner(networks, method, self.optimizer, step=self._training_step)
+        make_draws = (lambda drawn: Draws(drawn, device)) if draws is None else draws
+        self.contexts = Contexts(seed, epochs, toys.BUDGET, make_draws)
         self.losses: list[Tensor] = []
         self.events: list[Event] = []
         for epoch in range(1, epochs + 1):
             self.events += [(epoch, "start"), *((epoch, step) for step in range(steps)), (epoch, "end")]
+        every = torch.arange(self.num_classes)
+        sizes = () if method.resolved_needs().validation is None else held_out
+        self.held_out = ToyBatches(
+            [self.batch(1000 + i, every.repeat(count)) for i, count in enumerate(sizes)]
+        )
+        self.epoch = self._epoch(1)
 
     def run(self, until: Event | None = None) -> "Training":
         """Do the events to come, up to and without `until`; itself."""
         while self.events and self.events[0] != until:
-            epoch, what = self.events.pop(0)
-            if what == "start":
-                self._start(epoch)
-            elif what == "end":
-                self._end(epoch)
+            number, event = self.events.pop(0)
+            if event == "start":
+                self.epoch = self._epoch(number)
+                self.epoch.start()
+            elif event == "end":
+                self.epoch.end()
             else:
-                self._step(epoch, what)
+                self.epoch.step()
         return self
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything that a resume needs: weights, momentum, the method's state, the epoch's sums."""
-        found = {f"model.{name}": value for name, value in self.model.state_dict().items()}
-        for name, parameter in self.model.named_parameters():
-            momentum = self.optimizer.state[parameter].get("momentum_buffer")
-            if momentum is not None:
-                found[f"momentum.{name}"] = momentum
-        found |= {f"state.{name}": value for name, value in self.method.state_dict().items()}
-        found |= {f"epoch.{name}": value for name, value in self.totals.sums.items()}
-        return toys.copied(found)
+        return toys.copied(self.state.tensors(self.epoch.totals.sums))
 
     def resume(self, saved: Mapping[str, Tensor], at: Event) -> None:
         """Continue from `tensors` saved before the event `at`."""
-
-        def under(prefix: str) -> dict[str, Tensor]:
-            return {
-                name.removeprefix(prefix): value for name, value in saved.items() if name.startswith(prefix)
-            }
-
-        self.model.load_state_dict(under("model."))
-        momentum = under("momentum.")
-        for name, parameter in self.model.named_parameters():
-            if name in momentum:
-                self.optimizer.state[parameter]["momentum_buffer"] = momentum[name]
-        self.method.load_state_dict(under("state."))
-        self.totals.sums = under("epoch.")
+        number, event = at
+        self.state.load(SavedState(dict(saved), number - 1, None, Path("toy training")))
         self.events = self.events[self.events.index(at) :]
+        if event != "start":
+            step = self.steps if event == "end" else event
+            self.epoch = self._epoch(number, EpochProgress(number, step, sums=under("sums.", saved)))
 
     def batch(self, seed: int, labels: Tensor | None = None) -> Batch:
         """The images and labels of a seed, in the classes' new names."""
@@ -112,83 +129,61 @@ class Training:
         y = given.y if self.permutation is None else self.permutation[given.y]
         return Batch(given.x.to(self.device, self.dtype), y.to(self.device), given.index.to(self.device))
 
-    def context(self, epoch: int, step: int, stage: str = "training") -> Context:
-        """A place in this training."""
-        return toys.context(
-            epoch,
-            step,
-            self.seed,
-            device=self.device,
-            num_epochs=self.epochs,
-            num_steps=self.steps,
-            stage=stage,
-            draws=self.draws,
-        )
+    def context(self, epoch: int, step: int) -> Context:
+        """The context of a step of this training."""
+        return self.contexts.at(EpochProgress(epoch), step, self.steps)
 
-    def _start(self, epoch: int) -> None:
-        self.totals = toys.totals(self.method, self.device)
-        self._validate(epoch, "start")
-        self.method.on_epoch_start(self.context(epoch, 0))
+    def _epoch(self, number: int, saved: EpochProgress | None = None) -> Epoch:
+        batches = ToyBatches([self.batch(10 * number + step) for step in range(self.steps)])
+        parts: dict[str, Any] = {"batches": batches, "held_out": self.held_out, "contexts": self.contexts}
+        if self.awkward:
+            return AwkwardEpoch(
+                number=number, steps=self.step, saved=saved, permutation=self.permutation, **parts
+            )
+        return Epoch(number=number, steps=self.step, saved=saved, **parts)
 
-    def _step(self, epoch: int, step: int) -> None:
-        given, ctx = self.batch(10 * epoch + step), self.context(epoch, step)
-        loss = training_step(self.model, self.method, self.optimizer, given, ctx, self.totals)
+    def _training_step(self, *arguments: Any, **options: Any) -> Tensor:
+        loss = training_step(*arguments, **options)
         self.losses.append(loss)
+        return loss
 
-    def _end(self, epoch: int) -> None:
-        stats = self.totals.stats()
-        if self.awkward:
-            stats = self._awkward_epoch(stats, epoch)
-        self.method.on_epoch_end(stats, self.context(epoch, self.steps))
-        self._validate(epoch, "end")
 
-    def _validate(self, epoch: int, when: str) -> None:
-        if self.method.resolved_needs().validation != when:
-            return
-        every = torch.arange(self.num_classes)
-        batches = [every.repeat(count) for count in self.held_out]
-        stage = f"validation at the {when}"
-        stats = measure(
-            self.model,
-            self.method.validate,
-            [
-                (self.batch(1000 + number, labels), self.context(epoch, number, stage))
-                for number, labels in enumerate(batches)
-            ],
-            num_classes=self.num_classes,
-            batch_size=len(batches[0]),
+@dataclass(kw_only=True)
+class AwkwardEpoch(Epoch):
+    """An epoch that gives the method statistics with ties and extremes, of 4 classes.
+
+    From epoch to epoch the classes change their roles.
+    """
+
+    permutation: Tensor | None
+
+    def statistics(self) -> EpochStats:
+        stats, table = super().statistics(), self._rolled(AWKWARD_TABLE)
+        return replace(
+            stats,
+            clean_accuracy=self._rolled(AWKWARD_CLEAN),
+            robust_accuracy=table.diagonal().clone(),
+            robust_probability=table if len(stats.robust_probability) else stats.robust_probability,
+            robust_confusion=(
+                table * stats.count[:, None] if len(stats.robust_confusion) else stats.robust_confusion
+            ),
         )
-        if self.awkward:
-            stats = self._awkward_validation(stats, epoch)
-        self.method.on_validation(stats, self.context(epoch, 0 if when == "start" else self.steps))
 
-    def _awkward(self, values: object, epoch: int) -> Tensor:
-        """Values per class or pair of classes, from epoch to epoch with the roles of the classes moved on."""
-        table = torch.tensor(values, dtype=torch.float64, device=self.device)
+    def measure(self, validate: Validate, purpose: str) -> ValidationStats:
+        stats = super().measure(validate, purpose)
+        return replace(
+            stats,
+            clean_accuracy=self._rolled(AWKWARD_CLEAN),
+            robust_accuracy=self._rolled(AWKWARD_TABLE).diagonal().clone(),
+            terms={name: self._rolled(AWKWARD_LOSS) for name in stats.terms},
+        )
+
+    def _rolled(self, values: object) -> Tensor:
+        """Values per class or pair of classes, in this epoch's roles and the classes' new names."""
+        table = torch.tensor(values, dtype=torch.float64, device=self.totals.sums["count"].device)
         axes = tuple(range(table.dim()))
-        table = table.roll((epoch - 1,) * len(axes), axes)
+        table = table.roll((self.number - 1,) * len(axes), axes)
         if self.permutation is not None:
             for axis in axes:
                 table = table.index_select(axis, self.permutation.argsort())
         return table
-
-    def _awkward_epoch(self, stats: EpochStats, epoch: int) -> EpochStats:
-        table = self._awkward(AWKWARD_TABLE, epoch)
-        wanted = {name for name in ("robust_probability", "robust_confusion") if len(getattr(stats, name))}
-        return replace(
-            stats,
-            clean_accuracy=self._awkward(AWKWARD_CLEAN, epoch),
-            robust_accuracy=table.diagonal().clone(),
-            robust_probability=table if "robust_probability" in wanted else stats.robust_probability,
-            robust_confusion=(
-                table * stats.count[:, None] if "robust_confusion" in wanted else stats.robust_confusion
-            ),
-        )
-
-    def _awkward_validation(self, stats: ValidationStats, epoch: int) -> ValidationStats:
-        return replace(
-            stats,
-            clean_accuracy=self._awkward(AWKWARD_CLEAN, epoch),
-            robust_accuracy=self._awkward(AWKWARD_TABLE, epoch).diagonal().clone(),
-            terms={name: self._awkward(AWKWARD_LOSS, epoch) for name in stats.terms},
-        )

@@ -11,7 +11,7 @@ from fairbench.attacks.budget import Budget
 from fairbench.attacks.draws import Draws
 from fairbench.core.errors import DivergedError
 from fairbench.core.seeds import derive_seed
-from fairbench.objectives.contract import AdversarialObjective, Context, EpochStats, ValidationStats
+from fairbench.objectives.contract import Context, EpochStats, ValidationStats
 from fairbench.objectives.validation import robust_validation
 from fairbench.training.averaging import WeightAverage
 from fairbench.training.contract_checks import check_epoch
@@ -38,25 +38,57 @@ class EpochProgress:
     sums: dict[str, Tensor] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Contexts:
+    """Makes the contexts of a run. `draws` makes the random draws of a seed.
+
+    The seed is derived from the run's `seed`, purpose, epoch and step, so that a resumed run draws the same.
+    """
+
+    seed: int
+    num_epochs: int
+    budget: Budget
+    draws: Callable[[int], Draws]
+
+    def at(self, progress: EpochProgress, step: int, num_steps: int, measured_for: str = "") -> Context:
+        """The context of a step, or of a held-out batch that is `measured_for` a purpose.
+
+        What the method logs and warns of is added to `progress`.
+        """
+
+        def rng(purpose: str) -> Draws:
+            name = f"{measured_for}.{purpose}" if measured_for else purpose
+            return self.draws(derive_seed(self.seed, name, progress.epoch, step))
+
+        def log(name: str, value: Tensor | float) -> None:
+            progress.logged[name] = numbers(value)
+
+        return Context(
+            epoch=progress.epoch,
+            num_epochs=self.num_epochs,
+            step=step,
+            num_steps=num_steps,
+            budget=self.budget,
+            rng=rng,
+            log=log,
+            warn=progress.warned.append,
+        )
+
+
 @dataclass(kw_only=True)
 class Epoch:
-    """Trains `objective` on `batches`: call `start`, `step` for each batch, `check` if wanted, `end`.
+    """Trains on `batches` with `steps`: call `start`, `step` for each batch, `check` if wanted, then `end`.
 
-    Two epochs under one `seed` draw the same numbers: `draws` makes the generator of a seed, which is derived
-    from purpose, epoch and step. `held_out` are the images for validation. `average` follows the weights.
-    A mixed image counts in class statistics if the share of its label is at least `min_share`.
-    An epoch that was saved in the middle continues from its `saved` progress.
+    `held_out` are the images for validation. `average` follows the weights. A mixed image counts in class
+    statistics if the share of its label is at least `min_share`. An epoch that was saved in the middle
+    continues from its `saved` progress.
     """
 
     number: int
-    num_epochs: int
-    objective: AdversarialObjective
     steps: StepRunner
     batches: Batches
     held_out: Batches
-    budget: Budget
-    seed: int
-    draws: Callable[[int], Draws]
+    contexts: Contexts
     average: WeightAverage | None = None
     min_share: float = 0.0
     saved: InitVar[EpochProgress | None] = None
@@ -66,7 +98,7 @@ class Epoch:
     def __post_init__(self, saved: EpochProgress | None) -> None:
         self.continues = saved is not None
         self.progress = EpochProgress(self.number) if saved is None else saved
-        self.model = self.steps.networks.model
+        self.objective, self.model = self.steps.objective, self.steps.networks.model
         device = next(self.model.parameters()).device
         needs = self.objective.resolved_needs()
         self.totals = EpochTotals(
@@ -128,46 +160,27 @@ class Epoch:
     def measure(self, validate: Validate, purpose: str) -> ValidationStats:
         """The class means of `validate` over the held-out images. Draws for each `purpose` are apart."""
         networks, count = self.steps.networks, len(self.held_out)
+        batches = (
+            (networks.laid_out(self.held_out.batch(i)), self.contexts.at(self.progress, i, count, purpose))
+            for i in range(count)
+        )
         with networks.trained():  # the precision of the network itself, where it has no folded copy
             return measure(
                 networks.attacked(),
                 validate,
-                (
-                    (
-                        networks.laid_out(self.held_out.batch(i)),
-                        self.context(i, count, measured_for=purpose),
-                    )
-                    for i in range(count)
-                ),
+                batches,
                 num_classes=self.objective.info.num_classes,
                 batch_size=self.held_out.batch_size,
             )
 
-    def context(self, step: int, num_steps: int | None = None, *, measured_for: str = "") -> Context:
-        """The context of a step, or of a held-out batch that is `measured_for` a purpose."""
-
-        def rng(purpose: str) -> Draws:
-            name = f"{measured_for}.{purpose}" if measured_for else purpose
-            return self.draws(derive_seed(self.seed, name, self.number, step))
-
-        def log(name: str, value: Tensor | float) -> None:
-            self.progress.logged[name] = numbers(value)
-
-        return Context(
-            epoch=self.number,
-            num_epochs=self.num_epochs,
-            step=step,
-            num_steps=len(self.batches) if num_steps is None else num_steps,
-            budget=self.budget,
-            rng=rng,
-            log=log,
-            warn=self.progress.warned.append,
-        )
+    def context(self, step: int) -> Context:
+        """The context of a step."""
+        return self.contexts.at(self.progress, step, len(self.batches))
 
     def validate(self) -> None:
         """Measure the held-out images and pass their class means to the method."""
         stats = self.measure(self.objective.validate, "validation")
-        self.objective.on_validation(stats, self.context(0, 0))
+        self.objective.on_validation(stats, self.contexts.at(self.progress, 0, 0))
 
     def _worst_robust_accuracy(self) -> float:
         """Robust accuracy of the worst class of the held-out images."""

@@ -17,13 +17,15 @@ from fairbench.registry.components import Augment
 class Batches(Interface):
     """A sequence of batches, each made when it is needed."""
 
-    batch_size: int
+    @property
+    def batch_size(self) -> int:
+        """Images of every batch but the last, which may be smaller."""
 
     def __len__(self) -> int:
         """Number of batches."""
 
     def batch(self, i: int) -> Batch:
-        """Batch `i`; the last one may be smaller."""
+        """Batch `i`, from 0."""
 
 
 class PlainBatches:

@@ -25,7 +25,7 @@ from fairbench.registry.schema import Protocol
 from fairbench.training.averaging import WeightAverage, without_average
 from fairbench.training.checkpointing import Checkpoints, TrainingState
 from fairbench.training.cuda_graphs import CudaGraphs, GraphedSteps
-from fairbench.training.epoch import Epoch, EpochProgress
+from fairbench.training.epoch import Contexts, Epoch, EpochProgress
 from fairbench.training.images import Batches, TrainingImages
 from fairbench.training.networks import Networks, Speedups
 from fairbench.training.schedule import learning_rate, sgd
@@ -97,6 +97,12 @@ class Trainer:
         self.checkpoints = Checkpoints(
             self.run_folder, protocol.selection.kept(protocol.epochs), self.before_write
         )
+        self.contexts = Contexts(
+            self.seed,
+            protocol.epochs,
+            Budget(float(protocol.threat.eps), float(protocol.budget.step_size), protocol.budget.num_steps),
+            lambda seed: Draws(seed, device),
+        )
         self.progress: EpochProgress | None = None  # of an epoch that was saved in the middle
 
     def run(self, begin: Callable[[], None] = lambda: None) -> None:
@@ -158,18 +164,13 @@ class Trainer:
         """The epoch `number` at its learning rate; the rest of it when it was saved in the middle."""
         for group in self.state.optimizer.param_groups:
             group["lr"] = learning_rate(self.protocol, number)
-        budget, device = self.protocol.budget, self.images.device
         continued = self.progress is not None and self.progress.epoch == number
         return Epoch(
             number=number,
-            num_epochs=self.protocol.epochs,
-            objective=self.objective,
             steps=self.steps,
             batches=batches,
             held_out=self.data.held_out(),
-            budget=Budget(float(self.protocol.threat.eps), float(budget.step_size), budget.num_steps),
-            seed=self.seed,
-            draws=lambda seed: Draws(seed, device),
+            contexts=self.contexts,
             average=self.average,
             min_share=(self.augment.min_share if self.augment is not None else None) or 0.0,
             saved=self.progress if continued else None,
