@@ -117,22 +117,32 @@ def try_out(model: nn.Module, images: ImageSet) -> None:
     require_logits(outputs, 2, images.num_classes)
 
 
+@dataclass(frozen=True)
+class CheckpointOutcomes:
+    """The outcomes files of a checkpoint by attack, "clean" for none; about: passes and findings of each."""
+
+    folder: Path
+    classes: tuple[str, ...]
+    files: Mapping[str, Path]
+    about: Mapping[str, Mapping[str, Any]]
+
+
 def evaluate_checkpoint(
     path: Path | None,
     architecture: Architecture,
     dataset: DatasetEntry,
-    attacks: dict[str, AttackEntry | None],
+    attacks: Mapping[str, AttackEntry | None],
     *,
     data_root: Path,
     results: Path,
     device_name: str,
     subset_per_class: int | None,
     progress: Callable[[str, Progress], None],
-) -> dict[str, Any]:
-    """Outcomes files by attack name, with class names; an attack that is on disk already is not run again.
+) -> CheckpointOutcomes:
+    """Evaluate the weights in `path` under each of `attacks`, unless the outcomes are in the results folder.
 
-    Without a `path` the model is taken as its architecture builds it, weights and all. Raises the errors
-    of a foreign file: CheckpointError, DataError, ConfigError.
+    Without a `path` the model keeps the weights that its architecture gives it. Raises CheckpointError,
+    DataError and ConfigError.
     """
     manifest = None if dataset.reader == "digits" else read_manifest(data_root, dataset.name)
     num_classes = (manifest or dataset).num_classes
@@ -155,35 +165,35 @@ def evaluate_checkpoint(
         stem, source = path.stem, digest_bytes(path.read_bytes())
     model.to(device)
     try_out(model, images)
-    what = {
-        "checkpoint": source,
-        "model": architecture.identity,
-        "images": digest_bytes(images.images.cpu().numpy().tobytes() + images.labels.cpu().numpy().tobytes()),
-    }
-    folder = make_folder(ResultsFolder(results).evaluations / f"{stem[:40]}.{digest(what)}")
-    write_json(
-        folder / "evaluation.json",
-        {
-            "schema": 1,
-            **what,
-            "dataset": dataset.name,
-            "versions": versions(),
-            "device": describe_device(device),
-            "time": now(),
-        },
-    )
-    files, about = {}, {}
-    with hold_lease(folder / LEASE) as held:
+    folder = _evaluation_folder(results, stem, source, architecture, dataset, images)
+    files: dict[str, Path] = {}
+    about: dict[str, Mapping[str, Any]] = {}
+    with hold_lease(folder / LEASE) as lease:
         for name, attack in attacks.items():
             key = "clean" if attack is None else outcome_name(name, digest(identity_settings(attack), 8))
             files[name] = folder / f"{key}.npy"
-            line = evaluate_into(
-                OutcomeFiles(files[name]),
-                model,
-                images,
-                attack,
-                progress=partial(progress, name),
-                check=held.check,
-            )
+            show, outcomes = partial(progress, name), OutcomeFiles(files[name])
+            line = evaluate_into(outcomes, model, images, attack, progress=show, check=lease.check)
             about[name] = line["about"]
-    return {"folder": folder, "files": files, "about": about, "classes": images.classes}
+    return CheckpointOutcomes(folder, images.classes, files, about)
+
+
+def _evaluation_folder(
+    results: Path,
+    stem: str,
+    source: str,
+    architecture: Architecture,
+    dataset: DatasetEntry,
+    images: ImageSet,
+) -> Path:
+    """The folder of the outcomes of these weights (digest `source`) on these images, with evaluation.json."""
+    pixels, labels = images.images.cpu().numpy().tobytes(), images.labels.cpu().numpy().tobytes()
+    what = {
+        "checkpoint": source,
+        "model": architecture.identity,
+        "images": digest_bytes(pixels + labels),
+    }
+    folder = make_folder(ResultsFolder(results).evaluations / f"{stem[:40]}.{digest(what)}")
+    facts = {"dataset": dataset.name, "versions": versions(), "device": describe_device(images.device)}
+    write_json(folder / "evaluation.json", {"schema": 1, **what, **facts, "time": now()})
+    return folder

@@ -100,7 +100,7 @@ def evaluate_model(
     """
     images = registry.get("dataset", dataset, asked_by=f"--dataset {dataset}")
     checkpoint, architecture = find_architecture(model, checkpoint, dataset, registry)
-    found = evaluate_checkpoint(
+    outcomes = evaluate_checkpoint(
         checkpoint,
         architecture,
         images,
@@ -111,17 +111,17 @@ def evaluate_model(
         subset_per_class=per_class,
         progress=progress,
     )
-    rows = {name: read_outcomes(file) for name, file in found["files"].items()}
+    rows = {name: read_outcomes(file) for name, file in outcomes.files.items()}
     correct = {name: each["correct"] for name, each in rows.items()}
     return ExternalEvaluation(
-        folder=found["folder"],
+        folder=outcomes.folder,
         num_images=len(rows["clean"]),
         attacks={
-            name: summarise(each, found["classes"], found["about"][name]) for name, each in rows.items()
+            name: summarise(each, outcomes.classes, outcomes.about[name]) for name, each in rows.items()
         },
         findings=tuple(
             f"{name}: {finding['text']}"
-            for name, about in found["about"].items()
+            for name, about in outcomes.about.items()
             for finding in about.get("health", ())
         ),
         agreement={

@@ -95,8 +95,8 @@ def test_a_checkpoint_of_the_zoo_is_evaluated_even_without_its_normalisation(
     )
     with torch.no_grad():
         x = torch.from_numpy(images[::-1][::2].copy()).permute(0, 3, 1, 2) / 255
-        assert read_outcomes(found["files"]["clean"])["prediction"].tolist() == model(x).argmax(1).tolist()
-    assert f'"robustbench:{name}"' in (found["folder"] / "evaluation.json").read_text()
+        assert read_outcomes(found.files["clean"])["prediction"].tolist() == model(x).argmax(1).tolist()
+    assert f'"robustbench:{name}"' in (found.folder / "evaluation.json").read_text()
 
 
 @zoo
