@@ -69,7 +69,8 @@ def read_paces(results: Path, registry: Registry, device: str) -> Paces:
     passes: dict[tuple[str, str], list[float]] = {}
     for entry, cell in examples.items():
         with suppress(FairbenchError):  # of another registry, or damaged
-            passes.setdefault(_kind(cell), []).append(epochs[entry] / max(_passes(cell, registry), 1.0))
+            seconds_per_pass = epochs[entry] / max(_passes(cell, registry), 1.0)
+            passes.setdefault(_kind(cell), []).append(seconds_per_pass)
     return Paces(epochs, {kind: median(values) for kind, values in passes.items()})
 
 

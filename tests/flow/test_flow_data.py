@@ -59,6 +59,7 @@ def test_a_folder_of_images_is_prepared_and_run(bench, mine):
     record = bench.record("trades")
     assert record["class_names"] == ["dark", "grey", "light"]
     assert bench.states(*chosen) == {"trades.0": "done"}
+    assert bench.states("--methods", "trades") == {"trades.0": "missing"}  # `mine` is not in this registry
 
 
 @pytest.mark.parametrize(
