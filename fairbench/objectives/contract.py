@@ -153,7 +153,11 @@ class AdversarialObjective:
         """Called before the first batch of an epoch."""
 
     def on_step_end(self, batch: Batch, terms: LossTerms, ctx: Context) -> None:
-        """Called after the optimiser step."""
+        """Called after the optimiser step, without gradients; `terms` are those of the weights before it.
+
+        Tensors of the state that are changed in place (`self.state.w.add_(x)`) let a GPU repeat the step as a
+        CUDA graph.
+        """
 
     def on_epoch_end(self, stats: EpochStats, ctx: Context) -> None:
         """Called after the last batch of an epoch."""

@@ -16,7 +16,7 @@ from fairbench.testing.law import BrokenLawError, Subject, accepted, authors_lin
 from fairbench.testing.option_laws import alternatives, option_of
 from fairbench.testing.training import EPOCHS, UNBALANCED, Training
 from fairbench.training.contract_checks import images_of
-from fairbench.training.cuda_graphs import WatchedContext, overrides
+from fairbench.training.cuda_graphs import watched_step
 
 WAITING = {  # what makes the host ask the device for a value
     "_local_scalar_dense",
@@ -150,11 +150,10 @@ def never_waits(subject: Subject) -> str:
 def unrecordable(subject: Subject) -> str:
     """Why the steps of the method run one by one on a GPU; "" when they are recorded."""
     training = Training(subject.build()).run(until=(1, 1))
-    ctx = WatchedContext.over(training.context(1, 1))
-    training.step(training.batch(1), ctx)
-    if overrides(training.method, "on_step_end"):
-        return "on_step_end may change the state, so that steps cannot be recorded as CUDA graphs"
-    return "reads ctx.step, so that steps cannot be recorded as CUDA graphs" if ctx.read else ""
+    _, reasons = watched_step(
+        training.step.plain, training.batch(1), training.context(1, 1), training.method.state
+    )
+    return "".join(f"steps are not captured as CUDA graphs: {reason}" for reason in reasons[:1])
 
 
 def no_work_per_class(subject: Subject) -> None:

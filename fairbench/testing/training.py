@@ -167,6 +167,7 @@ class AwkwardEpoch(Epoch):
             robust_confusion=(
                 table * stats.count[:, None] if len(stats.robust_confusion) else stats.robust_confusion
             ),
+            watched={name: self._rolled(AWKWARD_LOSS) for name in stats.watched},
         )
 
     def measure(self, validate: Validate, purpose: str) -> ValidationStats:

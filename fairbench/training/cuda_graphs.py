@@ -19,7 +19,7 @@ from torch import Tensor
 
 from fairbench.attacks.draws import Draws
 from fairbench.data.batch import Batch
-from fairbench.objectives.contract import AdversarialObjective, Context
+from fairbench.objectives.contract import Context
 from fairbench.training.networks import first_line
 
 WAITS = "called a synchronizing CUDA operation"  # torch's own words
@@ -67,9 +67,9 @@ class GraphedSteps:
         finally:
             self.graphs.close()
 
-    def begin(self, plain: Step, num_steps: int) -> None:
-        """Prepare for an epoch of `num_steps` steps, each of which `plain` runs."""
-        self.plain, self.num_steps = plain, num_steps
+    def begin(self, plain: Step, num_steps: int, state: Any) -> None:
+        """Prepare for an epoch of `num_steps` steps, each of which `plain` runs; `state` is the method's."""
+        self.plain, self.num_steps, self.state = plain, num_steps, state
         self.fallback_reason = None
         self._purposes: list[str] | None = None  # of the draws of a step, in order
         self._draws: list[Draws] = []
@@ -90,19 +90,9 @@ class GraphedSteps:
 
     def _watch(self, batch: Batch, ctx: Context) -> None:
         """Run a plain step, and note what it draws and whether it can be captured."""
-        purposes: list[str] = []
-        watched_ctx = WatchedContext.over(ctx)
-
-        def rng(purpose: str) -> Draws:
-            purposes.append(purpose)
-            return ctx.rng(purpose)
-
         with self.graphs.watched() as reasons:
-            self.plain(batch, replace(watched_ctx, rng=rng), False)
-        self._purposes = purposes
-        if watched_ctx.read:
-            reasons.append("the method reads ctx.step")
-        self.fallback_reason = reasons[0] if reasons else None
+            self._purposes, obstacles = watched_step(self.plain, batch, ctx, self.state)
+        self.fallback_reason = next(iter([*reasons, *obstacles]), None)
 
     def _capture(self, batch: Batch, ctx: Context) -> bool:
         """Capture the step without running it; returns whether that was possible."""
@@ -139,6 +129,34 @@ class GraphedSteps:
         self._replay()
 
 
+def watched_step(step: Step, batch: Batch, ctx: Context, state: Any) -> tuple[list[str], list[str]]:
+    """Run a step; the purposes of its draws in order, and the reasons why a graph could not repeat it.
+
+    A graph repeats what `on_step_end` does to tensors of the method's `state` where they are. It would repeat
+    neither a new tensor in their place nor a change of a number.
+    """
+    purposes: list[str] = []
+    watched_ctx = WatchedContext.over(ctx)
+    # The aliases keep the memory of a replaced tensor, so that its address is not given to the new one.
+    before = {
+        name: value.detach() if isinstance(value, Tensor) else value for name, value in vars(state).items()
+    }
+
+    def rng(purpose: str) -> Draws:
+        purposes.append(purpose)
+        return ctx.rng(purpose)
+
+    step(batch, replace(watched_ctx, rng=rng), False)
+    reasons = ["the method reads ctx.step"] if watched_ctx.read else []
+    for name, value in vars(state).items():
+        if not isinstance(value, Tensor):
+            if value is not before[name] and value != before[name]:
+                reasons.append(f"on_step_end changes the number state.{name}")
+        elif not isinstance(before[name], Tensor) or value.data_ptr() != before[name].data_ptr():
+            reasons.append(f"on_step_end replaces state.{name}; self.state.{name}.copy_(new) keeps its place")
+    return purposes, reasons
+
+
 def tensors(batch: Batch | None) -> dict[str, Tensor]:
     """The tensors of a batch by name."""
     return {name: value for name, value in vars(batch).items() if value is not None}
@@ -159,11 +177,6 @@ class WatchedContext(Context):
         if name == "step" and sys._getframe(1).f_globals.get("__name__") != "dataclasses":  # replace() copies
             object.__getattribute__(self, "read").append(name)
         return object.__getattribute__(self, name)
-
-
-def overrides(objective: AdversarialObjective, hook: str) -> bool:
-    """Whether the method defines this hook itself."""
-    return getattr(getattr(objective, hook), "__func__", None) is not getattr(AdversarialObjective, hook)
 
 
 class CudaGraphs:

@@ -13,7 +13,7 @@ from fairbench.data.batch import Batch
 from fairbench.objectives.contract import AdversarialObjective, Adversary, Context
 from fairbench.registry.components import WeightPerturbation
 from fairbench.training.contract_checks import check_adversary, check_terms, check_untouched, worst_excess
-from fairbench.training.cuda_graphs import GraphedSteps, overrides
+from fairbench.training.cuda_graphs import GraphedSteps
 from fairbench.training.mixed_labels import as_attacked, budget_of, loss_terms
 from fairbench.training.networks import Networks, tf32
 from fairbench.training.statistics import EpochTotals
@@ -72,9 +72,11 @@ def training_step(
     if needs.clean_forward_after_step:
         with torch.no_grad():
             model(batch.x)
-    # Class statistics are those of the weights that are trained, not of perturbed ones.
-    totals.add(batch, unperturbed or terms, reduced, loss, worst_excess(batch, adversary, ctx.budget))
-    objective.on_step_end(batch, terms, ctx)
+    # Class statistics and the hook get the terms of the weights that are trained, not of perturbed ones.
+    counted = terms if unperturbed is None else unperturbed
+    totals.add(batch, counted, reduced, loss, worst_excess(batch, adversary, ctx.budget))
+    with torch.no_grad():
+        objective.on_step_end(batch, counted, ctx)
     mark("bookkeeping")
     return loss.detach()
 
@@ -115,9 +117,7 @@ class StepRunner:
         """Prepare for the `num_steps` steps of an epoch, which are counted in `totals`."""
         self.epoch, self.totals = epoch, totals
         if self.graphed is not None:
-            self.graphed.begin(self.plain, num_steps)
-            if overrides(self.objective, "on_step_end"):
-                self.graphed.fallback_reason = "the method may change its state after each step (on_step_end)"
+            self.graphed.begin(self.plain, num_steps, self.objective.state)
 
     def __call__(self, batch: Batch, ctx: Context, check: bool = False) -> None:
         """Train on one batch; with `check` the contract is checked at once."""

@@ -2,6 +2,7 @@
 
 import logging
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -133,13 +134,34 @@ def per_step(self, model, batch, ctx):
     return batch.x if ctx.step > 3 else Trades.perturb(self, model, batch, ctx)
 
 
-Trades = toys.plugin("trades")
+def replaces(self, batch, terms, ctx):
+    self.state.weight = self.state.weight * 1.01
+
+
+def counts(self, batch, terms, ctx):
+    self.state.seen += len(batch)
+
+
+Trades, Dafa = toys.plugin("trades"), toys.plugin("dafa")
+
+
+class Counting(Trades):
+    @dataclass
+    class State:
+        seen: int = 0
+
+
 FALLBACKS = {
     "reads the step": (lambda: altered(Trades, perturb=per_step), Repeats, "the method reads ctx.step"),
-    "state after each step": (
-        lambda: altered(Trades, on_step_end=lambda self, batch, terms, ctx: None),
+    "replaced state": (
+        lambda: altered(Dafa, on_step_end=replaces),
         Repeats,
-        "the method may change its state after each step (on_step_end)",
+        "on_step_end replaces state.weight; self.state.weight.copy_(new) keeps its place",
+    ),
+    "numbers that change": (
+        lambda: altered(Counting, on_step_end=counts),
+        Repeats,
+        "on_step_end changes the number state.seen",
     ),
     "cannot be captured": (
         lambda: altered(Trades),
@@ -158,7 +180,7 @@ def test_what_cannot_be_captured_runs_plainly_and_one_line_says_why(tmp_path, ca
     assert_same(tmp_path / "plain", tmp_path / "graphs")
     assert found.steps.fallback_reasons == [reason]
     (line,) = caplog.messages
-    assert line == f"trades: steps of epoch 1 run one by one: {reason}"
+    assert line == f"{found.objective.name}: steps of epoch 1 run one by one: {reason}"
 
 
 def test_copying_a_context_does_not_read_the_step(tmp_path):

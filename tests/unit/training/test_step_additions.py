@@ -7,7 +7,7 @@ import torch
 import toys
 from toy_training import Asks, Repeats, listening, rows, trainer, weights
 
-from fairbench.api import AdversarialObjective, LossTerms, Needs, attacks, losses, method, per_class
+from fairbench.api import AdversarialObjective, LossTerms, Needs, attacks, classes, losses, method, per_class
 from fairbench.core import stopping
 from fairbench.core.errors import ContractError
 from fairbench.models.checkpoints import read_tensors
@@ -183,3 +183,57 @@ def test_watched_values_are_declared_and_one_per_image(declared, watch, says):
 def test_a_watched_value_is_not_called_like_a_statistic():
     with pytest.raises(ContractError, match="is the name of a class statistic"):
         Needs(watched={"robust_accuracy"})
+
+
+# A hook after each step
+
+
+@method("bandit")
+class Bandit(Base):
+    """Weights of classes that follow the errors of each step, as in CFOL."""
+
+    @dataclass
+    class State:
+        weight: torch.Tensor = per_class(1.0)
+
+    def loss(self, model, batch, x_adv, ctx):
+        terms = super().loss(model, batch, x_adv, ctx)
+        weight = {"robust": self.state.weight[batch.y]}
+        return LossTerms(**terms.terms, weight=weight, logits_adv=terms.logits_adv)
+
+    def on_step_end(self, batch, terms, ctx):
+        wrong = terms.logits_adv.argmax(1) != batch.y
+        indicator = classes.class_indicator(batch.y, self.info.num_classes, torch.float64)
+        self.state.weight += 0.01 * terms.terms["robust"].double() * wrong @ indicator
+
+
+@EVERY_COMPONENT
+def test_a_hook_that_changes_state_in_place_is_captured(tmp_path, components):
+    found = assert_exact(tmp_path, Bandit, components)
+    assert not found.objective.state.weight.requires_grad
+
+
+def test_the_hook_sees_the_outputs_of_the_weights_before_they_are_perturbed():
+    seen = []
+
+    @method("observer")
+    class Observer(Bandit):
+        def on_step_end(self, batch, terms, ctx):
+            seen.append(terms.logits_adv.argmax(1) != batch.y)
+
+    for awp in (None, WeightPerturbation(gamma=0.5, start_epoch=1)):
+        _, totals, _ = step(Observer, awp=awp)
+        errors = torch.zeros(4, dtype=torch.float64).index_add(0, toys.batch().y, seen[-1].double())
+        torch.testing.assert_close(errors, totals.sums["count"] - totals.sums["robust_correct"])
+    assert torch.equal(*seen)
+
+
+def test_the_steps_of_a_hook_are_those_of_its_own_epoch_after_a_replacement(tmp_path):
+    """State that other hooks replace between epochs is captured where it is then."""
+
+    @method("normalised")
+    class Normalised(Bandit):
+        def on_epoch_end(self, stats, ctx):
+            self.state.weight = self.state.weight / self.state.weight.mean()
+
+    assert_exact(tmp_path, Normalised, {})
