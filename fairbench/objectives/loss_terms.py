@@ -14,7 +14,7 @@ class LossTerms:
 
     Each term is per sample (B,), or a scalar that is added unchanged. The loss is the sum over terms
     of mean_b(weight_b term_b), the mean over B samples; a term named in `divide_by_weight` is
-    divided by the sum of its weights instead (FRL). Weights (B,) are detached.
+    divided by the sum of its weights instead (FRL), and is 0 when they sum to 0. Weights (B,) are detached.
 
     `logits` and `logits_adv` are the clean and adversarial outputs of this loss; the trainer
     computes the class statistics from them. `watch` holds further values (B,) by name, of which the trainer
@@ -37,7 +37,18 @@ class LossTerms:
         self.divide_by_weight = divide_by_weight
         self.logits = None if logits is None else logits.detach()
         self.logits_adv = None if logits_adv is None else logits_adv.detach()
+        self.skipped = False
         self._weighted: dict[str, Tensor] = {}  # (B,) weighted terms of mixed images
+
+    @classmethod
+    def skip(cls) -> "LossTerms":
+        """No loss for this batch: no weight moves, and its images are in no statistic of the epoch.
+
+        The step counts for the learning rate and the number of steps all the same.
+        """
+        terms = cls()
+        terms.skipped = True
+        return terms
 
     def reduced(self) -> dict[str, Tensor]:
         """Each term's contribution to the loss: scalars."""
@@ -65,6 +76,13 @@ class LossTerms:
 
         Each term has the weight of its own label. `logits`, `logits_adv` and `watch` are those of this loss.
         """
+        if self.skipped != other.skipped:
+            raise ContractError(
+                "loss() skips the step for one of the two labels of mixed images only.",
+                hint="decide from the adversary whether to skip, or declare Needs(one_label=True)",
+            )
+        if self.skipped:
+            return self
         if self.terms.keys() != other.terms.keys() or self.weight.keys() != other.weight.keys():
             raise ContractError(
                 "loss() returns different terms for different labels.",
@@ -98,6 +116,9 @@ class LossTerms:
         if weight is None:
             return value.sum() / len(value)  # bit for bit as with weights of 1, on every device
         weight = weight.to(value.dtype)
-        divisor = weight.sum() if name in self.divide_by_weight else len(value)
+        divisor: Tensor | int = len(value)
+        if name in self.divide_by_weight:
+            sum_of_weights = weight.sum()
+            divisor = sum_of_weights.masked_fill(sum_of_weights == 0, torch.inf)  # 0, and its gradient too
         weighted = self._weighted[name] if name in self._weighted else weight * value
         return weighted.sum() / divisor

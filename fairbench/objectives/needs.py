@@ -26,6 +26,8 @@ class Needs:
     running statistics (as in the programs of CFA and FAIR-TAT, for their log)."""
     one_label: bool = False
     """The method is defined for one label per image only, so Mixup and CutMix are refused."""
+    waits: str = ""
+    """Why steps wait for the device on purpose, which prevents CUDA graphs; "" if they do not."""
 
     def __post_init__(self) -> None:
         """Raises ContractError for an unknown value, or for a watched value with the name of a statistic."""
@@ -37,6 +39,11 @@ class Needs:
                 raise ContractError(
                     f"Needs({name}={value!r}) is unknown.", hint=f"one of: {', '.join(map(repr, known))}"
                 )
+        if not isinstance(self.waits, str):
+            raise ContractError(
+                f"Needs(waits={self.waits!r}) gives no reason.",
+                hint='write why: Needs(waits="the hard images are selected")',
+            )
         for name in sorted(set(self.watched) & (EPOCH_STATS | {"count"})):
             raise ContractError(
                 f"Needs(watched={{{name!r}}}) is the name of a class statistic.", hint="choose another name"

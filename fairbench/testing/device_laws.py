@@ -132,24 +132,31 @@ class MetaDraws(Draws):
 def never_waits(subject: Subject) -> str:
     """Within a step nothing asks the device for a value, however the method's words and flags are set.
 
-    The remark says when steps cannot be recorded for a GPU all the same.
+    A method may declare that it does, and why. The remark says why steps cannot be recorded for a GPU.
     """
     for epoch, options in ((1, {}), *((EPOCHS, changed) for changed in ({}, *switched(subject)))):
-        seen = watched(Training(subject.build(**options)).run(until=(epoch, 1)), epoch)
+        method = subject.build(**options)
+        if method.resolved_needs().waits:
+            continue
+        seen = watched(Training(method).run(until=(epoch, 1)), epoch)
         where = [f"{name} ({seen.lines[name]})" for name in dict.fromkeys(seen.waiting)]
         given = "".join(f"with {name}={value!r} " for name, value in options.items())
         require(
             not seen.waiting,
             f"{given}a step waits for the device: {', '.join(where)}.",
             "stay in tensors: no .item(), float(), `if tensor`, x[mask], nonzero or unique; "
-            "torch.where(mask, a, b) and sums with classes.class_indicator do the same",
+            "torch.where(mask, a, b) and sums with classes.class_indicator do the same. "
+            'A method that has to wait declares it: Needs(waits="why")',
         )
     return unrecordable(subject)
 
 
 def unrecordable(subject: Subject) -> str:
     """Why the steps of the method run one by one on a GPU; "" when they are recorded."""
-    training = Training(subject.build()).run(until=(1, 1))
+    method = subject.build()
+    if waits := method.resolved_needs().waits:
+        return f"waits for the device, as declared: {waits}"
+    training = Training(method).run(until=(1, 1))
     _, reasons = watched_step(
         training.step.plain, training.batch(1), training.context(1, 1), training.method.state
     )
@@ -180,7 +187,8 @@ def at_home_on_any_device(subject: Subject) -> str:
         f"a tensor is made without a device: {', '.join(dict.fromkeys(seen.lines))}.",
         "write device=batch.y.device, or .new_tensor and ..._like of a tensor that is there",
     )
-    on_meta(subject)
+    if not subject.build().resolved_needs().waits:  # there are no values to wait for
+        on_meta(subject)
     if torch.cuda.is_available():
         on_cuda(subject)
         return "CUDA too"
@@ -230,13 +238,14 @@ def on_meta(subject: Subject) -> None:
 
 
 def on_cuda(subject: Subject) -> None:
-    """Raise unless two steps on CUDA run, the second without a synchronisation."""
+    """Raise unless two steps on CUDA run, the second without a synchronisation that is not declared."""
     device = torch.device("cuda")
     training = Training(subject.build(device=device), labels=UNBALANCED, epochs=1, device=device).run(
         until=(1, 1)
     )
     given, ctx = training.batch(1), training.context(1, 1)
-    torch.cuda.set_sync_debug_mode("error")
+    if not training.method.resolved_needs().waits:
+        torch.cuda.set_sync_debug_mode("error")
     try:
         training.step(given, ctx)
     finally:

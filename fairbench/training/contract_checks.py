@@ -82,7 +82,12 @@ def check_untouched(objective: AdversarialObjective, model: nn.Module, before: l
 
 
 def check_terms(objective: AdversarialObjective, batch: Batch, terms: LossTerms) -> None:
-    """Raise ContractError unless the loss is made of scalars and per-sample terms that carry gradient."""
+    """Raise ContractError unless the loss is made of scalars and per-sample terms that carry gradient.
+
+    A skipped step has no loss to check.
+    """
+    if isinstance(terms, LossTerms) and terms.skipped:
+        return
     if not isinstance(terms, LossTerms) or not terms.terms:
         raise ContractError(
             f"method {objective.name!r}: loss() must return LossTerms with at least one term."

@@ -67,10 +67,13 @@ class GraphedSteps:
         finally:
             self.graphs.close()
 
-    def begin(self, plain: Step, num_steps: int, state: Any) -> None:
-        """Prepare for an epoch of `num_steps` steps, each of which `plain` runs; `state` is the method's."""
+    def begin(self, plain: Step, num_steps: int, state: Any, waits: str = "") -> None:
+        """Prepare for an epoch of `num_steps` steps, each of which `plain` runs.
+
+        `state` is that of the method, `waits` its reason for waiting for the device, if it declares one.
+        """
         self.plain, self.num_steps, self.state = plain, num_steps, state
-        self.fallback_reason = None
+        self.fallback_reason = f"the method waits for the device: {waits}" if waits else None
         self._purposes: list[str] | None = None  # of the draws of a step, in order
         self._draws: list[Draws] = []
         self._batch: Batch | None = None

@@ -146,6 +146,7 @@ class Epoch:
         return {
             "loss": self.totals.mean_loss(),
             "terms": self.totals.mean_terms(),
+            **({"skipped_steps": skipped} if (skipped := self.totals.skipped_steps()) else {}),
             "train_clean_accuracy": numbers(stats.clean_accuracy),
             "train_robust_accuracy": numbers(stats.robust_accuracy),
             "logged": self.progress.logged,

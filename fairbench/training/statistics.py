@@ -54,8 +54,15 @@ class EpochTotals:
     def add(
         self, batch: Batch, terms: LossTerms, reduced: dict[str, Tensor], loss: Tensor, excess: Tensor
     ) -> None:
-        """Count one batch: its loss, the class-wise hits and how far `perturb` left its budget (B,)."""
+        """Count one batch: its loss, the class-wise hits and how far `perturb` left its budget (B,).
+
+        Of a skipped step only the number and the budget count.
+        """
         sums = self.sums
+        torch.maximum(sums["excess"], excess.max().double(), out=sums["excess"])
+        if terms.skipped:
+            sums.setdefault("skipped", torch.zeros_like(sums["steps"])).add_(1)
+            return
         indicator = class_indicator(batch.y, self.num_classes, torch.float64)  # (B, C)
         if batch.lam is not None:
             credit = batch.lam.double() * (batch.lam >= self.min_share)  # (B,)
@@ -77,7 +84,6 @@ class EpochTotals:
             sums.setdefault(f"term.{name}", torch.zeros_like(sums["loss"])).add_(value.detach().double())
         sums["loss"] += loss.detach().double()
         sums["steps"] += 1
-        torch.maximum(sums["excess"], excess.max().double(), out=sums["excess"])
 
     def stats(self) -> EpochStats:
         """The epoch's class statistics; NaN for what was never seen."""
@@ -98,12 +104,16 @@ class EpochTotals:
         )
 
     def mean_loss(self) -> float:
-        """Mean of the batch losses so far; NaN or infinite when training diverged."""
-        return float(self.sums["loss"] / self.sums["steps"])
+        """Mean of the batch losses so far; NaN or infinite when training diverged, 0 without any."""
+        return float(self.sums["loss"] / self.sums["steps"].clamp(min=1))
+
+    def skipped_steps(self) -> int:
+        """Number of steps that the method skipped."""
+        return int(self.sums.get("skipped", 0))
 
     def mean_terms(self) -> dict[str, float]:
         """Mean over batches of each loss term."""
-        steps = float(self.sums["steps"])
+        steps = float(self.sums["steps"])  # those that were not skipped
         return {name: float(value) / steps for name, value in self._under("term.")}
 
     def _under(self, prefix: str) -> Iterator[tuple[str, Tensor]]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from fairbench.attacks.frozen import frozen
 from fairbench.data.batch import Batch
 from fairbench.objectives.contract import AdversarialObjective, Adversary, Context
+from fairbench.objectives.loss_terms import LossTerms
 from fairbench.registry.components import WeightPerturbation
 from fairbench.training.contract_checks import check_adversary, check_terms, check_untouched, worst_excess
 from fairbench.training.cuda_graphs import GraphedSteps
@@ -55,30 +56,53 @@ def training_step(
                 check_untouched(objective, target, before)
     mark("attack")
     model.train()
+    terms, reduced, loss = update(model, objective, optimizer, batch, adversary, ctx, awp, check=check)
+    mark("outer")
+    if needs.clean_forward_after_step and not terms.skipped:
+        with torch.no_grad():
+            model(batch.x)
+    totals.add(batch, terms, reduced, loss, worst_excess(batch, adversary, ctx.budget))
+    with torch.no_grad():
+        objective.on_step_end(batch, terms, ctx)
+    mark("bookkeeping")
+    return loss
+
+
+def update(
+    model: nn.Module,
+    objective: AdversarialObjective,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    adversary: Adversary,
+    ctx: Context,
+    awp: WeightPerturbation | None,
+    *,
+    check: bool,
+) -> tuple[LossTerms, dict[str, Tensor], Tensor]:
+    """Take one step of the optimiser; returns the loss terms, the reduced terms and the loss.
+
+    With `awp` the last two are those of the perturbed weights, the first those of the weights that are
+    trained. When the method skips the step, the weights stay as they are and the loss is 0.
+    """
+    loss = batch.x.new_zeros(())
     direction: dict[str, Tensor] = {}
     unperturbed = None
     if awp is not None:
         direction, unperturbed = ascent_direction(model, objective, batch, adversary, ctx, awp.inner)
+        if unperturbed.skipped:
+            return unperturbed, {}, loss
     with perturbed(model, direction, 0.0 if awp is None else awp.gamma):
         terms = loss_terms(objective, model, batch, adversary, ctx, check=check)
         if check:
             check_terms(objective, batch, terms)
         reduced = terms.reduced()
-        loss = torch.stack(list(reduced.values())).sum()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-    mark("outer")
-    if needs.clean_forward_after_step:
-        with torch.no_grad():
-            model(batch.x)
-    # Class statistics and the hook get the terms of the weights that are trained, not of perturbed ones.
-    counted = terms if unperturbed is None else unperturbed
-    totals.add(batch, counted, reduced, loss, worst_excess(batch, adversary, ctx.budget))
-    with torch.no_grad():
-        objective.on_step_end(batch, counted, ctx)
-    mark("bookkeeping")
-    return loss.detach()
+        if not terms.skipped:
+            optimizer.zero_grad(set_to_none=True)
+            loss = torch.stack(list(reduced.values())).sum()
+            loss.backward()
+            optimizer.step()
+    counted = terms if unperturbed is None or terms.skipped else unperturbed
+    return counted, reduced, loss.detach()
 
 
 class StepRunner:
@@ -117,7 +141,8 @@ class StepRunner:
         """Prepare for the `num_steps` steps of an epoch, which are counted in `totals`."""
         self.epoch, self.totals = epoch, totals
         if self.graphed is not None:
-            self.graphed.begin(self.plain, num_steps, self.objective.state)
+            waits = self.objective.resolved_needs().waits
+            self.graphed.begin(self.plain, num_steps, self.objective.state, waits)
 
     def __call__(self, batch: Batch, ctx: Context, check: bool = False) -> None:
         """Train on one batch; with `check` the contract is checked at once."""

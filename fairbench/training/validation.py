@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from fairbench.attacks.frozen import frozen
+from fairbench.core.errors import ContractError
 from fairbench.data.batch import Batch
 from fairbench.objectives.classes import class_indicator
 from fairbench.objectives.contract import Context, ValidationStats
@@ -31,6 +32,11 @@ def measure(
     with frozen(model), torch.no_grad():
         for batch, ctx in batches:
             terms = validate(model, batch, ctx)
+            if terms.skipped:
+                raise ContractError(
+                    "validate() returned LossTerms.skip(), but held-out images are all measured.",
+                    hint="define validate() to return the terms of every batch",
+                )
             indicator = class_indicator(batch.y, num_classes, torch.float64)  # (B, C)
             values = {f"term.{name}": value for name, value in terms.terms.items() if value.dim() > 0}
             for kind, logits in (("clean", terms.logits), ("robust", terms.logits_adv)):

@@ -26,10 +26,12 @@ def ascent_direction(
 
     `inner` "base" raises the loss without class weights and regularisers, as the official programs do, "full"
     all of it. Buffers (BatchNorm's statistics) come back as they were. Also the loss terms at the weights as
-    they are.
+    they are; when these skip the step, there is no direction.
     """
     buffers = [buffer.clone() for buffer in model.buffers()]
     terms = loss_terms(objective, model, batch, adversary, ctx)
+    if terms.skipped:
+        return {}, terms
     weights = {name: p for name, p in model.named_parameters() if p.dim() > 1 and "weight" in name}
     value = terms.base() if inner == "base" else terms.total()
     gradients = torch.autograd.grad(value, list(weights.values()), allow_unused=True)

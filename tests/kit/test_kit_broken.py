@@ -493,6 +493,21 @@ class ChangesStateInPlace(Sound):
         self.state.weight *= 1.0
 
 
+class WaitsAsDeclared(Sound):
+    needs = Needs(waits="an image is looked at")
+
+    def loss(self, model, batch, x_adv, ctx):
+        batch.x.mean().item()
+        return super().loss(model, batch, x_adv, ctx)
+
+
+@pytest.mark.parametrize("law", ["waiting", "device", "per-class"])
+def test_a_method_may_wait_if_it_says_why(law):
+    outcome = verdicts(method("waits")(WaitsAsDeclared), [law])[law]
+    assert outcome.state == "ok"
+    assert law != "waiting" or outcome.remark == "waits for the device, as declared: an image is looked at"
+
+
 @pytest.mark.parametrize(
     ("cls", "says"),
     [
