@@ -15,24 +15,18 @@ if TYPE_CHECKING:
 
 
 @click.command("bench")
-@click.option(
-    "--methods", default="trades,trix", show_default=True, metavar="A,B|all", help="Methods to time."
-)
-@click.option("--models", default="resnet18", show_default=True, metavar="A,B", help="Networks to train.")
-@click.option(
-    "--precisions", default="fp32", show_default=True, metavar="A,B", help="Any of fp32, tf32, bf16."
-)
+@click.option("--methods", default="trades,trix", metavar="A,B|all", help="Methods to time.")
+@click.option("--models", default="resnet18", metavar="A,B", help="Networks to train.")
+@click.option("--precisions", default="fp32", metavar="A,B", help="Any of fp32, tf32, bf16.")
 @click.option(
     "--dataset",
     default="cifar10",
-    show_default=True,
     metavar="NAME",
     help="Data set that gives the image size and the number of images.",
 )
 @click.option(
     "--protocol",
     default="trix-150",
-    show_default=True,
     metavar="NAME",
     help="Protocol that gives attack, optimiser and number of epochs.",
 )
@@ -43,24 +37,12 @@ if TYPE_CHECKING:
     help="Images per step, instead of the protocol's.",
 )
 @click.option(
-    "--seconds",
-    type=click.FloatRange(min=0.01),
-    default=5.0,
-    show_default=True,
-    metavar="S",
-    help="Length of a timing block.",
+    "--seconds", type=click.FloatRange(min=0.01), default=5.0, metavar="S", help="Length of a timing block."
 )
 @click.option(
-    "--rounds",
-    type=click.IntRange(min=1),
-    default=3,
-    show_default=True,
-    metavar="N",
-    help="Timing blocks per measurement.",
+    "--rounds", type=click.IntRange(min=1), default=3, metavar="N", help="Timing blocks per measurement."
 )
-@click.option(
-    "--reference/--no-reference", default=True, show_default=True, help="Also time a plain PyTorch loop."
-)
+@click.option("--reference/--no-reference", default=True, help="Also time a plain PyTorch loop.")
 @click.option("--ablate", is_flag=True, help="Also time the last method without each speed-up.")
 @click.option(
     "--profile", is_flag=True, help="Also list the operations that take the time of the last method."
@@ -102,10 +84,7 @@ def bench_command(
     registry.get("dataset", settings["dataset"], asked_by="--dataset")
     registry.get("protocol", settings["protocol"], asked_by="--protocol")
     request = SpeedRequest(
-        methods=chosen["method"],
-        models=chosen["model"],
-        precisions=parse_precisions(precisions),
-        **settings,
+        methods=chosen["method"], models=chosen["model"], precisions=parse_precisions(precisions), **settings
     )
     report = None
     try:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     "RobustBench zoo for cifar10 or cifar100).",
 )
 @click.option("--dataset", required=True, metavar="NAME", help="Data set whose test images are used.")
-@click.option("--attacks", default="pgd-20", show_default=True, metavar="A,B|all", help="Attacks to run.")
+@click.option("--attacks", default="pgd-20", metavar="A,B|all", help="Attacks to run.")
 @click.option(
     "--eps",
     metavar="RADIUS",

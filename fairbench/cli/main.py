@@ -65,7 +65,7 @@ class LazyGroup(click.Group):
 
 @click.group(
     cls=LazyGroup,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True},
     epilog="Start with `fairbench run`: it trains three methods on small built-in images and prints a table.",
 )
 @click.version_option(package_name="fairbench-at", prog_name="fairbench")

@@ -57,7 +57,6 @@ results_option = click.option(
     "--results",
     type=click.Path(path_type=Path),
     default=Path("results"),
-    show_default=True,
     metavar="DIR",
     help="Folder with the results of all runs.",
 )
@@ -79,7 +78,6 @@ device_option = click.option(
     "--device",
     type=click.Choice(["auto", "cpu", "cuda"]),
     default="auto",
-    show_default=True,
     help="Device to compute on; auto takes a GPU if there is one.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -88,7 +86,6 @@ selection_options = together(
     click.option(
         "--suite",
         default="quickstart",
-        show_default=True,
         metavar="NAME",
         help="A named choice of methods, data sets, networks, seeds and protocol.",
     ),
@@ -156,7 +153,6 @@ executor_options = together(
         "--pack",
         type=click.IntRange(min=1),
         default=1,
-        show_default=True,
         metavar="N",
         help="Cells to run at the same time on each device, one process each.",
     ),
@@ -168,7 +164,6 @@ executor_options = together(
         "--retries",
         type=click.IntRange(min=0),
         default=1,
-        show_default=True,
         metavar="N",
         help="How often to restart a cell whose process died.",
     ),
@@ -189,7 +184,6 @@ price_options = together(
         cls=RenamedOption,
         type=click.IntRange(1, 10_000),
         default=1,
-        show_default=True,
         metavar="N",
         help="Number of devices for the time estimate and --budget; it does not limit what a run uses.",
     ),
@@ -198,13 +192,11 @@ price_options = together(
 """How the time of a plan is estimated and limited."""
 
 record_options = together(
-    click.option("--methods", metavar="A,B", help="Only these methods."),
+    click.option("--methods", metavar="A,B", help="Only these methods; tables also show the baseline."),
     click.option("--datasets", metavar="A,B", help="Only these data sets."),
     click.option("--protocol", metavar="NAME", help="Only this protocol."),
     click.option("--attack", metavar="NAME", help="Only this evaluation attack."),
-    click.option(
-        "--baseline", default=BASELINE, show_default=True, metavar="NAME", help="Method to compare with."
-    ),
+    click.option("--baseline", default=BASELINE, metavar="NAME", help="Method to compare with."),
 )
 """Which results to show."""
 

@@ -12,9 +12,7 @@ from fairbench.planning.selection import parse_names
 @click.command("prepare", epilog="Example: fairbench prepare --datasets cifar10,cifar100 --root /data")
 @click.option("--datasets", required=True, metavar="A,B|all", help="Data sets to prepare.")
 @click.option(
-    "--root",
-    metavar="DIR",
-    help="Folder to write them to.  [default: $FAIRBENCH_DATA or the user's cache]",
+    "--root", metavar="DIR", help="Folder to write them to.  [default: $FAIRBENCH_DATA or the user's cache]"
 )
 @click.option(
     "--source",

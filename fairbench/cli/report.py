@@ -23,7 +23,6 @@ from fairbench.cli.output import counted
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
     default=Path("report.html"),
-    show_default=True,
     metavar="FILE",
     help="File to write.",
 )

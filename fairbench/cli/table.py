@@ -5,13 +5,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from fairbench.cli.options import (
-    claims_option,
-    read_records,
-    record_options,
-    results_option,
-    split_names,
-)
+from fairbench.cli.options import claims_option, read_records, record_options, results_option, split_names
 from fairbench.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -25,19 +19,11 @@ VIEWS = ("main", "fairness", "classes", "comparison")
 
 @click.command("table", epilog="Example: fairbench table --format latex --datasets cifar10 > table.tex")
 @results_option
-@click.option(
-    "--format",
-    "format",
-    type=click.Choice(FORMATS),
-    default="text",
-    show_default=True,
-    help="Format to print.",
-)
+@click.option("--format", "format", type=click.Choice(FORMATS), default="text", help="Format to print.")
 @click.option(
     "--view",
     type=click.Choice(VIEWS),
     default="main",
-    show_default=True,
     help="main: average, worst class, rho; fairness: lowest classes, limits, gap; classes: every class; "
     "comparison: paired differences to the baseline.",
 )
@@ -51,7 +37,6 @@ VIEWS = ("main", "fairness", "classes", "comparison")
     "--error",
     type=click.Choice(["t95", "sd"]),
     default="t95",
-    show_default=True,
     help="Meaning of ±: half-width of the 95 % t interval over seeds, or their standard deviation.",
 )
 @click.option(
