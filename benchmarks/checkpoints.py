@@ -14,7 +14,7 @@ import torch
 from fairbench.records.run_folder import RunFolder
 from fairbench.registry import load_registry
 from fairbench.runner.device import choose_device, choose_threads
-from fairbench.speed.subject import Clock, TimedSetting
+from fairbench.speed.timed_training import Clock, TimedSetting
 from fairbench.training import checkpointing
 from fairbench.training.checkpointing import Writer
 from fairbench.training.networks import Speedups

@@ -175,7 +175,6 @@ class CellWork:
     def _trainer(self, model: torch.nn.Module, train: ImageSet) -> Trainer:
         cell, protocol, components = self.cell, self.cell.training_protocol, self.cell.components
         objective = build_objective(cell, train, self.device)
-        steps = protocol.epochs * -(-len(train) // protocol.batch_size)
         return Trainer(
             model=model,
             objective=objective,
@@ -189,7 +188,7 @@ class CellWork:
             augment=components.augment,
             awp=components.awp,
             averaging=components.averaging,
-            speedups=Speedups.of(self.device, steps, protocol.precision),
+            speedups=Speedups.of(self.device, protocol, len(train)),
             before_write=self.lease.check,
         )
 

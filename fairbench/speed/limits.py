@@ -1,4 +1,4 @@
-"""What a step costs in operations, and what the device can do at most, measured."""
+"""Operations of a step, counted, and the limits of the device, measured."""
 
 import statistics
 import time
@@ -18,29 +18,29 @@ SIZES = {"cuda": 8192, "cpu": 1024}  # of the matrices that are multiplied
 
 
 def synchronise(device: torch.device) -> None:
-    """Wait until the device has done what it was asked for."""
+    """Wait until the device has finished all queued work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
-class Counter(TorchDispatchMode):
-    """Adds up operations by torch's own formulas. (Its FlopCounterMode cannot follow autograd.grad.)"""
+class OperationCounter(TorchDispatchMode):
+    """Adds up operations by torch's own formulas. (torch's FlopCounterMode cannot follow autograd.grad.)"""
 
     def __init__(self) -> None:
         super().__init__()
         self.total = 0
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        found = function(*args, **(kwargs or {}))
+        output = function(*args, **(kwargs or {}))
         formula = flop_registry.get(function._overloadpacket)
         if formula is not None:
-            self.total += formula(*args, **(kwargs or {}), out_val=found)
-        return found
+            self.total += formula(*args, **(kwargs or {}), out_val=output)
+        return output
 
 
 def operations(work: Callable[[], object]) -> int:
     """Floating-point operations of convolutions and products in `work`; a multiply and an add are two."""
-    with Counter() as counter:
+    with OperationCounter() as counter:
         work()
     return counter.total
 
@@ -54,14 +54,14 @@ def forward_operations(model: nn.Module, images: Tensor) -> int:
 def median_seconds(work: Callable[[], object], device: torch.device) -> float:
     """Median time of `work` after one run to warm up."""
     work()
-    found = []
+    seconds = []
     for _ in range(REPEATS):
         synchronise(device)
         began = time.perf_counter()
         work()
         synchronise(device)
-        found.append(time.perf_counter() - began)
-    return statistics.median(found)
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds)
 
 
 def peak(precision: Precision, device: torch.device) -> float:

@@ -1,8 +1,8 @@
-"""TRADES and TRIX written the straightforward way, like a paper's program; ours is compared with it.
+"""TRADES and TRIX written like the program of a paper: the reference for the speed of fairbench.
 
-Images go through transforms one by one in a DataLoader, everything is eager float32 in the contiguous layout,
-classes are visited in Python, and numbers are fetched from the device as they are needed. The mathematics is
-that of our methods in their defaults, and a test holds both against each other.
+A DataLoader transforms image by image; everything is eager float32 in the contiguous layout; classes are
+visited in Python loops; numbers are read from the device whenever they are needed. The mathematics is that of
+the registered methods in their defaults: a test compares both.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ REFERENCES = ("trades", "trix")
 
 
 class Images(Dataset[tuple[Tensor, int]]):
-    """uint8 images (N, channels, H, W) with labels, each augmented when it is asked for."""
+    """uint8 images (N, channels, H, W) with labels; each is augmented when it is read."""
 
     def __init__(self, images: Tensor, labels: Tensor, *, padding: int, flip: bool) -> None:
         self.images, self.labels = images, labels
@@ -38,7 +38,7 @@ class Images(Dataset[tuple[Tensor, int]]):
 
 
 class PlainLoop:
-    """Trains `model` one step at each call of `step`."""
+    """Trains `model`; each call of `step` does one step."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class PlainLoop:
         return self.update(x, y, x_adv)
 
     def attack(self, x: Tensor, y: Tensor, noise: Tensor, target: Tensor) -> Tensor:
-        """Adversarial images from start noise; `target` (B,) is who TRIX attacks strong classes towards."""
+        """Adversarial images from start noise; TRIX attacks strong classes towards `target` (B,)."""
         self.model.eval()
         with torch.no_grad():
             clean = F.softmax(self.model(x), dim=1)
@@ -105,7 +105,7 @@ class PlainLoop:
         return x_adv.detach()
 
     def strong(self, probability: Tensor, y: Tensor) -> Tensor:
-        """Which images (B,) are of classes that look strong in this batch."""
+        """Which images (B,) are of classes that are strong in this batch."""
         classes = range(self.num_classes)
         probability = probability.double()
         rows = []
@@ -127,7 +127,7 @@ class PlainLoop:
         return torch.tensor([weight[int(label)] < mean - 1e-12 for label in y], device=y.device)
 
     def update(self, x: Tensor, y: Tensor, x_adv: Tensor) -> float:
-        """The outer step, and the class statistics."""
+        """Loss, update and class statistics; returns the loss."""
         self.model.train()
         logits_adv = self.model(x_adv)
         logits = self.model(x)

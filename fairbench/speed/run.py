@@ -1,4 +1,4 @@
-"""What `fairbench bench` measures, and the words and rows that tell it."""
+"""The measurements of `fairbench bench`, and the rows and lines of its report."""
 
 import os
 import statistics
@@ -24,7 +24,7 @@ from fairbench.speed.measure import (
     ratio,
     split,
 )
-from fairbench.speed.subject import TimedSetting, TimedTraining
+from fairbench.speed.timed_training import TimedSetting, TimedTraining
 from fairbench.training.networks import Speedups
 
 WORKERS_ON_GPU = 4  # processes that load images for the plain loop
@@ -51,7 +51,7 @@ HEADER = (
 
 @dataclass(frozen=True)
 class SpeedRequest:
-    """What to measure; `seconds` is the time of one block, of which there are `rounds`."""
+    """What to measure, in `rounds` timed blocks of about `seconds` each."""
 
     methods: Sequence[str]
     models: Sequence[str]
@@ -68,7 +68,7 @@ class SpeedRequest:
 
 @dataclass
 class SpeedReport:
-    """Lines about the machine, the rows of the table, and further tables by title, each under its header."""
+    """Lines about the machine, the rows of the main table, and further tables (header first) by title."""
 
     about: list[str] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -80,11 +80,12 @@ def run(
     request: SpeedRequest,
     registry: Registry,
     device_name: str,
-    say: Callable[[str], None] = lambda text: None,
+    report_start: Callable[[str], None] = lambda text: None,
 ) -> Iterator[SpeedReport]:
-    """Measure; the report so far after each measurement, of which `say` is told before it begins.
+    """Measure; yields the report so far after each measurement. `report_start` gets the name of the next one.
 
-    Raises EnvironmentFault for a device or a precision that is not there, ConfigError for what does not fit.
+    Raises EnvironmentFault for a device or precision that this machine lacks, ConfigError when a method, a
+    network and the data set do not go together.
     """
     device = choose_device(device_name)
     for precision in request.precisions:
@@ -93,27 +94,28 @@ def run(
     if request.batch_size is not None:
         protocol = protocol.model_copy(update={"batch_size": request.batch_size})
     report = SpeedReport(_machine(device))
-    places = [TimedSetting(registry, request.dataset, model, protocol, device) for model in request.models]
-    for place in places:
-        choose_threads(device, protocol.batch_size, place.shape)
-        size, images = protocol.batch_size, "x".join(map(str, place.shape))
+    settings = [TimedSetting(registry, request.dataset, model, protocol, device) for model in request.models]
+    for setting in settings:
+        choose_threads(device, protocol.batch_size, setting.shape)
+        size, images = protocol.batch_size, "x".join(map(str, setting.shape))
         peaks = {precision: limits.peak(precision, device) for precision in request.precisions}
         report.about += [
-            f"{place.model} on random images {images} ({place.num_classes} classes), batch {size}, "
+            f"{setting.model} on random images {images} ({setting.num_classes} classes), batch {size}, "
             f"{protocol.budget.num_steps} attack steps, {torch.get_num_threads()} threads",
             "measured limits: "
             + ", ".join(f"{name} {value / 1e12:.3g} TFLOP/s" for name, value in peaks.items())
             + f" (a large matrix product), {limits.bandwidth(device) / 1e9:.3g} GB/s (a copy)",
         ]
-        for row in _rows(place, request, peaks, say):
+        for row in _rows(setting, request, peaks, report_start):
             report.rows.append(row)
             yield report
+    last = settings[0].with_precision(request.precisions[-1])
     if request.ablate:
         for measure in (_overhead, _ablate):
-            measure(places[0], request, report, say)
+            measure(last, request, report, report_start)
             yield report
     if request.profile:
-        report.profile = _profile(places[0], request)
+        report.profile = _profile(last, request.methods[-1])
         yield report
 
 
@@ -124,26 +126,30 @@ def _machine(device: torch.device) -> list[str]:
 
 
 def _rows(
-    place: TimedSetting, request: SpeedRequest, peaks: dict[Precision, float], say: Callable[[str], None]
+    setting: TimedSetting,
+    request: SpeedRequest,
+    peaks: dict[Precision, float],
+    report_start: Callable[[str], None],
 ) -> Iterator[dict[str, Any]]:
-    """A row for each method and precision; TRADES is measured with them."""
+    """A row for each method and precision, TRADES always among them."""
     methods = list(dict.fromkeys((BASELINE, *request.methods)))
-    work = {method: forward_equivalents(place, method) for method in methods}
+    work = {method: forward_equivalents(setting, method) for method in methods}
     for precision in request.precisions:
-        with TimedTraining(place, BASELINE, precision, speedups(place, precision)) as base:
+        precise = setting.with_precision(precision)
+        with TimedTraining(precise, BASELINE) as base:
             for method in methods:
-                say(f"{method}, {place.model}, {precision}")
+                report_start(f"{method}, {setting.model}, {precision}")
                 try:
-                    row = _row(place, method, precision, request, base)
+                    row = _row(precise, method, request, base)
                 except FairbenchError as error:
                     raise ConfigError(
-                        f"{method} on {place.model}: {error.message}", hint=error.hint
+                        f"{method} on {setting.model}: {error.message}", hint=error.hint
                     ) from error
                 operations, equivalents = work[method]
                 achieved = operations * row["images/s"]
                 yield {
                     "method": method,
-                    "model": place.model,
+                    "model": setting.model,
                     "precision": precision,
                     **row,
                     "F/image": equivalents,
@@ -152,113 +158,100 @@ def _rows(
                 }
 
 
-def speedups(place: TimedSetting, precision: Precision) -> Speedups:
-    """Those of a whole run at the place."""
-    steps = -(-place.train_size // place.protocol.batch_size)
-    return Speedups.of(place.device, steps * place.protocol.epochs, precision)
-
-
-def _row(
-    place: TimedSetting, method: str, precision: Precision, request: SpeedRequest, base: TimedTraining
-) -> dict[str, Any]:
-    """What is measured of a method, in alternation with TRADES (`base`) and the plain loop."""
-    fast, protocol = speedups(place, precision), place.protocol
-    memory = Memory(place.device)
-    ours = base if method == BASELINE else TimedTraining(place, method, precision, fast)
+def _row(setting: TimedSetting, method: str, request: SpeedRequest, base: TimedTraining) -> dict[str, Any]:
+    """The measurements of a method, alternating with TRADES (`base`) and the plain loop."""
+    protocol = setting.protocol
+    memory = Memory(setting.device)
+    ours = base if method == BASELINE else TimedTraining(setting, method)
     ours.start(request.seconds)
-    held = memory.peak()
+    peak = memory.peak()
     blocks = {"ours": ours.block} if ours is base else {BASELINE: base.block, "ours": ours.block}
     if request.reference:
-        workers = WORKERS_ON_GPU if place.device.type == "cuda" else 0
-        reference = Reference(place, method, workers=workers)
+        workers = WORKERS_ON_GPU if setting.device.type == "cuda" else 0
+        reference = Reference(setting, method, workers=workers)
         reference.start(request.seconds)
         blocks = {"reference": reference.block, **blocks}
-    found = alternate(blocks, request.rounds)
-    step, steps = found["ours"].median, place.train_size / protocol.batch_size
+    timed = alternate(blocks, request.rounds)
+    step, steps = timed["ours"].median, setting.train_size / protocol.batch_size
     epoch = step * steps + ours.fixed_seconds
     row: dict[str, Any] = {
         "ms/step": 1000 * step,
         "images/s": protocol.batch_size / step,
         "s/epoch": epoch,
         "h/run": epoch * protocol.epochs / 3600,
-        "GiB": held,
+        "GiB": peak,
         "start s": ours.first_seconds,
-        "x trades": 1.0 if ours is base else ratio(found["ours"], found[BASELINE])[0],
+        "x trades": 1.0 if ours is base else ratio(timed["ours"], timed[BASELINE])[0],
     }
     if request.reference:
-        middle, low, high = ratio(found["reference"], found["ours"])
+        middle, low, high = ratio(timed["reference"], timed["ours"])
         other = "" if reference.method == method else f" ({reference.method})"
         row |= {"x reference": middle, "range": f"{low:.2f}-{high:.2f}{other}"}
     reasons = ours.trainer.steps.fallback_reasons
     if ours is not base:
         ours.close()
-    row |= split(place, method, precision, fast)
+    row |= split(setting, method)
     if reasons:
         row["range"] = f"{row.get('range', '')} no CUDA graph: {reasons[0]}"
     return row
 
 
 def _overhead(
-    place: TimedSetting, request: SpeedRequest, report: SpeedReport, say: Callable[[str], None]
+    setting: TimedSetting, request: SpeedRequest, report: SpeedReport, report_start: Callable[[str], None]
 ) -> None:
-    """What the house adds to TRADES, in the last precision."""
-    precision = request.precisions[-1]
-    say(f"overhead of the house, {place.model}, {precision}")
-    found = overhead(place, precision, speedups(place, precision), request.seconds, request.rounds)
-    low, middle, high = (100 * f(found.seconds) for f in (min, statistics.median, max))
-    title = "what the house's step takes beyond attack, loss and update"
-    shown = f"{middle:+.1f} % ({low:+.1f} to {high:+.1f})"
-    report.tables[title] = [
+    """The time of the trainer's step of TRADES over attack, loss and update."""
+    precision = setting.protocol.precision
+    report_start(f"overhead of the trainer, {setting.model}, {precision}")
+    shares = overhead(setting, request.seconds, request.rounds)
+    low, middle, high = (100 * f(shares) for f in (min, statistics.median, max))
+    report.tables["extra time of the trainer's step over attack, loss and update"] = [
         ("method", "model", "precision", "more"),
-        (BASELINE, place.model, precision, shown),
+        (BASELINE, setting.model, precision, f"{middle:+.1f} % ({low:+.1f} to {high:+.1f})"),
     ]
 
 
 def _ablate(
-    place: TimedSetting, request: SpeedRequest, report: SpeedReport, say: Callable[[str], None]
+    setting: TimedSetting, request: SpeedRequest, report: SpeedReport, report_start: Callable[[str], None]
 ) -> None:
-    """The last method with each speed-up taken away alone."""
-    method, precision = request.methods[-1], request.precisions[-1]
-    everything = speedups(place, precision)
+    """The last method with each speed-up turned off alone."""
+    method, everything = request.methods[-1], setting.speedups
+    title = f"{method}, {setting.model}, {setting.protocol.precision}"
     variants = {"everything on": everything}
     for part in fields(everything):
         if getattr(everything, part.name):
             variants[f"without {part.name}"] = replace(everything, **{part.name: False})
     variants["plain"] = Speedups.none()
-    subjects = {}
+    trainings = {}
     for name, chosen in variants.items():
-        say(f"{method}, {place.model}, {precision}: {name}")
-        subjects[name] = TimedTraining(place, method, precision, chosen)
-        subjects[name].start(request.seconds)
-    found = alternate({name: subject.block for name, subject in subjects.items()}, request.rounds)
+        report_start(f"{title}: {name}")
+        trainings[name] = TimedTraining(setting, method, chosen)
+        trainings[name].start(request.seconds)
+    timed = alternate({name: training.block for name, training in trainings.items()}, request.rounds)
     rows: list[tuple[str, ...]] = [("", "median", "ratio", "range")]
-    for name, blocks in found.items():
-        middle, low, high = ratio(blocks, found["everything on"])
+    for name, blocks in timed.items():
+        middle, low, high = ratio(blocks, timed["everything on"])
         rows.append((name, f"{1000 * blocks.median:.2f} ms", f"{middle:.2f}", f"{low:.2f}-{high:.2f}"))
-    report.tables[f"{method}, {place.model}, {precision}: step time, and as a multiple of everything on"] = (
-        rows
-    )
-    for subject in subjects.values():
-        subject.close()
+    report.tables[f"{title}: step time, and as a multiple of everything on"] = rows
+    for training in trainings.values():
+        training.close()
 
 
-def _profile(place: TimedSetting, request: SpeedRequest) -> str:
-    """Where the time of the last method's steps goes."""
+def _profile(setting: TimedSetting, method: str) -> str:
+    """The operations that take the most time in steps of `method`."""
     from torch.profiler import ProfilerActivity, profile
 
-    method, precision = request.methods[-1], request.precisions[-1]
-    cuda = place.device.type == "cuda"
-    subject = TimedTraining(place, method, precision, speedups(place, precision))
-    subject.epoch(subject.starting + 1)
-    with profile(activities=[ProfilerActivity.CUDA if cuda else ProfilerActivity.CPU]) as seen:
-        subject.epoch(subject.starting * 3)
-    subject.close()
+    cuda = setting.device.type == "cuda"
+    with TimedTraining(setting, method) as training:
+        training.epoch(training.starting + 1)
+        with profile(activities=[ProfilerActivity.CUDA if cuda else ProfilerActivity.CPU]) as profiler:
+            training.epoch(training.starting * 3)
     order = "self_cuda_time_total" if cuda else "self_cpu_time_total"
-    events = sorted(
-        seen.key_averages(), key=lambda e: -(e.self_device_time_total if cuda else e.self_cpu_time_total)
-    )
-    times = [(e.self_device_time_total if cuda else e.self_cpu_time_total) for e in events]
-    lines = [f"{method}, {place.model}, {precision}: share of {order}, calls, name"]
-    for event, spent in list(zip(events, times, strict=True))[:PROFILED]:
-        lines.append(f"{100 * spent / sum(times):5.1f} %  {event.count:6d}  {event.key[:110]}")
+    events = [
+        (event.self_device_time_total if cuda else event.self_cpu_time_total, event.count, event.key)
+        for event in profiler.key_averages()
+    ]
+    total = sum(time for time, *_ in events)
+    lines = [f"{method}, {setting.model}, {setting.protocol.precision}: share of {order}, calls, name"]
+    for time, count, name in sorted(events, key=lambda event: -event[0])[:PROFILED]:
+        lines.append(f"{100 * time / total:5.1f} %  {count:6d}  {name[:110]}")
     return "\n".join(lines)

@@ -18,6 +18,8 @@ from fairbench.data.batch import Batch
 from fairbench.models.folding import channels_last_pays
 from fairbench.models.twin import FoldedTwin
 from fairbench.registry.protocol import Precision
+from fairbench.registry.schema import Protocol
+from fairbench.training.schedule import steps_per_epoch
 
 log = logging.getLogger(__name__)
 
@@ -47,11 +49,12 @@ class Speedups:
         return cls(channels_last=False, folded=False, fused=False)
 
     @classmethod
-    def of(cls, device: torch.device, num_steps: int, precision: Precision) -> "Speedups":
-        """What pays on `device` for a run of `num_steps` steps (benchmarks/results)."""
+    def of(cls, device: torch.device, protocol: Protocol, num_images: int) -> "Speedups":
+        """Those that make a run of `num_images` images faster on `device` (benchmarks/results)."""
         cuda = device.type == "cuda"
+        num_steps = protocol.epochs * steps_per_epoch(protocol, num_images)
         return cls(
-            channels_last=channels_last_pays(device, float32=precision == "fp32"),
+            channels_last=channels_last_pays(device, float32=protocol.precision == "fp32"),
             compiled=cuda and num_steps >= WORTH_COMPILING,
             graph=cuda,
         )

@@ -1,4 +1,4 @@
-"""The optimiser of a protocol and its learning rate over the epochs."""
+"""The optimiser of a protocol, its learning rate over the epochs, and the number of steps."""
 
 import torch
 from torch import nn
@@ -24,3 +24,8 @@ def learning_rate(protocol: Protocol, epoch: int) -> float:
     reached = [milestone for milestone in protocol.milestones if milestone <= epoch]
     factor = protocol.milestones[max(reached)] if reached else 1.0
     return protocol.optimizer.lr * factor
+
+
+def steps_per_epoch(protocol: Protocol, num_images: int) -> int:
+    """Steps of an epoch of `num_images` images; the last batch may be smaller."""
+    return -(-num_images // protocol.batch_size)

@@ -62,7 +62,7 @@ def test_only_training_augments_images():
     }
     # The runner and the benchmark hand the protocol's crop and flip on.
     assert users == {"data", "training", "runner", "speed"}
-    for place in ("runner/worker.py", "speed/subject.py"):
+    for place in ("runner/worker.py", "speed/timed_training.py"):
         assert "EpochStream" not in (ROOT / "fairbench" / place).read_text()
 
 

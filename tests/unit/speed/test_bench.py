@@ -17,7 +17,7 @@ from fairbench.speed import run as run_module
 from fairbench.speed.limits import forward_operations, operations
 from fairbench.speed.measure import Blocks, PartClock, forward_equivalents, ratio
 from fairbench.speed.reference import Images, PlainLoop
-from fairbench.speed.subject import TimedSetting
+from fairbench.speed.timed_training import TimedSetting
 from fairbench.training.step import training_step
 
 REGISTRY = load_registry()

@@ -204,7 +204,7 @@ def example(size=12):
 
 def test_full_float32_on_a_gpu_is_not_laid_out_channels_last():
     found = {
-        (kind, precision): Speedups.of(torch.device(kind), 10, precision).channels_last
+        (kind, precision): Speedups.of(torch.device(kind), protocol(precision=precision), 100).channels_last
         for kind in ("cpu", "cuda")
         for precision in ("fp32", "tf32", "bf16")
     }

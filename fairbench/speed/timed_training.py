@@ -1,9 +1,9 @@
-"""A training to be measured: the house's own trainer on images made up for it."""
+"""A training to be timed: the trainer of `fairbench run` on random images."""
 
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +29,13 @@ from fairbench.training.step import training_step
 from fairbench.training.trainer import Trainer
 
 HELD_OUT_PER_CLASS = 2
-STARTING = 4  # steps of an epoch that are not like the others: checked, watched, recorded
+STARTING = 4  # steps of an epoch that differ from the others: checked, watched, captured
 MAX_STEPS = 400
 
 
 @dataclass(frozen=True)
 class TimedSetting:
-    """What is trained on: a data set's shape and size, a network, a protocol's settings."""
+    """A data set, of which only shape and sizes matter, a network and a protocol, on a device."""
 
     registry: Registry
     dataset: str
@@ -65,13 +65,22 @@ class TimedSetting:
             crop_padding=settings.crop_padding, padding=settings.padding, flip=settings.flip and entry.flip
         )
 
+    @property
+    def speedups(self) -> Speedups:
+        """Those of a whole run."""
+        return Speedups.of(self.device, self.protocol, self.train_size)
+
+    def with_precision(self, precision: Precision) -> "TimedSetting":
+        """The same in another precision."""
+        return replace(self, protocol=self.protocol.model_copy(update={"precision": precision}))
+
     def network(self) -> nn.Module:
         """A new network on the device."""
         target = self.registry.get("model", self.model).target
         return build_model(target, self.num_classes, self.shape, seed=0).to(self.device)
 
     def images(self, count: int) -> ImageSet:
-        """Random pixels with balanced labels: speed does not depend on what is on an image."""
+        """Random pixels with balanced labels: speed does not depend on the content of images."""
         rng = torch.Generator().manual_seed(0)
         pixels = torch.randint(256, (count, *self.shape), dtype=torch.uint8, generator=rng)
         labels = torch.arange(count) % self.num_classes
@@ -89,10 +98,7 @@ class TimedSetting:
 
 
 class Clock(ProgressListener):
-    """Listens to a trainer and notes when step `after` of an epoch and its last one were done.
-
-    The device is waited for at these two only.
-    """
+    """Times the end of step `after` of an epoch and the end of its last step; waits for the device there."""
 
     def __init__(self, device: torch.device) -> None:
         self.device, self.after = device, 1
@@ -106,48 +112,50 @@ class Clock(ProgressListener):
 
 
 class TimedTraining:
-    """A method in training at a place."""
+    """A method in training in a setting, by default with the speed-ups of a whole run.
+
+    `step` and `mark` are those of `Trainer`.
+    """
 
     def __init__(
         self,
-        place: TimedSetting,
+        setting: TimedSetting,
         method: str,
-        precision: Precision,
-        speedups: Speedups,
+        speedups: Speedups | None = None,
         *,
         step: Callable[..., Tensor] = training_step,
         mark: Callable[[str], None] = lambda part: None,
     ) -> None:
-        self.place, self.batch_size = place, place.protocol.batch_size
-        objective = place.objective(method)
+        self.setting, self.batch_size = setting, setting.protocol.batch_size
+        objective = setting.objective(method)
         self.validates = objective.resolved_needs().validation is not None
-        self.clock, model = Clock(place.device), place.network()
+        self.clock, model = Clock(setting.device), setting.network()
         self.folder = tempfile.TemporaryDirectory(prefix="fairbench-bench.")
         self.trainer = Trainer(
             model=model,
             objective=objective,
-            images=place.images(self.batch_size),
-            protocol=place.protocol.model_copy(update={"precision": precision}),
-            augmentation=place.augmentation,
+            images=setting.images(self.batch_size),
+            protocol=setting.protocol,
+            augmentation=setting.augmentation,
             seed=0,
             run_folder=RunFolder(Path(self.folder.name)),
             listener=self.clock,
-            speedups=speedups,
+            speedups=setting.speedups if speedups is None else speedups,
             step=step,
             mark=mark,
         )
         self.number = 0  # epochs trained
         self.first_seconds = 0.0  # of the first epoch, compilation included
         self.fixed_seconds = 0.0  # of an epoch besides its steps
-        self.num_steps = 2  # of a block
+        self.num_steps = 2  # timed steps of a block
 
     @property
     def starting(self) -> int:
-        """Steps of an epoch that are not measured."""
+        """Steps at the start of an epoch that are not timed."""
         return STARTING if self.trainer.speedups.graph else 1
 
     def start(self, seconds: float) -> None:
-        """Warm up, compile, and find how many steps take about `seconds`."""
+        """Warm up, compile, and set `num_steps` so that a block takes about `seconds`."""
         began = time.perf_counter()
         self.epoch(self.starting + 1)
         self.first_seconds = time.perf_counter() - began
@@ -155,14 +163,14 @@ class TimedTraining:
         self.num_steps = max(few, min(MAX_STEPS, round(seconds / self.epoch(few + self.starting))))
 
     def block(self) -> float:
-        """Seconds per step, over the steps of one more epoch that are like each other."""
+        """Seconds per step, over the timed steps of one more epoch."""
         return self.epoch(self.num_steps + self.starting)
 
     def epoch(self, steps: int) -> float:
-        """Train an epoch of that many full batches; seconds of one of the later steps."""
+        """Train an epoch of `steps` full batches; the mean seconds of its timed steps."""
         self._prepare(steps)
         self.number += 1
-        device = self.place.device
+        device = self.setting.device
         synchronise(device)
         began = time.perf_counter()
         with self.trainer.steps.computing():
@@ -175,10 +183,10 @@ class TimedTraining:
 
     def _prepare(self, steps: int) -> None:
         count = steps * self.batch_size
-        held = HELD_OUT_PER_CLASS * self.place.num_classes if self.validates else 0
+        held = HELD_OUT_PER_CLASS * self.setting.num_classes if self.validates else 0
         data = self.trainer.data
         if len(data.images) != count + held:
-            data.images = self.place.images(count + held)
+            data.images = self.setting.images(count + held)
         data.keep = (torch.arange(count + held) < count) if held else None
         self.clock.after = self.starting
 
@@ -189,7 +197,7 @@ class TimedTraining:
         self.close()
 
     def close(self) -> None:
-        """Free what the device holds."""
+        """Free the memory of the device."""
         self.folder.cleanup()
         del self.trainer
 
