@@ -1,9 +1,9 @@
 """One worker per run folder, without locks.
 
-A claim is a file made by exclusive creation. Its owner touches it every few seconds. A claim whose owner is
-dead may be taken over: its process is gone from this machine, or nobody has touched the claim for
-`EXPIRY_SECONDS`. Clocks of machines differ and jump, so the second is only believed after watching the claim
-for some beats. This needs no lock service, so it holds on network file systems too.
+A lease is a file made by exclusive creation. Its owner updates the file's time every few seconds. A lease is
+stale, and may be taken over, when its process has ended on this machine or when its time was not updated for
+`EXPIRY_SECONDS`. Clocks of machines differ and jump, so the second is only trusted after watching the file
+for some heartbeats. This needs no lock service, so it works on network file systems too.
 """
 
 import errno
@@ -26,11 +26,11 @@ EXPIRY_SECONDS = 120.0  # more than a network file system keeps what it knows of
 BEATS_WATCHED = 3
 
 Owner = dict[str, Any]
-"""The content of a claim: token, host, pid, machine, born, since; empty when it is damaged."""
+"""The content of a lease file: token, host, pid, machine, born, since; empty when it is damaged."""
 
 
 class Lease:
-    """A claim that is held. `check` raises LeaseHeldError once somebody else took it over."""
+    """A lease that this process holds. `check` raises LeaseHeldError after another process took it over."""
 
     def __init__(self, path: Path, token: str) -> None:
         self.path = path
@@ -50,14 +50,14 @@ class Lease:
                 hint="the method calls os.fork: a child process must not return to fairbench",
             )
         raise LeaseHeldError(
-            f"the claim on {self.path.parent.name} was taken over by another worker.",
+            f"the lease on {self.path.parent.name} was taken over by another worker.",
             hint=f"this process was silent for over {EXPIRY_SECONDS:.0f} s; the other one goes on",
         )
 
 
 @contextmanager
 def hold_lease(path: Path) -> Iterator[Lease]:
-    """Hold the claim file `path` for the duration of the block.
+    """Hold the lease file `path` for the duration of the block.
 
     Raises LeaseHeldError when a live owner holds it, ResultsError when the folder cannot be written.
     """
@@ -83,35 +83,35 @@ def hold_lease(path: Path) -> Iterator[Lease]:
                 hint="it will be done there; `fairbench status` shows its progress",
             )
         _remove_stale(path, owner)
-    held = Lease(path, token)
+    lease = Lease(path, token)
     stop = threading.Event()
-    beat = threading.Thread(target=_heartbeat, args=(held, stop), daemon=True)
+    beat = threading.Thread(target=_heartbeat, args=(lease, stop), daemon=True)
     beat.start()
     try:
-        yield held
+        yield lease
     finally:
         stop.set()
-        if held.pid == os.getpid():  # threads are not forked
+        if lease.pid == os.getpid():  # threads are not forked
             beat.join()
-        if held.holds():
+        if lease.holds():
             path.unlink(missing_ok=True)
 
 
 class LeaseSnapshot(NamedTuple):
-    """A claim at one moment: its content, and when its owner touched it last by the file system's clock."""
+    """A lease file at one moment: its content, and its time by the clock of the file system."""
 
     owner: Owner
     touched: float
 
 
 def read_lease(path: Path) -> Owner | None:
-    """The claim's content, None when there is none; an empty one for a claim that is damaged."""
+    """The content of a lease file; None when there is none, empty when it is damaged."""
     look = _look(path)
     return None if look is None else look.owner
 
 
 def is_live(path: Path, owner: Owner) -> bool:
-    """Whether the owner of the claim at `path` still works, as far as one look can tell."""
+    """Whether the owner of the lease at `path` still runs, as far as one look can tell."""
     if _is_here(owner) and not _process_lives(owner):
         return False
     look = _look(path)
@@ -119,19 +119,19 @@ def is_live(path: Path, owner: Owner) -> bool:
 
 
 def live_owner(path: Path) -> Owner | None:
-    """Who works under the claim at `path`, as far as one look can tell; None when nobody does."""
+    """The owner of the lease at `path` if it still runs, as far as one look can tell; else None."""
     owner = read_lease(path)
     return owner if owner is not None and is_live(path, owner) else None
 
 
 class LeaseWatch:
-    """Tells dead claims by this process's own clock, which never jumps: those that nobody touches."""
+    """Removes stale leases, judged by this process's own clock, which never jumps."""
 
     def __init__(self) -> None:
         self._seen: dict[Path, tuple[LeaseSnapshot, float]] = {}
 
     def remove_dead(self, path: Path) -> bool:
-        """Whether the claim at `path` was dead, and is gone now. To be asked again and again."""
+        """Whether the lease at `path` was stale and is removed now. To be called again and again."""
         look = _look(path)
         if look is None:
             self._seen.pop(path, None)
@@ -156,7 +156,7 @@ def _look(path: Path) -> LeaseSnapshot | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise ResultsError(f"cannot read the claim {path}: {error.strerror or error}.") from error
+        raise ResultsError(f"cannot read the lease {path}: {error.strerror or error}.") from error
     try:
         owner = json.loads(content)
     except ValueError:
@@ -178,7 +178,7 @@ def _process_lives(owner: Owner) -> bool:
 
 
 def _beats(path: Path, owner: Owner) -> bool:
-    """Whether a claim that looks dead is touched after all: clocks that disagree make live ones look so."""
+    """Whether a lease that looks stale is updated after all: clocks that differ make live ones look stale."""
     if _is_here(owner) and not _process_lives(owner):
         return False
     first = _look(path)
@@ -210,7 +210,7 @@ def _create(path: Path, content: str) -> bool:
         return True
     except OSError as error:
         raise ResultsError(
-            f"cannot claim {path.parent}: {error.strerror or error}.",
+            f"cannot take the lease on {path.parent}: {error.strerror or error}.",
             hint="check the folder's permissions and free space, or choose another with --results DIR",
         ) from error
     finally:
@@ -228,21 +228,21 @@ def _create_in_place(path: Path, content: str) -> bool:
 
 
 def _remove_stale(path: Path, owner: dict[str, object]) -> None:
-    """Take a dead claim away. Two workers may try: only the one that moves the dead one wins."""
+    """Remove a stale lease. Of two workers that try, only the one that moves the file wins."""
     moved = path.with_name(f".{path.name}.stale.{secrets.token_hex(4)}")
     try:
         os.rename(path, moved)
     except FileNotFoundError:
         return
     if (read_lease(moved) or {}).get("token") != owner.get("token"):
-        # Somebody took over in between: give the live claim back.
+        # Another process took it over in between: give the live lease back.
         with suppress(FileExistsError):
             os.link(moved, path)
     moved.unlink(missing_ok=True)
 
 
-def _heartbeat(held: Lease, stop: threading.Event) -> None:
+def _heartbeat(lease: Lease, stop: threading.Event) -> None:
     while not stop.wait(HEARTBEAT_SECONDS):
         with suppress(OSError):  # a file system that hesitates; the next beat may do
-            if held.holds():
-                os.utime(held.path)
+            if lease.holds():
+                os.utime(lease.path)

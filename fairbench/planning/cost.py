@@ -75,7 +75,7 @@ def read_paces(results: Path, registry: Registry, device: str) -> Paces:
 
 
 def write_step(results: Path, device: str, entry: str, epoch_seconds: float) -> None:
-    """Keep what `plan --measure` found of an entry."""
+    """Keep the seconds of an epoch that `plan --measure` measured for an entry."""
     known = {**_measured_steps(results, device), entry: epoch_seconds}
     everything = _all_measured_steps(results)
     write_json(
@@ -134,9 +134,9 @@ def device_name(choice: str) -> str:
     if choice != "cpu" and shutil.which("nvidia-smi"):
         command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
         with suppress(OSError, subprocess.SubprocessError):
-            found = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
-            if found.strip():
-                return found.splitlines()[0].strip()
+            output = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
+            if output.strip():
+                return output.splitlines()[0].strip()
     return "cuda" if choice == "cuda" else "cpu"
 
 
@@ -155,10 +155,10 @@ def _device_of(run: RunFolder) -> str:
 
 def _all_measured_steps(results: Path) -> dict[str, dict[str, float]]:
     try:
-        found = read_json(ResultsFolder(results).steps_file)["epoch_seconds"]
+        seconds = read_json(ResultsFolder(results).steps_file)["epoch_seconds"]
         return {
             str(device): {str(entry): float(value) for entry, value in entries.items()}
-            for device, entries in found.items()
+            for device, entries in seconds.items()
         }
     except (RecordError, KeyError, TypeError, ValueError, AttributeError):
         return {}

@@ -246,12 +246,12 @@ class Resolver:
         self, method: str, place: CellSetting, protocol: Protocol, overrides: dict[str, Any]
     ) -> dict[str, dict[str, Any]]:
         """The components of a method, those it cannot do without included, in the length of its training."""
-        who, published = f"methods.{method}", self.registry.method_components(method, place.dataset)
+        owner, published = f"methods.{method}", self.registry.method_components(method, place.dataset)
         changes = {path: value for path, value in overrides.items() if is_component(path)}
 
         def resolved(share: float) -> dict[str, dict[str, Any]]:
             return resolve_components(
-                published, changes, who, lambda settings: scaled_epochs(settings, share)
+                published, changes, owner, lambda settings: scaled_epochs(settings, share)
             )
 
         share = protocol.epochs / protocol.published_epochs
@@ -265,8 +265,8 @@ class Resolver:
             if is_off("hold_out", changes.get("hold_out", 0.06)):
                 needing = method if measured else "fawa"
                 raise ConfigError(
-                    f"{who}.hold_out: {needing} measures held-out images, so some have to be held out.",
-                    hint=f"choose their share: --set {who}.hold_out=0.02",
+                    f"{owner}.hold_out: {needing} measures held-out images, so some have to be held out.",
+                    hint=f"choose their share: --set {owner}.hold_out=0.02",
                 )
             components["hold_out"] = identity_settings(HoldOut())
         if "augment" in components:

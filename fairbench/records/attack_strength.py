@@ -21,8 +21,8 @@ def describe_standing(settings: Mapping[str, Any]) -> str:
     """One sentence for a caption: AutoAttack standard (exact), or a valid upper bound and of what kind."""
     kind, reduced = settings.get("kind"), settings.get("precision", "float32") != "float32"
     if is_autoattack(settings):
-        who = "the reference package" if settings.get("engine") == "reference" else "exact"
-        return f"AutoAttack standard ({who})."
+        engine = "the reference package" if settings.get("engine") == "reference" else "exact"
+        return f"AutoAttack standard ({engine})."
     searched = f" searched in {settings['precision']} and verified in float32," if reduced else ""
     if kind == "autoattack":
         changed = [name for name, value in STANDARD.items() if settings.get(name) != value]

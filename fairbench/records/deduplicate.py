@@ -16,13 +16,13 @@ def distinct(records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
     for record in records:
         copies[(record.entry, record.seed)].append(record)
     kept, disputed = [], []
-    for found in copies.values():
-        found.sort(key=lambda r: (r.state == "done", r.finished, str(r.folder)))
-        kept.append(found[-1])
-        if len(found) == 1:
+    for same in copies.values():
+        same.sort(key=lambda r: (r.state == "done", r.finished, str(r.folder)))
+        kept.append(same[-1])
+        if len(same) == 1:
             continue
-        done = [record for record in found if record.state == "done"]
+        done = [record for record in same if record.state == "done"]
         contents = {frozenset((e.attack, e.id, e.epoch, e.digest) for e in r.evaluations) for r in done}
         if len(contents) > 1:
-            disputed.append(found[-1])
+            disputed.append(same[-1])
     return sorted(kept, key=lambda r: (r.folder.name, str(r.folder))), disputed

@@ -1,4 +1,4 @@
-"""Join results folders of several people: every run once, nothing overwritten, every conflict told."""
+"""Join results folders: every run once, nothing overwritten, every conflict reported."""
 
 import os
 import secrets

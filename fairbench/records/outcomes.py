@@ -64,9 +64,9 @@ def read_outcomes(path: Path, expected_digest: str | None = None) -> NDArray[Any
         raise _damaged(path, "its header cannot be read") from error
     if len(shape) != 1 or not _is_outcome_dtype(dtype):
         raise _damaged(path, "its columns are not those of outcomes")
-    found, expected = len(content) - len(header), math.prod(shape) * dtype.itemsize
-    if found != expected:
-        raise _damaged(path, f"it holds {found} bytes of rows, not {expected}")
+    size, expected = len(content) - len(header), math.prod(shape) * dtype.itemsize
+    if size != expected:
+        raise _damaged(path, f"it holds {size} bytes of rows, not {expected}")
     return np.frombuffer(content, dtype=dtype, offset=len(header))
 
 

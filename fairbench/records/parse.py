@@ -33,7 +33,7 @@ def read_record(path: Path, cell: Cell) -> Record:
 
 
 def require_unchanged(cell: Cell, path: Path) -> Cell:
-    """The cell, whose id must be the hash of its identity. Raises RecordError when somebody changed it."""
+    """The cell, whose id must be the hash of its identity. Raises RecordError when it was changed."""
     if digest(cell.identity) != cell.id:
         raise RecordError(
             f"{path.parent.name}: {path.name} was changed by hand: its id does not fit its content.",

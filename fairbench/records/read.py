@@ -151,20 +151,20 @@ class Record:
     @cached_property
     def _by_place(self) -> dict[tuple[str, int], list[int]]:
         """Where in `evaluations` those of an attack at an epoch are."""
-        found: dict[tuple[str, int], list[int]] = {}
+        places: dict[tuple[str, int], list[int]] = {}
         for k, evaluation in enumerate(self.evaluations):
-            found.setdefault((evaluation.attack, evaluation.epoch), []).append(k)
-        return found
+            places.setdefault((evaluation.attack, evaluation.epoch), []).append(k)
+        return places
 
     @cached_property
     def attack_ids(self) -> Mapping[AttackKey, str]:
         """The attacks evaluated, each with its evaluation id."""
-        found = {}
+        ids = {}
         for name, id in dict.fromkeys((e.attack, e.id) for e in self.evaluations if e.attack != CLEAN):
             settings = self.attack_settings(name, id)
             kept = {k: v for k, v in settings.items() if k not in ("name", "id", "seed", "at")}
-            found[AttackKey(name, canonical_json(kept or {"id": id}))] = id
-        return found
+            ids[AttackKey(name, canonical_json(kept or {"id": id}))] = id
+        return ids
 
     @property
     def attacks(self) -> tuple[str, ...]:
@@ -189,10 +189,10 @@ class Record:
         RecordError when there is no such evaluation, when its file is damaged, and when the
         record points outside its folder.
         """
-        found = self.evaluation(attack, epoch, id)
+        evaluation = self.evaluation(attack, epoch, id)
         from fairbench.records.outcomes import read_outcomes  # needs numpy, which `status` does without
 
-        return read_outcomes(self.inside(found.file), found.digest)
+        return read_outcomes(self.inside(evaluation.file), evaluation.digest)
 
     def class_hits(
         self, attack: str, epoch: int, id: str | None = None
@@ -206,11 +206,11 @@ class Record:
         if self.all_hits is not None:
             hits, count = self.all_hits
             return hits[place], count
-        found = self.evaluations[place]
-        if found.hits and self.class_count:
+        evaluation = self.evaluations[place]
+        if evaluation.hits and self.class_count:
             import numpy as np
 
-            return np.array(found.hits), np.array(self.class_count)
+            return np.array(evaluation.hits), np.array(self.class_count)
         from fairbench.metrics.classwise import class_count, class_hits
 
         rows = self.outcomes(attack, epoch, id)
@@ -224,17 +224,18 @@ class Record:
     def _place(self, attack: str, epoch: int, id: str | None) -> int:
         """Where in `evaluations` that of `attack` at `epoch` is."""
         here = self._by_place.get((attack, epoch), [])
-        found = [k for k in here if id in (None, self.evaluations[k].id)]
-        if len(found) > 1:
+        places = [k for k in here if id in (None, self.evaluations[k].id)]
+        if len(places) > 1:
             own = self._attack(attack)
-            found = [k for k in found if own is not None and self.evaluations[k].id == own.id] or found
-        if len(found) != 1:
-            what = "no outcomes" if not found else f"{len(found)} outcomes with different settings"
+            own_id = None if own is None else own.id
+            places = [k for k in places if self.evaluations[k].id == own_id] or places
+        if len(places) != 1:
+            what = "no outcomes" if not places else f"{len(places)} outcomes with different settings"
             raise RecordError(
                 f"{self.folder.name} has {what} of {attack} at epoch {epoch}.",
                 hint=f"it has {', '.join((CLEAN, *self.attacks))} at epochs {_listed(self.epochs_evaluated)}",
             )
-        return found[0]
+        return places[0]
 
     def inside(self, file: str) -> Path:
         """The path of a file that the record names. Raises RecordError when it is not inside the folder."""

@@ -50,7 +50,7 @@ def evaluate_into(
 
     `expected` is the file's SHA-256 when a record already knows it; outcomes of a model that now answers
     otherwise, because its code changed, are not believed. An interrupted evaluation goes on behind its
-    finished blocks. `check` is called before anything is written, to stop a worker that lost its claim.
+    finished blocks. `check` is called before anything is written, to stop a worker that lost its lease.
     """
     settings = None if attack is None else identity_settings(attack)
     answers = probe(model, images)
@@ -59,25 +59,25 @@ def evaluate_into(
     about = _known(files, expected, answers)
     if about is None:
         make_folder(files.rows.parent)
-        found = evaluate(model, images, attack, journal=journal, progress=progress)
-        outcomes = encoded(found.label, found.prediction, found.correct, **found.columns)
+        result = evaluate(model, images, attack, journal=journal, progress=progress)
+        outcomes = encoded(result.label, result.prediction, result.correct, **result.columns)
         about = {
             "schema": 1,
             "outcomes": digest_bytes(outcomes),
             "settings": settings,
-            "images": len(found.label),
+            "images": len(result.label),
             "probe": answers,
-            **found.about,
+            **result.about,
             "device": describe_device(images.device),
             "versions": versions(),
         }
         check()
-        if found.adversarial is not None and attack is not None:
-            here = found.adversarial.index.to(images.device)
+        if result.adversarial is not None and attack is not None:
+            here = result.adversarial.index.to(images.device)
             x, y = to_unit(images.images[here]), images.labels[here]
             proof = files.adversarial
             with frozen(model):
-                write_examples(proof, model, x, y, found.adversarial, attack.eps, attack.norm)
+                write_examples(proof, model, x, y, result.adversarial, attack.eps, attack.norm)
             about["adversarial"] = {"file": proof.name, "digest": digest_bytes(proof.read_bytes())}
         write_json(files.about, about)
         # Last, because it says that the others are there.
@@ -96,7 +96,7 @@ def evaluate_into(
 
 
 def probe(model: nn.Module, images: ImageSet) -> list[list[float]]:
-    """The model's logits on the first images: who it is, whatever its code and weights are called."""
+    """The model's logits on the first images: which tell models apart whatever their files are called."""
     with frozen(model), full_precision():
         logits = logits_of(model, to_unit(images.images[:PROBED]))
     return [[round(value, 4) for value in row] for row in logits.tolist()]

@@ -67,7 +67,7 @@ def export(
         architecture = registry.models[record.model].title or record.model
     out = out or ResultsFolder(results).exports / f"{run.name}.epoch-{epoch:04d}"
     name = robustbench_name(record.method, entry, architecture)
-    threat = THREATS[record.identity("protocol")["threat"]["norm"]]
+    threat = THREATS[record.cell.full_protocol.threat.norm]
     place = Path(record.dataset) / threat
     info, notes = describe(record, epoch, entry, architecture)
     weights = out / place / f"{name}.pt" if to == "robustbench" else out / "model.safetensors"
@@ -107,15 +107,9 @@ def rebuild(record: Record, registry: Registry, epoch: int) -> tuple[torch.nn.Mo
     path = run.weights_file(epoch)
     weights, _ = read_tensors(path)
     target = with_network(run.read_cell(), registry).locations["model"]
-    model = build_model(target, record.num_classes, image_shape(record), seed=0)
+    model = build_model(target, record.num_classes, record.cell.images.image_shape, seed=0)
     load_weights(model, weights, str(path))
     return model, target
-
-
-def image_shape(record: Record) -> tuple[int, int, int]:
-    """Channels, height and width of the images of the data set."""
-    channels, height, width = record.identity("dataset")["image_shape"]
-    return channels, height, width
 
 
 def robustbench_name(method: str, entry: MethodEntry | None, architecture: str) -> str:
@@ -144,11 +138,11 @@ def describe(
     record: Record, epoch: int, entry: MethodEntry | None, architecture: str
 ) -> tuple[dict[str, Any], list[str]]:
     """RobustBench's JSON about the checkpoint of `epoch`, and notes on what to know or to fill in."""
-    protocol = record.identity("protocol")
-    trained, norm = protocol["threat"]["eps"], protocol["threat"]["norm"]
+    threat = record.cell.full_protocol.threat
+    trained, norm = threat.eps, threat.norm
     results = _robust_accuracies(record, epoch)
     autoattack = []
-    if not protocol.get("subset"):
+    if record.cell.full_protocol.subset is None:
         autoattack = [r for r in results if is_autoattack(r.settings) and r.norm == norm]
     eps = autoattack[-1].eps if autoattack else trained
     reported = [result.accuracy for result in results if (result.norm, result.eps) == (norm, eps)]
@@ -206,7 +200,7 @@ def _notes(record: Record, epoch: int, autoattack: bool, complete: bool) -> list
             f"autoattack_acc is null: epoch {epoch} has no full evaluation by AutoAttack; "
             "add one with: fairbench run --attacks autoattack, and export again"
         )
-    if record.identity("protocol").get("subset"):
+    if record.cell.full_protocol.subset is not None:
         notes.append("the accuracies are of a subset of the test images: RobustBench asks for all")
     if not complete:
         notes.append(f"the registry has no full paper entry for {record.method}: fill in link, name, authors")
@@ -247,7 +241,7 @@ def write_network(out: Path, target: str) -> str:
 def builder_text(record: Record, epoch: int, source: str, files: Export) -> str:
     """The content of model.py."""
     weights = files.weights.relative_to(files.builder.parent).as_posix()
-    shape = image_shape(record)
+    shape = record.cell.images.image_shape
     return f'''"""{record.folder.name}, epoch {epoch}. Images are in [0, 1]; outputs are logits.
 
 fairbench evaluate {weights} --model model.py:build --dataset {record.dataset}

@@ -1,8 +1,8 @@
-"""What an executor is given and gives back, and how it is found by its name.
+"""The interface of executors: jobs, results, and how an executor is looked up by its name.
 
-An executor is a function `execute(job, listener)`. It is found by the name of its entry point in the group
-`fairbench.executors`, or as `file.py:function`. The run folder is the truth: whoever starts
-`fairbench cell FOLDER`, anywhere that sees the folder, claims it, resumes it and leaves its record.
+An executor is a function `execute(job, listener)`, known by the name of its entry point in the group
+`fairbench.executors`, or as `file.py:function`. It only has to start `fairbench cell FOLDER` on a machine
+that sees the folder: that process takes the lease, resumes the run and leaves its record.
 """
 
 import os
@@ -28,11 +28,11 @@ GROUP = "fairbench.executors"
 class Job:
     """A plan to be worked through.
 
-    `planned`: the cells that are not finished, in order. `registry`: where their code is looked up; whoever
-    starts `fairbench cell` elsewhere passes `environment` on. `pack`: cells at a time on each device.
-    `gpus`: the devices to use, by number; None for all. `time_limit`: seconds for an attempt at a cell.
-    `retries`: how often a cell is started again whose process died. `wait`: stay for the cells that others
-    work on, and take them over should those die. `detach`: hand the work over and leave, where others do it.
+    `planned`: the cells that are not finished, in order. `registry`: where their code is looked up; an
+    executor that starts `fairbench cell` in another process passes `environment` on. `pack`: cells at a time
+    on each device. `gpus`: the devices to use, by number; None for all. `time_limit`: seconds for an attempt
+    at a cell. `retries`: how often a cell is started again whose process died. `wait`: wait for cells held by
+    other processes, and take over stale ones. `detach`: submit the work and return.
     """
 
     planned: Sequence[CellStatus]
@@ -72,7 +72,7 @@ class Job:
 Executor = Callable[[Job, ProgressListener], dict[str, str]]
 """Works through a job; the state of each cell by its id: done, diverged, failed, running or queued.
 
-A cell that fails leaves the others alone. When this process is asked to stop, so is what it started.
+A cell that fails does not stop the others. When this process is stopped, so is what it started.
 """
 
 
@@ -105,14 +105,14 @@ def find_executor(name: str) -> Executor:
             + f"known: {', '.join(sorted(known))}, file.py:function",
         )
     try:
-        found = load_object(target)
-    except (Exception, SystemExit) as error:  # somebody else's module may raise anything
+        function = load_object(target)
+    except (Exception, SystemExit) as error:  # the module may raise anything
         raise PluginError(
             f"the executor {name!r} cannot be loaded: {type(error).__name__}: {error}."
         ) from error
-    if not callable(found):
+    if not callable(function):
         raise PluginError(
-            f"the executor {name!r} is no function.",
+            f"the executor {name!r} is not a function.",
             hint="write: def execute(job, listener) -> dict[str, str]",
         )
-    return found  # type: ignore[no-any-return]
+    return function  # type: ignore[no-any-return]

@@ -76,7 +76,7 @@ def fill(place: DeviceSlot, places: list[DeviceSlot], queue: Queue, job: Job) ->
 def settle(worker: Worker, place: DeviceSlot, queue: Queue, died: Counter[str], retries: int) -> None:
     """What follows from the end of an attempt."""
     end, cell = worker.end(), worker.cell
-    if end.kind == "claimed":
+    if end.kind == "held":
         queue.left_to_others(cell, end.status.reason)
     elif end.kind == "memory" and place.capacity > 1:
         place.capacity = max(1, len(place.working))
@@ -116,10 +116,10 @@ def visible_gpus() -> tuple[str, ...]:
         return ()
     command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
     try:
-        found = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
+        output = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
     except (OSError, subprocess.SubprocessError):
         return ()
-    return tuple(found.split())
+    return tuple(output.split())
 
 
 def cores() -> int:

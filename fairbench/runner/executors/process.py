@@ -22,10 +22,13 @@ PATIENCE = 60.0  # seconds for a process that was asked to stop
 
 @dataclass(frozen=True)
 class End:
-    """How an attempt ended: with a `record`, or because the cell is `claimed` by others, `memory` ran out,
-    the process was `stopped`, its time was over (`limit`), or it `died`."""
+    """How an attempt ended, and the status that this gives the cell.
 
-    kind: Literal["record", "claimed", "memory", "stopped", "limit", "died"]
+    It left a `record`, or another process has `held` the cell, `memory` ran out, the process was `stopped`,
+    its time was over (`limit`), or it `died`.
+    """
+
+    kind: Literal["record", "held", "memory", "stopped", "limit", "died"]
     status: Status
 
 
@@ -94,7 +97,7 @@ class Worker:
             return End("stopped", Status("failed", "stopped by a signal; the same command continues it"))
         lines = self._output()
         if any(line.startswith(LeaseHeldError.__name__) for line in lines[-2:]):
-            return End("claimed", Status("running", "another process works on it."))
+            return End("held", Status("running", "another process works on it."))
         if code == -signal.SIGKILL:
             return End("memory", Status("failed", f"killed, perhaps because memory ran out (see {log})"))
         last = lines[-1] if lines else "no output"
@@ -115,10 +118,10 @@ class Worker:
 
     def _stamp(self) -> tuple[int, int] | None:
         try:
-            found = self.run.record_file.stat()
+            stat = self.run.record_file.stat()
         except OSError:
             return None
-        return found.st_mtime_ns, found.st_ino
+        return stat.st_mtime_ns, stat.st_ino
 
     def _output(self) -> list[str]:
         with self.run.log_file.open("rb") as log:

@@ -26,8 +26,8 @@ class Profile:
             return model.model_validate({} if given is None else given)
         except ValidationError as error:
             assert self.source is not None
-            found = explain(error, model, executor)
-            raise fault_error(self.source.fault((executor, *path), text) for path, text in found) from error
+            faults = explain(error, model, executor)
+            raise fault_error(self.source.fault((executor, *path), text) for path, text in faults) from error
 
 
 def read_profile(path: Path | None) -> Profile:

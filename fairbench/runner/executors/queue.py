@@ -1,4 +1,4 @@
-"""The cells of a job that are still to be done, and those that others are at."""
+"""The cells of a job that are still to be done, and those that other processes work on."""
 
 import time
 from collections.abc import Collection
@@ -52,7 +52,7 @@ class Queue:
         self.waiting.insert(0, cell)
 
     def left_to_others(self, cell: Cell, reason: str) -> None:
-        """Somebody else works on `cell`."""
+        """Another process works on `cell`."""
         if self.job.wait:
             self.listener.note(f"{cell.slot}: {reason} Waiting.")
             self.others.append(cell)
@@ -65,7 +65,7 @@ class Queue:
         for cell in list(self.others):
             run = self.job.run(cell)
             if self._watch.remove_dead(run.lease_file):
-                self.listener.note(f"{cell.slot}: who worked on it is gone; taken over")
+                self.listener.note(f"{cell.slot}: the process that worked on it is gone; taken over")
             if read_lease(run.lease_file) is None:
                 self.others.remove(cell)
                 status = run.recorded(cell)

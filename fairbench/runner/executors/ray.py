@@ -96,7 +96,7 @@ def work(
 ) -> tuple[State, str]:
     """On a machine of the cluster: work on a cell until it ends; its state and the reason.
 
-    Whoever held it before may just have gone down with a node: that is waited for.
+    A lease whose owner went down with its node is waited for until it is stale.
     """
     watch, run = LeaseWatch(), RunFolder(Path(folder))
     while True:
@@ -109,7 +109,7 @@ def work(
                 worker.ask()
                 worker.stop()
         end = worker.end()
-        if end.kind != "claimed":
+        if end.kind != "held":
             return end.status.state, end.status.reason
         while read_lease(run.lease_file) is not None and not watch.remove_dead(run.lease_file):
             time.sleep(1.0)
@@ -159,7 +159,7 @@ def _join(ray: Any, address: str) -> None:
 
 
 def _require_listener(address: str) -> None:
-    """Raise OSError when nobody listens at HOST:PORT; Ray itself tries for minutes and ends the process."""
+    """Raise OSError when nothing listens at HOST:PORT; Ray itself tries for minutes and ends the process."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdecimal():
         socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()

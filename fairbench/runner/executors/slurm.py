@@ -219,7 +219,7 @@ def follow(
 
 def queue_of(results: Path) -> dict[str, str]:
     """What Slurm says of each run folder that it has in the queue, by the folder's name; {} without Slurm."""
-    found: dict[str, str] = {}
+    queued: dict[str, str] = {}
     for folder in sorted(ResultsFolder(results).jobs.glob("*/")):
         try:
             about = read_json(folder / "job.json")
@@ -233,8 +233,8 @@ def queue_of(results: Path) -> dict[str, str]:
             if state in IN_QUEUE:
                 for path in cells[task * per_task : (task + 1) * per_task]:
                     why = f", {reason}" if reason not in ("", "None") else ""
-                    found[Path(path).name] = f"slurm {number}_{task}: {state.lower()}{why}"
-    return found
+                    queued[Path(path).name] = f"slurm {number}_{task}: {state.lower()}{why}"
+    return queued
 
 
 def tasks_of(number: str) -> dict[int, tuple[str, str]] | None:
@@ -245,13 +245,13 @@ def tasks_of(number: str) -> dict[int, tuple[str, str]] | None:
             return {}
         logger.warning("squeue does not answer: %s", answer.stderr.strip())
         return None
-    found = {}
+    tasks = {}
     for line in answer.stdout.splitlines():
         task, _, rest = line.partition("|")
         if task.isdecimal():
             state, _, reason = rest.partition("|")
-            found[int(task)] = (state, reason)
-    return found
+            tasks[int(task)] = (state, reason)
+    return tasks
 
 
 def require_slurm() -> None:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from outcome_files import write_outcomes
 
 from fairbench.core.errors import ConfigError
+from fairbench.records.cell import protocol_identity
 from fairbench.records.parse import parse_cell
 from fairbench.records.read import Evaluation, Record
 from fairbench.registry import load_registry
@@ -16,6 +17,7 @@ from fairbench.runner.export import chosen_epoch, describe, fraction, robustbenc
 
 LABELS = [0, 1, 0, 1, 0, 1, 0, 1]
 REGISTRY = load_registry()
+PROTOCOL = protocol_identity(REGISTRY.get("protocol", "trix-150"))
 
 
 @pytest.fixture
@@ -35,7 +37,9 @@ def record(tmp_path):
             "seed": 0,
             "dataset": dataset,
             "method": "trades",
-            "identity": {"protocol": {"threat": {"eps": threat, "norm": "linf"}, "subset": subset}},
+            "identity": {
+                "protocol": {**PROTOCOL, "threat": {"eps": threat, "norm": "linf"}, "subset": subset}
+            },
             "evaluation": [{"name": name, **settings} for name, (_, settings) in attacks.items()],
         }
         return Record(
@@ -83,7 +87,9 @@ def test_less_than_a_full_autoattack_is_not_written_as_one(record, settings):
 
 
 def test_autoattack_on_a_subset_is_not_written_as_one(record):
-    info, notes = described(record(5, subset={"test_per_class": 4}, autoattack=autoattack(3)))
+    info, notes = described(
+        record(5, subset={"train_per_class": 4, "test_per_class": 4}, autoattack=autoattack(3))
+    )
     assert info["autoattack_acc"] is None
     assert any("subset of the test images" in note for note in notes)
 
