@@ -16,7 +16,7 @@ from fairbench.objectives.contract import (
 )
 from fairbench.objectives.loss_terms import LossTerms
 from fairbench.objectives.needs import Needs
-from fairbench.objectives.state import per_class, per_class_pair
+from fairbench.objectives.state import per_class, per_class_pair, per_example
 from fairbench.objectives.trades import convex_weights, trades_terms
 from fairbench.objectives.validation import robust_validation
 
@@ -39,6 +39,7 @@ __all__ = [
     "method",
     "per_class",
     "per_class_pair",
+    "per_example",
     "robust_validation",
     "trades_terms",
 ]

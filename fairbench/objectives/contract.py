@@ -35,8 +35,13 @@ class DataInfo:
     """Facts about the training data that a method may use."""
 
     num_classes: int
-    class_count: tuple[int, ...]  # (C,) training images of each class
+    class_count: tuple[int, ...]  # (C,) training images of each class, held-out ones included
     image_shape: tuple[int, int, int]
+
+    @property
+    def num_images(self) -> int:
+        """Number of training images, held-out ones included."""
+        return sum(self.class_count)
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,8 @@ class Context:
     """`log("weight", w)`: store a number or a (C,) vector in the curves of this epoch."""
     warn: Callable[[str], None] = lambda text: None
     """`warn("weights were clamped")`: store a warning that tables with this run print. In hooks only."""
+    adversary: Adversary | None = None
+    """What `perturb` returned. In `on_step_end` only."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +120,7 @@ class AdversarialObjective:
 
     @dataclass
     class State:
-        """What is saved and restored when training resumes: `per_class` fields, numbers and flags."""
+        """What is saved and restored when training resumes: `per_class` and like fields, numbers, flags."""
 
     needs: ClassVar[Needs | Callable[[Any], Needs]] = Needs()
     """A `Needs`, or a static function of the configuration that returns one."""
@@ -124,7 +131,7 @@ class AdversarialObjective:
     def __init__(self, config: Any, info: DataInfo, device: torch.device) -> None:
         self.config = config
         self.info = info
-        self.state = initial_state(type(self).State, info.num_classes, device)
+        self.state = initial_state(type(self).State, info.num_classes, info.num_images, device)
 
     def budget(self, y: Tensor, ctx: Context) -> Budget:
         """The budget of samples with labels `y` (B,); by default that of the protocol."""

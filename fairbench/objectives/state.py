@@ -20,15 +20,21 @@ def per_class_pair(fill: float) -> Any:
     return field(default=None, metadata={"axes": 2, "fill": fill})
 
 
-def initial_state(state: type, num_classes: int, device: torch.device) -> Any:
-    """An instance of the `State` class, with its `per_class` fields filled."""
-    filled = {
-        f.name: torch.full(
-            (num_classes,) * f.metadata["axes"], f.metadata["fill"], dtype=torch.float64, device=device
-        )
-        for f in fields(state)
-        if "axes" in f.metadata
-    }
+def per_example(fill: float) -> Any:
+    """A state field (N,), float64, filled with `fill` at the start: one value per image of the training set.
+
+    `state.field[batch.index]` are those of a batch (B,). Held-out images have a value too.
+    """
+    return field(default=None, metadata={"axes": 0, "per_example": True, "fill": fill})
+
+
+def initial_state(state: type, num_classes: int, num_images: int, device: torch.device) -> Any:
+    """An instance of the `State` class, with its `per_class`, `per_class_pair` and `per_example` fields."""
+    filled = {}
+    for f in fields(state):
+        if "axes" in f.metadata:  # number of axes that are classes
+            shape = (num_images,) if "per_example" in f.metadata else (num_classes,) * f.metadata["axes"]
+            filled[f.name] = torch.full(shape, f.metadata["fill"], dtype=torch.float64, device=device)
     return state(**filled)
 
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 
 from fairbench.core.errors import ConfigError, FairbenchError
-from fairbench.objectives.contract import AdversarialObjective, DataInfo, build_config
+from fairbench.objectives.contract import AdversarialObjective, build_config
 from fairbench.testing import toys
 
 NUM_CLASSES = 4
@@ -54,8 +54,8 @@ class Subject:
         self, num_classes: int = NUM_CLASSES, device: torch.device = toys.CPU, **options: Any
     ) -> AdversarialObjective:
         """A fresh objective with the settings and `options` on top."""
-        info = DataInfo(num_classes, (6,) * num_classes, toys.SHAPE)
-        return self.cls(build_config(self.cls, {**self.config, **options}), info, device)
+        config = build_config(self.cls, {**self.config, **options})
+        return self.cls(config, toys.info(num_classes), device)
 
     def settings(self) -> dict[str, Any]:
         """Every option with its value."""

@@ -95,8 +95,12 @@ def configured(
     cls: type[AdversarialObjective], num_classes: int = 4, device: torch.device = CPU, **options: object
 ) -> AdversarialObjective:
     """The method with `options` on top of its own defaults."""
-    info = DataInfo(num_classes, (6,) * num_classes, SHAPE)
-    return cls(build_config(cls, options), info, device)
+    return cls(build_config(cls, options), info(num_classes), device)
+
+
+def info(num_classes: int) -> DataInfo:
+    """The facts about the toy images: 16 of each class."""
+    return DataInfo(num_classes, (16,) * num_classes, SHAPE)
 
 
 def sgd(model: nn.Module, lr: float = 0.05) -> torch.optim.SGD:

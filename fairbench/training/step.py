@@ -63,7 +63,7 @@ def training_step(
             model(batch.x)
     totals.add(batch, terms, reduced, loss, worst_excess(batch, adversary, ctx.budget))
     with torch.no_grad():
-        objective.on_step_end(batch, terms, ctx)
+        objective.on_step_end(batch, terms, replace(ctx, adversary=adversary))
     mark("bookkeeping")
     return loss
 

@@ -7,7 +7,17 @@ import torch
 import toys
 from toy_training import Asks, Repeats, listening, rows, trainer, weights
 
-from fairbench.api import AdversarialObjective, LossTerms, Needs, attacks, classes, losses, method, per_class
+from fairbench.api import (
+    AdversarialObjective,
+    LossTerms,
+    Needs,
+    attacks,
+    classes,
+    losses,
+    method,
+    per_class,
+    per_example,
+)
 from fairbench.core import stopping
 from fairbench.core.errors import ContractError
 from fairbench.models.checkpoints import read_tensors
@@ -32,7 +42,8 @@ def short_epochs_are_captured_too(monkeypatch):
 
 def trained(folder, cls, *, graphs=None, **given):
     """A finished training of a method; with `graphs`, its steps are captured."""
-    found = trainer(folder, method=toys.configured(cls), images=toys.images(48), **given)
+    images = toys.images(64)  # seven steps, of which the last is smaller; four with half of them held out
+    found = trainer(folder, method=toys.configured(cls), images=images, **given)
     if graphs is not None:
         found.steps.graphed = GraphedSteps(graphs, found.protocol.batch_size)
     found.run()
@@ -270,7 +281,7 @@ class HardOnly(Base):
 def test_a_method_that_waits_and_skips_steps_is_exact_without_graphs(tmp_path, components):
     found = assert_exact(tmp_path, HardOnly, components, captured=False)
     skipped = [row["skipped_steps"] for row in rows(tmp_path / "whole")]
-    assert skipped == [1, 2, 2, 1]  # of steps 0 to 4: 2; 1 and 4; 0 and 3; 2
+    assert skipped == [2, 2, 3, 2]  # of steps 0 to 6: 2, 5; 1, 4; 0, 3, 6; 2, 5
     assert found.steps.fallback_reasons == []  # without graphs there is nothing to fall back from
 
 
@@ -305,7 +316,7 @@ def test_a_skipped_step_moves_no_weight_and_counts_in_no_statistic(given, awp):
 def test_an_epoch_of_skipped_steps_has_not_diverged(tmp_path):
     found = trained(tmp_path, Skips)
     toys.assert_same(found.model.state_dict(), toys.network(4).state_dict())
-    assert [(row["loss"], row["skipped_steps"]) for row in rows(tmp_path)] == [(0, 5)] * EPOCHS
+    assert [(row["loss"], row["skipped_steps"]) for row in rows(tmp_path)] == [(0, 7)] * EPOCHS
 
 
 def test_a_skipped_step_leaves_the_momentum_and_later_steps_are_those_without_it():
@@ -342,3 +353,65 @@ def test_weights_that_sum_to_zero_give_a_term_and_a_gradient_of_zero():
     for each in (terms, terms.mixed(terms, torch.tensor([0.7, 0.5]))):
         assert each.total().item() == 0
         assert torch.autograd.grad(each.total(), values)[0].tolist() == [0, 0]
+
+
+# One value per training image
+
+
+@method("margins")
+class Margins(Base):
+    """Keeps for each image how often it was met, and how far its last adversarial image was."""
+
+    needs = Needs(validation="end")
+
+    @dataclass
+    class State:
+        met: torch.Tensor = per_example(0.0)
+        distance: torch.Tensor = per_example(-1.0)
+
+    def loss(self, model, batch, x_adv, ctx):
+        terms = super().loss(model, batch, x_adv, ctx)
+        weight = {"robust": 1 / (1 + self.state.met[batch.index])}
+        return LossTerms(**terms.terms, weight=weight, logits_adv=terms.logits_adv)
+
+    def on_step_end(self, batch, terms, ctx):
+        distance = (ctx.adversary - batch.x).flatten(1).abs().amax(1)
+        self.state.met[batch.index] += 1
+        self.state.distance[batch.index] = distance.double()
+
+
+@EVERY_COMPONENT
+def test_values_of_images_survive_resumes_and_captured_steps(tmp_path, components):
+    found = assert_exact(tmp_path, Margins, components)
+    met, kept = found.objective.state.met, found.keep
+    assert met.shape == kept.shape  # held-out images have their place among the others
+    assert torch.equal(met, EPOCHS * kept.double())
+    assert torch.equal(found.objective.state.distance >= 0, kept)
+    assert found.objective.state.distance.max() == pytest.approx(0.1)
+
+
+def test_there_is_one_value_for_each_training_image():
+    objective = toys.configured(Margins)
+    assert objective.state.met.shape == (objective.info.num_images,) == (64,)
+    assert toys.configured(Margins, num_classes=2).state.met.shape == (32,)
+
+
+def test_the_adversary_is_for_the_hook_after_the_step_only():
+    seen = []
+
+    @method("named")
+    class Named(Base):
+        def perturb(self, model, batch, ctx):
+            seen.append(ctx.adversary)
+            return {"near": super().perturb(model, batch, ctx), "steps": batch.y}
+
+        def loss(self, model, batch, adversary, ctx):
+            seen.append(ctx.adversary)
+            return super().loss(model, batch, adversary["near"], ctx)
+
+        def on_step_end(self, batch, terms, ctx):
+            assert torch.equal(ctx.adversary["steps"], batch.y)
+            assert not ctx.adversary["near"].requires_grad
+
+    step(Named)
+    assert seen == [None, None]
