@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -33,6 +34,10 @@ class Declared:
     @property
     def origin(self) -> str:
         return f"{self.source.label}:{self.source.line(self.path)}"
+
+    def beside(self, path: str) -> Path:
+        """A path that the entry names, which starts where its file is."""
+        return self.source.folder / Path(path).expanduser()
 
     def fault(self, path: KeyPath, message: str) -> Fault:
         """A fault at `path` inside the entry."""
@@ -68,6 +73,11 @@ class Declarations:
             known = [key for key in model.model_fields if key != "name"]
             self.faults.append(declared.fault(("name",), unknown_key("name", who, known)))
         return entry
+
+    def valid(self, kind: str, model: type[AnyEntry]) -> dict[str, AnyEntry]:
+        """The valid entries of a kind, by name; the faults of the others are appended."""
+        entries = {name: self.validate(each, model, each.value) for name, each in self.of(kind).items()}
+        return {name: entry for name, entry in entries.items() if entry is not None}
 
     def check_name(
         self, declared: Declared, path: KeyPath, kind: str, name: str, known: Iterable[str]

@@ -37,7 +37,7 @@ def load_registry(files: Sequence[Path] = (), *, entry_points: bool = True) -> R
         models=_models(declarations),
         attacks=_attacks(declarations),
         protocols=protocols.resolve(),
-        suites=_suites(declarations),
+        suites=declarations.valid("suite", SuiteEntry),
         plugins=methods.plugins,
         broken=tuple(methods.broken.values()),
         origins={
@@ -137,28 +137,21 @@ def _merge(base: dict[str, Any], own: dict[Any, Any]) -> dict[Any, Any]:
 
 
 def _datasets(declarations: Declarations) -> dict[str, DatasetEntry]:
-    entries: dict[str, DatasetEntry] = {}
-    for name, declared in declarations.of("dataset").items():
-        entry = declarations.validate(declared, DatasetEntry, declared.value)
-        if entry is not None and entry.path is not None:
-            entry = entry.model_copy(
-                update={"path": str(declared.source.folder / Path(entry.path).expanduser())}
-            )
-        if entry is not None:
-            entries[name] = entry
+    entries = declarations.valid("dataset", DatasetEntry)
+    for name, entry in entries.items():
+        if entry.path is not None:
+            path = declarations.of("dataset")[name].beside(entry.path)
+            entries[name] = entry.model_copy(update={"path": str(path)})
     return entries
 
 
 def _models(declarations: Declarations) -> dict[str, ModelEntry]:
-    entries: dict[str, ModelEntry] = {}
-    for name, declared in declarations.of("model").items():
-        entry = declarations.validate(declared, ModelEntry, declared.value)
-        if entry is not None:
-            target = parse_target(entry.target)
-            if target.is_file:
-                path = declared.source.folder / Path(target.place).expanduser()
-                entry = entry.model_copy(update={"target": f"{path}:{target.class_name}"})
-            entries[name] = entry
+    entries = declarations.valid("model", ModelEntry)
+    for name, entry in entries.items():
+        target = parse_target(entry.target)
+        if target.is_file:
+            path = declarations.of("model")[name].beside(target.place)
+            entries[name] = entry.model_copy(update={"target": f"{path}:{target.class_name}"})
     return entries
 
 
@@ -183,14 +176,6 @@ def _attacks(declarations: Declarations) -> dict[str, AttackEntry]:
         if entry is not None:
             entries[name] = entry
     return entries
-
-
-def _suites(declarations: Declarations) -> dict[str, SuiteEntry]:
-    entries = {
-        name: declarations.validate(declared, SuiteEntry, declared.value)
-        for name, declared in declarations.of("suite").items()
-    }
-    return {name: entry for name, entry in entries.items() if entry is not None}
 
 
 def _check_references(registry: Registry, declarations: Declarations, methods: list[str]) -> None:

@@ -3,6 +3,8 @@
 import ast
 from collections.abc import Callable, Iterator
 
+from fairbench.registry.options import last_name
+
 Sources = Callable[[str], ast.Module | None]
 
 
@@ -25,8 +27,7 @@ def _lineage(
     """The class, then its base classes in the same file and in fairbench."""
     yield node, tree
     for base in node.bases:
-        name = base.attr if isinstance(base, ast.Attribute) else getattr(base, "id", "")
-        home = _home(name, tree, sources)
+        home = _home(last_name(base), tree, sources)
         if home is not None and home[0] is not node:
             yield from _lineage(*home, sources)
 
@@ -51,7 +52,7 @@ def _calls(node: ast.ClassDef) -> list[ast.Call] | None:
         if "needs" in [getattr(target, "id", getattr(target, "name", "")) for target in targets]:
             calls = [call for call in ast.walk(part) if isinstance(call, ast.Call)]
             return sorted(
-                (call for call in calls if _name(call.func) == "Needs"), key=lambda call: call.lineno
+                (call for call in calls if last_name(call.func) == "Needs"), key=lambda call: call.lineno
             )
     return None
 
@@ -73,7 +74,7 @@ def _as_text(calls: list[ast.Call]) -> dict[str, str]:
 
 def _text(value: ast.expr) -> str:
     """The value of a need as text; empty for one that is switched off."""
-    if isinstance(value, ast.Call) and _name(value.func) in ("frozenset", "set"):
+    if isinstance(value, ast.Call) and last_name(value.func) in ("frozenset", "set"):
         return _text(value.args[0]) if value.args else ""
     if isinstance(value, ast.Set | ast.Tuple | ast.List):
         return ", ".join(sorted(filter(None, map(_text, value.elts))))
@@ -81,10 +82,6 @@ def _text(value: ast.expr) -> str:
         if value.value is None or value.value is False:
             return ""
         return "yes" if value.value is True else str(value.value)
-    if isinstance(value, ast.Attribute) and _name(value.value) == "config":
+    if isinstance(value, ast.Attribute) and last_name(value.value) == "config":
         return f"as option {value.attr}"
     return ast.unparse(value)
-
-
-def _name(node: ast.expr) -> str:
-    return node.attr if isinstance(node, ast.Attribute) else str(getattr(node, "id", ""))

@@ -148,7 +148,7 @@ def _members(node: ast.expr) -> Iterable[tuple[str, Any]]:
             return _members(ast.parse(node.value, mode="eval").body)
         return [("choice", node.value)]
     if isinstance(node, ast.Subscript):
-        name = _last_name(node.value)
+        name = last_name(node.value)
         inside = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
         if name == "Literal":
             return [("choice", literal(item)) for item in inside]
@@ -157,8 +157,9 @@ def _members(node: ast.expr) -> Iterable[tuple[str, Any]]:
         if name == "Union":
             return [member for item in inside for member in _members(item)]
         raise NotLiteral
-    return [("type", _last_name(node))]
+    return [("type", last_name(node))]
 
 
-def _last_name(node: ast.expr) -> str:
-    return node.attr if isinstance(node, ast.Attribute) else str(getattr(node, "id", "?"))
+def last_name(node: ast.AST) -> str:
+    """The name that a name or a dotted name ends in, "" for any other expression."""
+    return node.attr if isinstance(node, ast.Attribute) else str(getattr(node, "id", ""))

@@ -16,7 +16,7 @@ from pathlib import Path
 from fairbench.core.errors import PluginError
 from fairbench.core.identity import digest_bytes
 from fairbench.registry.needs import read_needs
-from fairbench.registry.options import Option, read_options
+from fairbench.registry.options import Option, last_name, read_options
 
 CONTRACT = "AdversarialObjective"
 _LABEL = re.compile(r"([A-Z][a-z]+) {2,}(.*)")
@@ -165,11 +165,8 @@ def _single_method(path: Path, classes: dict[str, ast.ClassDef]) -> str:
 
 def _method_call(node: ast.ClassDef) -> ast.Call | None:
     for decorator in node.decorator_list:
-        if isinstance(decorator, ast.Call):
-            function = decorator.func
-            called = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", None)
-            if called == "method":
-                return decorator
+        if isinstance(decorator, ast.Call) and last_name(decorator.func) == "method":
+            return decorator
     return None
 
 
@@ -194,8 +191,7 @@ def _options(node: ast.ClassDef, lines: list[str]) -> dict[str, Option] | None:
     for inner in node.body:
         if isinstance(inner, ast.ClassDef) and inner.name == "Config":
             return read_options(inner, lines)
-    bases = [base.attr if isinstance(base, ast.Attribute) else getattr(base, "id", "") for base in node.bases]
-    return {} if set(bases) <= {CONTRACT, "object"} else None
+    return {} if set(map(last_name, node.bases)) <= {CONTRACT, "object"} else None
 
 
 def _paragraphs(docstring: str) -> tuple[str, dict[str, str]]:

@@ -10,9 +10,6 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from fairbench.registry.components import Augment, Averaging, FineTune, HoldOut, WeightPerturbation
 from fairbench.registry.fields import Model, Number, RegistryEntry, Target, Texts, distinct, wrong
-from fairbench.registry.protocol import AnyProtocol as AnyProtocol
-from fairbench.registry.protocol import PerMethodProtocol as PerMethodProtocol
-from fairbench.registry.protocol import Protocol as Protocol
 from fairbench.registry.protocol import RequestedAttack
 
 

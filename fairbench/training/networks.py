@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from fairbench.data.batch import Batch
 from fairbench.models.folding import channels_last_pays
 from fairbench.models.twin import FoldedTwin
-from fairbench.registry.protocol import Precision
-from fairbench.registry.schema import Protocol
+from fairbench.registry.protocol import Precision, Protocol
 from fairbench.training.schedule import steps_per_epoch
 
 log = logging.getLogger(__name__)

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from fairbench.registry.schema import Protocol
+from fairbench.registry.protocol import Protocol
 
 
 def sgd(model: nn.Module, protocol: Protocol, *, fused: bool | None = None) -> torch.optim.SGD:

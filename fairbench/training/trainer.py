@@ -21,7 +21,7 @@ from fairbench.objectives.contract import AdversarialObjective
 from fairbench.records.progress import ProgressListener
 from fairbench.records.run_folder import RunFolder
 from fairbench.registry.components import Augment, Averaging, WeightPerturbation, mixed_labels_error
-from fairbench.registry.schema import Protocol
+from fairbench.registry.protocol import Protocol
 from fairbench.training.averaging import WeightAverage, without_average
 from fairbench.training.checkpointing import Checkpoints, TrainingState
 from fairbench.training.cuda_graphs import CudaGraphs, GraphedSteps
