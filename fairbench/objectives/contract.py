@@ -10,8 +10,9 @@ this possible:
 * The model is an argument and is never stored; random numbers come only from `ctx.rng`.
 """
 
+import copy
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, TypeVar
 
@@ -23,7 +24,7 @@ from fairbench.attacks.draws import Draws
 from fairbench.core.errors import ConfigError, ContractError, EmptyClassError, suggest
 from fairbench.data.batch import Batch
 from fairbench.objectives.loss_terms import LossTerms
-from fairbench.objectives.needs import EPOCH_STATS, Needs
+from fairbench.objectives.needs import EPOCH_STATS, READ_WITHOUT_NAMING, Needs
 from fairbench.objectives.state import initial_state, load_state, state_tensors
 
 Adversary = Tensor | Mapping[str, Tensor]
@@ -67,12 +68,13 @@ class Context:
     """What `perturb` returned. In `on_step_end` only."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class EpochStats:
     """Class statistics of one training epoch, over all its augmented images.
 
     Computed from the outputs of `loss` before each update: clean from `logits`, robust from `logits_adv`.
-    NaN for a class without samples.
+    NaN for a class without samples. Reading a statistic that `Needs.epoch_stats` does not name raises
+    ContractError.
     """
 
     count: Tensor  # (C,) samples seen
@@ -81,6 +83,21 @@ class EpochStats:
     robust_probability: Tensor  # (C, C) float64: mean softmax(logits_adv) of class i; only if needed
     robust_confusion: Tensor  # (C, C) float64: samples of class i predicted as j; only if needed
     watched: Mapping[str, Tensor] = field(default_factory=dict)  # (C,) class mean of each watched value
+
+    def only(self, names: Collection[str]) -> "EpochStats":
+        """These statistics without those that are not in `names`; reading one of those raises."""
+        kept = copy.copy(self)
+        for name in EPOCH_STATS.difference(names):
+            vars(kept).pop(name)
+        return kept
+
+    def __getattr__(self, name: str) -> Tensor:
+        if name not in EPOCH_STATS:
+            raise AttributeError(name)
+        raise ContractError(
+            f"stats.{name} is read, but the method's needs do not name it.",
+            hint=f'declare needs = Needs(epoch_stats={{"{name}"}})',
+        )
 
     def of_every_class(self, name: str) -> Tensor:
         """The statistic, or watched value, `name`. Raises EmptyClassError when a class had no sample."""
@@ -183,6 +200,9 @@ class AdversarialObjective:
                 f"method {cls.name!r} needs the epoch statistic {name!r}, which does not exist.",
                 hint=f"one of: {', '.join(sorted(EPOCH_STATS))}",
             )
+        unnamed = READ_WITHOUT_NAMING.get(cls.__module__)
+        if unnamed is not None:
+            resolved = replace(resolved, epoch_stats=unnamed.union(resolved.epoch_stats))
         return resolved
 
     def state_dict(self) -> dict[str, Tensor]:

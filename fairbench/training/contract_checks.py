@@ -112,13 +112,15 @@ def check_terms(objective: AdversarialObjective, batch: Batch, terms: LossTerms)
             )
     if not any(value.requires_grad for value in terms.terms.values()):
         raise ContractError(f"method {objective.name!r}: no loss term carries a gradient to the model.")
-    if terms.logits_adv is None and {"robust_probability", "robust_confusion"} & set(
-        objective.resolved_needs().epoch_stats
-    ):
-        raise ContractError(
-            f"method {objective.name!r} needs robust statistics, but loss() returned no logits_adv.",
-            hint="return LossTerms(..., logits_adv=logits_adv)",
-        )
+    declared = objective.resolved_needs().epoch_stats
+    for output, kind in ((terms.logits, "clean"), (terms.logits_adv, "robust")):
+        statistics = sorted(name for name in declared if name.startswith(kind))
+        if output is None and statistics:
+            name = "logits" if kind == "clean" else "logits_adv"
+            raise ContractError(
+                f"method {objective.name!r} needs {', '.join(statistics)}, but loss() returned no {name}.",
+                hint=f"return LossTerms(..., {name}={name})",
+            )
     check_watched(objective, batch, terms)
 
 

@@ -136,9 +136,9 @@ class Epoch:
 
     def end(self) -> dict[str, Any]:
         """Call the method's hooks after the last step and update the average; the record of the epoch."""
-        stats = self.statistics()
-        self.objective.on_epoch_end(stats, self.context(len(self.batches)))
-        if self.objective.resolved_needs().validation == "end":
+        stats, needs = self.statistics(), self.objective.resolved_needs()
+        self.objective.on_epoch_end(stats.only(needs.epoch_stats), self.context(len(self.batches)))
+        if needs.validation == "end":
             self.validate()
         averaged = {}
         if self.average is not None:

@@ -21,6 +21,7 @@ from fairbench.api import (
 )
 from fairbench.core.errors import ConfigError, ContractError
 from fairbench.objectives.contract import build_config
+from fairbench.objectives.needs import READ_WITHOUT_NAMING
 from fairbench.training.contract_checks import check_epoch
 from fairbench.training.step import training_step
 
@@ -184,6 +185,12 @@ def test_a_loss_without_gradient_is_refused():
 def test_wanting_robust_statistics_without_giving_the_outputs_is_refused():
     error = refused("no logits_adv", needs=Needs(epoch_stats={"robust_probability"}))
     assert "logits_adv=logits_adv" in error.hint
+    error = refused(
+        r"needs clean_accuracy, but loss\(\) returned no logits\.",
+        needs=Needs(epoch_stats={"clean_accuracy"}),
+        loss=lambda model, batch, a, ctx: LossTerms(clean=losses.cross_entropy(model(batch.x), batch.y)),
+    )
+    assert error.hint == "return LossTerms(..., logits=logits)"
 
 
 @pytest.mark.parametrize("part", ["perturb", "loss"])
@@ -228,6 +235,16 @@ def test_an_unknown_epoch_statistic_is_refused():
     with pytest.raises(ContractError, match="'robust_acuracy', which does not exist") as error:
         toys.configured(Curious).resolved_needs()
     assert "robust_accuracy" in error.value.hint
+
+
+@pytest.mark.parametrize("name", ["cfa", "fairtat"])
+def test_an_older_method_that_reads_more_than_it_names_is_listed_with_just_that(name):
+    cls = toys.plugin(name)
+    own = cls.needs(cls.Config()).epoch_stats
+    assert "robust_accuracy" not in own
+    assert cls.needs_of(cls.Config()).epoch_stats == own | READ_WITHOUT_NAMING[cls.__module__]
+    with pytest.raises(ContractError, match=r"stats.robust_accuracy is read"):
+        toys.objective(name).on_epoch_end(toys.stats(torch.eye(4)).only(own), toys.context())
 
 
 @pytest.mark.parametrize("part", ["Config", "State"])

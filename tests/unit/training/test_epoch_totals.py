@@ -1,10 +1,14 @@
 """Class statistics: exact counts, half an epoch plus the other half is the whole."""
 
+import copy
+
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from toys import CPU, assert_same, copied
 
+from fairbench.core.errors import ContractError
 from fairbench.data.batch import Batch
 from fairbench.objectives.loss_terms import LossTerms
 from fairbench.training.statistics import EpochTotals
@@ -85,3 +89,18 @@ def test_the_largest_excess_is_kept_and_a_nan_is_not_lost():
     totals.add(batch, terms, {}, terms.total(), torch.full((4,), torch.nan))
     totals.add(batch, terms, {}, terms.total(), torch.full((4,), 0.0))
     assert totals.sums["excess"].isnan()
+
+
+def test_a_statistic_that_was_not_declared_cannot_be_read():
+    stats = count(fresh(), [outputs(0, 6)]).stats()
+    some = stats.only({"clean_accuracy"})
+    assert some.clean_accuracy is stats.clean_accuracy
+    assert torch.equal(some.count, stats.count)
+    assert torch.equal(copy.deepcopy(some).clean_accuracy, stats.clean_accuracy)
+    for read in (lambda: some.robust_accuracy, lambda: some.of_every_class("robust_accuracy")):
+        with pytest.raises(ContractError, match=r"stats.robust_accuracy is read") as error:
+            read()
+        assert 'epoch_stats={"robust_accuracy"}' in error.value.hint
+    with pytest.raises(AttributeError, match="rubust"):
+        _ = some.rubust
+    assert "EpochStats" in repr(some)

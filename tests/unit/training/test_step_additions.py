@@ -109,7 +109,7 @@ def step(cls, given=None, *, awp=None, check=True):
 class Watches(Base):
     """Watches whether an image was still classified correctly, and weighs classes by it."""
 
-    needs = Needs(watched={"correct"})
+    needs = Needs(epoch_stats={"robust_accuracy"}, watched={"correct"})
 
     @dataclass
     class State:
