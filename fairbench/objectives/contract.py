@@ -58,6 +58,8 @@ class Context:
     step: int
     num_steps: int
     budget: Budget
+    lr: float
+    """The learning rate, the same in all steps of an epoch: a step that a GPU repeats may read it."""
     rng: Callable[[str], Draws]
     """`rng("attack")`: draws for that purpose in this step, the same for every method."""
     log: Callable[[str, Tensor | float], None]

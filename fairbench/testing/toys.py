@@ -86,7 +86,7 @@ def context(
     draws: Callable[[int], Draws] = lambda seed: Draws(seed, CPU),
 ) -> Context:
     """The context of a step in training. `draws` makes the random draws of a seed."""
-    contexts = Contexts(seed, num_epochs, budget, draws)
+    contexts = Contexts(seed, num_epochs, budget, learning_rate, draws)
     ctx = contexts.at(EpochProgress(epoch), step, num_steps)
     return ctx if logged is None else replace(ctx, log=logged.__setitem__)
 
@@ -101,6 +101,11 @@ def configured(
 def info(num_classes: int) -> DataInfo:
     """The facts about the toy images: 16 of each class."""
     return DataInfo(num_classes, (16,) * num_classes, SHAPE)
+
+
+def learning_rate(epoch: int) -> float:
+    """The rate of toy training; it falls before the third epoch."""
+    return 0.05 if epoch < 3 else 0.005
 
 
 def sgd(model: nn.Module, lr: float = 0.05) -> torch.optim.SGD:

@@ -84,7 +84,7 @@ class Training:
         networks = Networks(self.model, torch.empty(0), "fp32", Speedups.none())
         self.step = StepRunner(networks, method, self.optimizer, step=self._training_step)
         make_draws = (lambda drawn: Draws(drawn, device)) if draws is None else draws
-        self.contexts = Contexts(seed, epochs, toys.BUDGET, make_draws)
+        self.contexts = Contexts(seed, epochs, toys.BUDGET, toys.learning_rate, make_draws)
         self.losses: list[Tensor] = []
         self.events: list[Event] = []
         for epoch in range(1, epochs + 1):
@@ -135,6 +135,8 @@ class Training:
 
     def _epoch(self, number: int, saved: EpochProgress | None = None) -> Epoch:
         batches = ToyBatches([self.batch(10 * number + step) for step in range(self.steps)])
+        for group in self.optimizer.param_groups:
+            group["lr"] = toys.learning_rate(number)
         parts: dict[str, Any] = {"batches": batches, "held_out": self.held_out, "contexts": self.contexts}
         if self.awkward:
             return AwkwardEpoch(

@@ -40,7 +40,7 @@ class EpochProgress:
 
 @dataclass(frozen=True)
 class Contexts:
-    """Makes the contexts of a run. `draws` makes the random draws of a seed.
+    """Makes the contexts of a run. `lr` is the learning rate of an epoch, `draws` the random draws of a seed.
 
     The seed is derived from the run's `seed`, purpose, epoch and step, so that a resumed run draws the same.
     """
@@ -48,6 +48,7 @@ class Contexts:
     seed: int
     num_epochs: int
     budget: Budget
+    lr: Callable[[int], float]
     draws: Callable[[int], Draws]
 
     def at(self, progress: EpochProgress, step: int, num_steps: int, measured_for: str = "") -> Context:
@@ -69,6 +70,7 @@ class Contexts:
             step=step,
             num_steps=num_steps,
             budget=self.budget,
+            lr=self.lr(progress.epoch),
             rng=rng,
             log=log,
             warn=progress.warned.append,

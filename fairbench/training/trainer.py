@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -101,6 +102,7 @@ class Trainer:
             self.seed,
             protocol.epochs,
             Budget(float(protocol.threat.eps), float(protocol.budget.step_size), protocol.budget.num_steps),
+            partial(learning_rate, protocol),
             lambda seed: Draws(seed, device),
         )
         self.progress: EpochProgress | None = None  # of an epoch that was saved in the middle
@@ -144,7 +146,7 @@ class Trainer:
                 saved = now
                 stopping.raise_if_requested()
         epoch.check()
-        row = {"epoch": number, "lr": learning_rate(self.protocol, number), **epoch.end()}
+        row = {"epoch": number, "lr": self.contexts.lr(number), **epoch.end()}
         return {**row, "stream": stream.digest, "seconds": time.perf_counter() - began}
 
     def about(self) -> dict[str, Any]:
@@ -163,7 +165,7 @@ class Trainer:
     def epoch(self, number: int, batches: Batches) -> Epoch:
         """The epoch `number` at its learning rate; the rest of it when it was saved in the middle."""
         for group in self.state.optimizer.param_groups:
-            group["lr"] = learning_rate(self.protocol, number)
+            group["lr"] = self.contexts.lr(number)
         continued = self.progress is not None and self.progress.epoch == number
         return Epoch(
             number=number,

@@ -154,6 +154,7 @@ class Case:
             step=0,
             num_steps=1,
             budget=budget or self.budget(),
+            lr=0.1,
             rng=lambda purpose: draws[purpose] if isinstance(draws, dict) else draws,
             log=logged.__setitem__,
         )

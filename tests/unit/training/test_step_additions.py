@@ -415,3 +415,45 @@ def test_the_adversary_is_for_the_hook_after_the_step_only():
 
     step(Named)
     assert seen == [None, None]
+
+
+# The learning rate
+
+
+@method("follows")
+class FollowsTheRate(Base):
+    """Weighs its loss by the learning rate, and keeps the rates that its hooks see."""
+
+    @dataclass
+    class State:
+        rate: torch.Tensor = per_class(0.0)
+        sum: torch.Tensor = per_class(0.0)
+
+    def budget(self, y, ctx):
+        return ctx.budget.scale(torch.full_like(y, 20 * ctx.lr, dtype=torch.float32))
+
+    def loss(self, model, batch, x_adv, ctx):
+        terms = super().loss(model, batch, x_adv, ctx)
+        weight = {"robust": torch.full_like(terms.terms["robust"], 20 * ctx.lr)}
+        return LossTerms(**terms.terms, weight=weight, logits_adv=terms.logits_adv)
+
+    def on_epoch_start(self, ctx):
+        self.state.rate = torch.full_like(self.state.rate, ctx.lr)
+
+    def on_step_end(self, batch, terms, ctx):
+        self.state.sum += ctx.lr
+
+    def on_epoch_end(self, stats, ctx):
+        ctx.log("rate", self.state.rate)
+        assert torch.equal(self.state.rate, torch.full_like(self.state.rate, ctx.lr))
+
+
+@EVERY_COMPONENT
+def test_the_learning_rate_is_that_of_the_epoch_in_captured_steps_too(tmp_path, components):
+    found = assert_exact(tmp_path, FollowsTheRate, components)
+    rates = [0.05, 0.05, 0.05 * 0.1, 0.05 * 0.1]  # of the protocol
+    assert [(row["lr"], row["logged"]["rate"]) for row in rows(tmp_path / "whole")] == [
+        (rate, [rate] * 4) for rate in rates
+    ]
+    sums = torch.full((4,), 7 * sum(rates), dtype=torch.float64)
+    torch.testing.assert_close(found.objective.state.sum, sums)
