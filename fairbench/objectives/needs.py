@@ -1,8 +1,9 @@
 """What a method can require from the trainer."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
+from fairbench.attacks.frozen import BatchNormMode
 from fairbench.core.errors import ContractError
 
 EPOCH_STATS = frozenset({"clean_accuracy", "robust_accuracy", "robust_probability", "robust_confusion"})
@@ -23,8 +24,9 @@ class Needs:
     """Class statistics of the training epoch, see `EpochStats`."""
     watched: frozenset[str] | set[str] = frozenset()
     """Names of values in `LossTerms(watch=...)`; `EpochStats` gets their class means."""
-    attack_bn: Literal["eval", "train"] = "eval"
-    """Mode of BatchNorm during `perturb`. "train": batch statistics; each step updates the running ones."""
+    attack_bn: BatchNormMode = "eval"
+    """Statistics of BatchNorm during `perturb`: the running ones ("eval"), or those of the batch, while the
+    running ones are updated at each step ("train") or left as they are ("batch")."""
     validation: Literal["start", "end"] | None = None
     """Every epoch, images held out of training go through `validate`, at the "start" (before
     `on_epoch_start`) or "end" (after `on_epoch_end`), and `on_validation` is called with the result."""
@@ -39,7 +41,7 @@ class Needs:
     def __post_init__(self) -> None:
         """Raises ContractError for an unknown value, or for a watched value with the name of a statistic."""
         for name, value, known in (
-            ("attack_bn", self.attack_bn, ("eval", "train")),
+            ("attack_bn", self.attack_bn, get_args(BatchNormMode)),
             ("validation", self.validation, ("start", "end", None)),
         ):
             if value not in known:

@@ -74,7 +74,7 @@ def check_purity(method: AdversarialObjective, model: nn.Module, epoch: int) -> 
     given, ctx = toys.batch(), toys.context(epoch)
     untouched(method, model, given, "budget", lambda: method.budget(given.y, ctx))
     inside = replace(ctx, budget=method.budget(given.y, ctx))
-    with frozen(model, train=method.resolved_needs().attack_bn == "train"):
+    with frozen(model, method.resolved_needs().attack_bn):
         found = untouched(method, model, given, "perturb", lambda: method.perturb(model, given, inside))
     adversary = detached(found)
     untouched(
@@ -90,7 +90,7 @@ def batch_norm_as_declared(subject: Subject) -> str:
     for method, model, epoch in stages(subject):
         check_batch_norm(method, model, epoch)
     declared = subject.build().resolved_needs().attack_bn
-    return "in train mode during the attack, as declared" if declared == "train" else ""
+    return "" if declared == "eval" else f"attack_bn={declared!r} during the attack, as declared"
 
 
 def check_batch_norm(method: AdversarialObjective, model: nn.Module, epoch: int) -> None:
@@ -105,7 +105,7 @@ def check_batch_norm(method: AdversarialObjective, model: nn.Module, epoch: int)
         'leave the model\'s mode to the house, or declare needs = Needs(attack_bn="train")',
     )
     require(
-        declared == "eval" or changed,
+        declared != "train" or changed,
         'needs says attack_bn="train", but perturb() left BatchNorm\'s statistics as they were.',
         "call the model in perturb() in the mode that the house has set, or leave attack_bn out",
     )
@@ -141,7 +141,7 @@ def attack(
     """What `perturb` gives in the house's own mode, and the context with the budget it had to keep."""
     ctx = toys.context() if ctx is None else ctx
     ctx = replace(ctx, budget=method.budget(given.y, ctx))
-    with frozen(model, train=method.resolved_needs().attack_bn == "train"):
+    with frozen(model, method.resolved_needs().attack_bn):
         return detached(method.perturb(model, given, ctx)), ctx
 
 

@@ -201,7 +201,7 @@ def in_double_precision(subject: Subject) -> None:
     given = replace(given, x=given.x.double())
     ctx = toys.context()
     ctx = replace(ctx, budget=method.budget(given.y, ctx))
-    with frozen(model, train=method.resolved_needs().attack_bn == "train"):
+    with frozen(model, method.resolved_needs().attack_bn):
         found = method.perturb(model, given, ctx)
     narrow = [name for name, image in images_of(given, found).items() if image.dtype != given.x.dtype]
     require(

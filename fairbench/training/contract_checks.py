@@ -73,7 +73,7 @@ def check_adversary(
 
 
 def check_untouched(objective: AdversarialObjective, model: nn.Module, before: list[Tensor]) -> None:
-    """Raise ContractError when an attack in eval mode changed a buffer (BatchNorm statistics)."""
+    """Raise ContractError when an attack changed a buffer (BatchNorm statistics)."""
     if not all(torch.equal(old, new) for old, new in zip(before, model.buffers(), strict=True)):
         raise ContractError(
             f"method {objective.name!r}: perturb() changed the model's BatchNorm statistics.",

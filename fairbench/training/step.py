@@ -44,15 +44,14 @@ def training_step(
     `mark` is called with "attack", "outer" (loss and update) and "bookkeeping" when each is done.
     """
     needs = objective.resolved_needs()
-    batch_norm = needs.attack_bn
     ctx = replace(ctx, budget=budget_of(objective, batch, ctx))
     target = model if attacked is None else attacked
     before = [buffer.clone() for buffer in target.buffers()] if check else []
-    with frozen(target, train=batch_norm == "train"):
+    with frozen(target, needs.attack_bn):
         adversary = detached(objective.perturb(target, as_attacked(batch), ctx))
         if check:
             check_adversary(objective, batch, adversary, ctx.budget)
-            if batch_norm == "eval":
+            if needs.attack_bn != "train":
                 check_untouched(objective, target, before)
     mark("attack")
     model.train()

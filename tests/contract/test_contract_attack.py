@@ -34,7 +34,7 @@ def attacked(name, given, budget=BUDGET, weight=WEIGHTS["ones"], model=None, **o
     ctx = context(budget=budget)
     ctx = replace(ctx, budget=method.budget(given.y, ctx))
     model = model or network()
-    with frozen(model, train=method.resolved_needs().attack_bn == "train"):
+    with frozen(model, method.resolved_needs().attack_bn):
         return toys.stacked(method.perturb(model, given, ctx)), ctx.budget
 
 

@@ -53,7 +53,7 @@ def step(found, given, *, model=None, awp=None, check=True):
 def attacked(found, model, given):
     """The context of a step with its budget, and the adversary."""
     ctx = replace(context(), budget=budget_of(found, given, context()))
-    with frozen(model, train=found.resolved_needs().attack_bn == "train"):
+    with frozen(model, found.resolved_needs().attack_bn):
         return ctx, found.perturb(model, as_attacked(given), ctx)
 
 
