@@ -19,15 +19,24 @@ class Budget:
 
     `eps` (radius) and `step_size` are in pixel units of [0, 1]: numbers, or (B,) tensors with one value per
     sample. `norm` is "linf" (maximum over pixels) or "l2" (Euclidean norm of an image).
+
+    With a `reach`, in radii and above 0, an attack clips to [0, 1] but does not project to the ball: its
+    images may lie `reach` * `eps` away (N-FGSM: 3).
     """
 
     eps: float | Tensor
     step_size: float | Tensor
     num_steps: int
     norm: Norm = "linf"
+    reach: float | None = None
 
-    def scale(self, factor: Tensor, *, step: bool = True) -> "Budget":
-        """The same budget with radius (and step, unless `step` is false) times `factor` (B,)."""
+    @property
+    def limit(self) -> float | Tensor:
+        """The largest distance of an image from the clean one: the radius, unless there is a `reach`."""
+        return self.eps if self.reach is None else self.reach * self.eps
+
+    def scale(self, factor: float | Tensor, *, step: bool = True) -> "Budget":
+        """The same budget with radius (and step, unless `step` is false) times `factor`, a number or (B,)."""
         return replace(
             self, eps=self.eps * factor, step_size=self.step_size * factor if step else self.step_size
         )
@@ -70,7 +79,7 @@ def lengths(displacement: Tensor, norm: Norm) -> Tensor:
 def excess(x: Tensor, x_adv: Tensor, budget: Budget) -> Tensor:
     """Distance of each sample from the ball and from [0, 1]: (B,), at most 0 inside, NaN if not finite."""
     # abs: with a negative class weight (DAFA without a lower bound) pixels move by |w| eps.
-    radius: Any = abs(per_image(budget.eps, x))
+    radius: Any = abs(per_image(budget.limit, x))
     distance = lengths(x_adv - x, budget.norm)
     outside = torch.maximum(distance - radius, torch.maximum(-x_adv, x_adv - 1))
     return outside.flatten(1).amax(1)

@@ -42,11 +42,13 @@ def pgd(
     Starts: "none"; "gaussian", x + 0.001 n, neither clipped nor projected before the first gradient;
     "gaussian-clipped", the same, projected and clipped to [0, 1]; "uniform", uniform in the ball and clipped
     to [0, 1]; "uniform-unclipped", the same without clipping.
+
+    A budget with a `reach` replaces the projection after each step by clipping to [0, 1].
     """
     ball = _ball(x, budget)
-    moves = [(ball, per_image(budget.step_size, x))]
+    moves = [(_projection(ball, budget), per_image(budget.step_size, x))]
     if then is not None:
-        moves.append((_ball(x, then), per_image(then.step_size, x)))
+        moves.append((_projection(_ball(x, then), then), per_image(then.step_size, x)))
     x_adv = _start(ball, start, rng)
     for k in range(budget.num_steps):
         x_adv = x_adv.detach().requires_grad_()
@@ -57,14 +59,19 @@ def pgd(
         x_adv = x_adv.detach()
         moving = None if observe is None else observe(k, x_adv, logits.detach())
         direction, stepped = ball.steepest(gradient), x_adv
-        for target_ball, step_size in moves:
-            stepped = target_ball.project(stepped + step_size * direction)
+        for project, step_size in moves:
+            stepped = project(stepped + step_size * direction)
         x_adv = stepped if moving is None else torch.where(column(moving, x_adv), stepped, x_adv)
     return x_adv.detach()
 
 
 def _ball(x: Tensor, budget: Budget) -> Ball:
     return BALLS[budget.norm](x, budget.eps)
+
+
+def _projection(ball: Ball, budget: Budget) -> Callable[[Tensor], Tensor]:
+    """What is done to the images after a step."""
+    return ball.project if budget.reach is None else lambda images: images.clamp(0, 1)
 
 
 def _start(ball: Ball, start: Start, rng: Draws) -> Tensor:

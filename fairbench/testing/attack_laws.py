@@ -47,6 +47,7 @@ def well_formed(subject: Subject) -> None:
 def within_budget(subject: Subject) -> str:
     """Every adversarial image is in [0, 1] and in the ball that the method itself declares for its sample."""
     widest: list[float] = []
+    reaches: set[float] = set()
     for method, model, epoch in stages(subject):
         for seed in SEEDS:
             given = toys.batch(seed=seed)
@@ -58,9 +59,13 @@ def within_budget(subject: Subject) -> str:
                 f"budget() returned a radius of shape {tuple(radius.shape)}, or one that is not finite.",
                 "return ctx.budget, or ctx.budget.scale(weight[y]) with one factor per sample",
             )
+            reaches |= set() if ctx.budget.reach is None else {ctx.budget.reach}
             widest += [float(radius.min() / toys.BUDGET.eps), float(radius.max() / toys.BUDGET.eps)]
     low, high = min(widest), max(widest)
-    return "" if low == high == 1 else f"radius {low:.2f} to {high:.2f} times the protocol's"
+    remarks = [] if low == high == 1 else [f"radius {low:.2f} to {high:.2f} times the protocol's"]
+    if reaches:
+        remarks.append(f"not projected: images up to {max(reaches):g} radii away, as declared")
+    return "; ".join(remarks)
 
 
 def pure(subject: Subject) -> None:

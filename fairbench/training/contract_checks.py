@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from fairbench.attacks.budget import BUDGET_TOLERANCE, Budget, excess
+from fairbench.attacks.budget import BUDGET_TOLERANCE, Budget, excess, lengths
 from fairbench.core.errors import ContractError
 from fairbench.data.batch import Batch
 from fairbench.objectives.contract import AdversarialObjective, Adversary
@@ -59,9 +59,9 @@ def check_adversary(
         outside = excess(batch.x, image, budget)
         wrong = outside > BUDGET_TOLERANCE
         if bool(wrong.any()):
-            distance = (image - batch.x).abs().flatten(1).amax(1)
+            distance = lengths(image - batch.x, budget.norm).flatten()
             worst = int(outside.argmax())
-            radius = torch.as_tensor(budget.eps).expand(len(batch))[worst]
+            radius = torch.as_tensor(budget.limit).expand(len(batch))[worst]
             found = sorted(set(batch.y[wrong].tolist()))
             classes = ", ".join(map(str, found[:8])) + (", ..." if len(found) > 8 else "")
             raise ContractError(
