@@ -91,11 +91,7 @@ def status_row(item: CellStatus) -> dict[str, Any]:
     return {
         "id": cell.id,
         "folder": str(item.folder),
-        "method": cell.method,
-        "dataset": cell.dataset,
-        "model": cell.model,
-        "protocol": cell.protocol,
-        "seed": cell.seed,
+        **cell.setting,
         "overrides": cell.overrides,
         "state": item.state,
         "reason": item.reason,

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import subprocess
 from functools import lru_cache
 from pathlib import Path
 
@@ -36,6 +37,16 @@ def exists(pid: int, born: str | None = None) -> bool:
     except PermissionError:
         pass
     return born is None or birth(pid) in (born, None)
+
+
+def query_gpus(field: str) -> list[str]:
+    """What nvidia-smi says of each GPU, for instance its "index" or "name"; empty without GPUs."""
+    command = ["nvidia-smi", f"--query-gpu={field}", "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [line.strip() for line in answer.splitlines() if line.strip()]
 
 
 def end_if_copied(original: int) -> None:

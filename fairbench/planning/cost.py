@@ -1,7 +1,5 @@
 """How long a cell will take: measured where something alike has run, else counted in operations."""
 
-import shutil
-import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -11,6 +9,7 @@ from statistics import median
 
 from fairbench.core.errors import FairbenchError, RecordError
 from fairbench.core.files import read_json, write_json
+from fairbench.core.processes import query_gpus
 from fairbench.data.manifest import read_manifest
 from fairbench.records.cell import Cell
 from fairbench.records.results_folder import ResultsFolder
@@ -131,12 +130,8 @@ def within(
 
 def device_name(choice: str) -> str:
     """What records call the device of --device auto, cpu or cuda, without asking torch."""
-    if choice != "cpu" and shutil.which("nvidia-smi"):
-        command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-        with suppress(OSError, subprocess.SubprocessError):
-            output = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
-            if output.strip():
-                return output.splitlines()[0].strip()
+    if choice != "cpu" and (names := query_gpus("name")):
+        return names[0]
     return "cuda" if choice == "cuda" else "cpu"
 
 

@@ -307,18 +307,22 @@ class Resolver:
         config = scaled_epochs(self.registry.method_config(method, place.dataset), share)
         config |= {key: value for key, value in overrides.items() if not is_component(key)}
         images, facts = self.registry.get("dataset", place.dataset), self._facts(place.dataset)
-        channels, height, width = facts.image_shape
         return {
             "numerics": NUMERICS,
-            "method": MethodCode(method, plugin.class_name, config, plugin.fingerprint).to_json(),
+            "method": MethodCode(
+                name=method,
+                class_name=plugin.class_name,
+                config=config,
+                fingerprint=plugin.fingerprint,
+            ).model_dump(by_alias=True),
             "dataset": ImageFacts(
-                place.dataset,
-                facts.digest,
-                facts.num_classes,
-                (channels, height, width),
-                images.flip,
-                images.reader,
-            ).to_json(),
+                name=place.dataset,
+                digest=facts.digest,
+                num_classes=facts.num_classes,
+                image_shape=facts.image_shape,
+                flip=images.flip,
+                reader=images.reader,
+            ).model_dump(mode="json"),
             "model": {
                 "name": place.model,
                 **model_identity(self.registry.get("model", place.model).target),

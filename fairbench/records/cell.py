@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
+from pydantic import BaseModel, ConfigDict, Field
+
 from fairbench.core.errors import RecordError
 from fairbench.core.identity import digest
 from fairbench.registry.attacks import AttackEntry, impossible, read_attack
@@ -58,33 +60,21 @@ class EvaluationAttack(NamedTuple):
         return {**self.settings, "id": self.id, "at": self.at}
 
 
-@dataclass(frozen=True)
-class MethodCode:
+class MethodCode(BaseModel):
     """The method of a cell as its identity has it: the class, its options, and the digest of its code."""
 
+    model_config = ConfigDict(frozen=True, populate_by_name=True)
+
     name: str
-    class_name: str
-    config: Mapping[str, Any]
+    class_name: str = Field(validation_alias="class", serialization_alias="class")
+    config: dict[str, Any]
     fingerprint: str
 
-    @classmethod
-    def from_json(cls, part: Mapping[str, Any]) -> "MethodCode":
-        """What `to_json` wrote. Raises KeyError or TypeError for anything else."""
-        return cls(part["name"], part["class"], part["config"], part["fingerprint"])
 
-    def to_json(self) -> dict[str, Any]:
-        """This part of the identity."""
-        return {
-            "name": self.name,
-            "class": self.class_name,
-            "config": dict(self.config),
-            "fingerprint": self.fingerprint,
-        }
-
-
-@dataclass(frozen=True)
-class ImageFacts:
+class ImageFacts(BaseModel):
     """The data set of a cell as its identity has it. `flip`: whether mirrored images keep their class."""
+
+    model_config = ConfigDict(frozen=True)
 
     name: str
     digest: str | None
@@ -92,17 +82,6 @@ class ImageFacts:
     image_shape: tuple[int, int, int]  # channels, height, width
     flip: bool
     reader: str
-
-    @classmethod
-    def from_json(cls, part: Mapping[str, Any]) -> "ImageFacts":
-        """What `to_json` wrote. Raises KeyError, TypeError or ValueError for anything else."""
-        channels, height, width = part["image_shape"]
-        facts = {name: part[name] for name in ("name", "digest", "num_classes", "flip", "reader")}
-        return cls(image_shape=(channels, height, width), **facts)
-
-    def to_json(self) -> dict[str, Any]:
-        """This part of the identity."""
-        return {**vars(self), "image_shape": list(self.image_shape)}
 
 
 class Components(NamedTuple):
@@ -159,6 +138,11 @@ class Cell:
         return f"{self.method}.{self.dataset}.{self.model}.{self.protocol}.seed{self.seed}"
 
     @property
+    def setting(self) -> dict[str, Any]:
+        """What a cell is called by, as commands print it in JSON."""
+        return {name: getattr(self, name) for name in ("method", "dataset", "model", "protocol", "seed")}
+
+    @property
     def folder_name(self) -> str:
         """The name of its run folder."""
         return f"{self.slot}.{self.id}"
@@ -166,12 +150,12 @@ class Cell:
     @cached_property
     def code(self) -> MethodCode:
         """The method. Raises RecordError, as the other typed parts do, when the identity does not hold it."""
-        return self._typed("method", MethodCode.from_json)
+        return self._typed("method", MethodCode.model_validate)
 
     @cached_property
     def images(self) -> ImageFacts:
         """The data set."""
-        return self._typed("dataset", ImageFacts.from_json)
+        return self._typed("dataset", ImageFacts.model_validate)
 
     @cached_property
     def full_protocol(self) -> Protocol:

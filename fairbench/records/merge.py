@@ -3,7 +3,7 @@
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from fairbench.core.errors import RecordError, ResultsError
 from fairbench.core.files import make_folder
 from fairbench.core.identity import digest
 from fairbench.records.outcomes import read_outcomes
-from fairbench.records.read import Record
+from fairbench.records.read import Evaluation, Record
 from fairbench.records.results_folder import ResultsFolder, scan
 from fairbench.records.run_folder import LEASE, OutcomeFiles, RunFolder
 
@@ -82,7 +82,7 @@ def _merge_run(theirs: Record, run: RunFolder, dry_run: bool) -> Merged:
     if not new:
         return Merged(place, "same")
     if not dry_run:
-        _complete(theirs, ours, run)
+        _complete(theirs, new, ours, run)
     names = dict.fromkeys(e.attack for e in new)
     return Merged(place, "completed", f"now also has {', '.join(names)}")
 
@@ -109,16 +109,14 @@ def _further(theirs: Record, ours: Record, run: RunFolder, dry_run: bool) -> Mer
     return Merged(place, "replaced", f"theirs is {theirs.state}, ours was {ours.state}")
 
 
-def _complete(theirs: Record, ours: Record, run: RunFolder) -> None:
-    """Add the evaluations that only they have: their files, then the cell's attacks, then the record."""
-    known = {(e.attack, e.id, e.epoch) for e in ours.evaluations}
-    new = tuple(e for e in theirs.evaluations if (e.attack, e.id, e.epoch) not in known)
+def _complete(theirs: Record, new: Sequence[Evaluation], ours: Record, run: RunFolder) -> None:
+    """Add the evaluations `new` of theirs: their files, then the cell's attacks, then the record."""
     for e in new:
         OutcomeFiles(theirs.folder / e.file).copy_to((run.path / e.file).parent)
     added = {e.id for e in new}
     run.list_attacks([attack for attack in theirs.cell.evaluation if attack.id in added])
     failures = tuple(failure for failure in ours.failures if failure.id not in added)
-    run.write_record(replace(ours, evaluations=ours.evaluations + new, failures=failures))
+    run.write_record(replace(ours, evaluations=(*ours.evaluations, *new), failures=failures))
 
 
 def _copy(folder: Path, place: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from fairbench.core.errors import ConfigError, RecordError, ResultsError
 from fairbench.records.cell import Cell
 from fairbench.records.read import Record
-from fairbench.records.run_folder import RunFolder
+from fairbench.records.run_folder import Inside, RunFolder
 
 
 @dataclass(frozen=True)
@@ -30,28 +30,11 @@ class ResultsFolder:
 
     path: Path
 
-    @property
-    def runs(self) -> Path:
-        return self.path / "runs"
-
-    @property
-    def steps_file(self) -> Path:
-        """What `plan --measure` measured."""
-        return self.path / "steps.json"
-
-    @property
-    def jobs(self) -> Path:
-        """Scripts and logs of jobs that were handed to Slurm."""
-        return self.path / "slurm"
-
-    @property
-    def exports(self) -> Path:
-        return self.path / "exports"
-
-    @property
-    def evaluations(self) -> Path:
-        """Outcomes of `fairbench evaluate`."""
-        return self.path / "evaluations"
+    runs = Inside("runs")
+    steps_file = Inside("steps.json")  # what `plan --measure` measured
+    jobs = Inside("slurm")  # scripts and logs of jobs that were handed to Slurm
+    exports = Inside("exports")
+    evaluations = Inside("evaluations")  # outcomes of `fairbench evaluate`
 
     def run(self, cell: Cell) -> RunFolder:
         """The run folder of a cell, which need not exist."""

@@ -66,52 +66,35 @@ def outcome_name(attack: str, id: str) -> str:
     return f"{attack.replace(':', '-')}.{id}"
 
 
+class Inside:
+    """The path of a file or folder called `name` in the folder `path` of the object that has this."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, owner: Any, kind: type) -> Path:
+        return Path(owner.path, self.name)
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """The folder of one run."""
 
     path: Path
 
+    cell_file = Inside("cell.json")
+    record_file = Inside("record.json")
+    provenance_file = Inside("provenance.json")
+    epochs_file = Inside("epochs.jsonl")
+    log_file = Inside("worker.log")
+    error_file = Inside("error.txt")  # the traceback of the last error that is not fairbench's
+    lease_file = Inside(LEASE)
+    checkpoints = Inside("checkpoints")
+    outcomes = Inside("outcomes")
+
     @property
     def name(self) -> str:
         return self.path.name
-
-    @property
-    def cell_file(self) -> Path:
-        return self.path / "cell.json"
-
-    @property
-    def record_file(self) -> Path:
-        return self.path / "record.json"
-
-    @property
-    def provenance_file(self) -> Path:
-        return self.path / "provenance.json"
-
-    @property
-    def epochs_file(self) -> Path:
-        return self.path / "epochs.jsonl"
-
-    @property
-    def log_file(self) -> Path:
-        return self.path / "worker.log"
-
-    @property
-    def error_file(self) -> Path:
-        """The traceback of the last error that is not fairbench's."""
-        return self.path / "error.txt"
-
-    @property
-    def lease_file(self) -> Path:
-        return self.path / LEASE
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
-
-    @property
-    def outcomes(self) -> Path:
-        return self.path / "outcomes"
 
     def weights_file(self, epoch: int) -> Path:
         """The weights after an epoch, as they are evaluated."""
@@ -152,6 +135,14 @@ class RunFolder:
     def lease(self) -> AbstractContextManager[Lease]:
         """Hold the lease inside the block. Raises LeaseHeldError when a live process holds it."""
         return hold_lease(self.lease_file)
+
+    def record_stamp(self) -> tuple[int, int] | None:
+        """When the record was written and its place on the disk: another one for another record."""
+        try:
+            record = self.record_file.stat()
+        except OSError:
+            return None
+        return record.st_mtime_ns, record.st_ino
 
     def owner(self) -> Owner | None:
         """The process that works here, as far as one look can tell."""

@@ -1,6 +1,5 @@
 """What is installed, what is missing, and how to fix it."""
 
-import importlib.metadata
 import importlib.util
 import os
 import platform
@@ -12,6 +11,7 @@ from typing import NamedTuple
 from fairbench.core.errors import DataError
 from fairbench.data.manifest import read_manifest
 from fairbench.registry import DatasetEntry, Registry, load_registry
+from fairbench.runner.provenance import version_of
 
 REQUIRED = (
     "torch",
@@ -43,8 +43,8 @@ def check_installation(results: Path, data_root: Path, registry_files: Sequence[
     registry = load_registry(registry_files)
     return [
         Finding("python", "ok", f"{platform.python_version()} on {platform.system()}"),
-        *(_required(name) for name in REQUIRED),
-        *(_optional(name, fix) for name, fix in OPTIONAL.items()),
+        *(_package(name, "missing", "pip install --upgrade fairbench-at") for name in REQUIRED),
+        *(_package(name, "optional", f"not installed; {fix}") for name, fix in OPTIONAL.items()),
         _device(),
         *_methods(registry),
         *(_images(registry.get("dataset", name), data_root) for name in registry.names("dataset")),
@@ -52,22 +52,10 @@ def check_installation(results: Path, data_root: Path, registry_files: Sequence[
     ]
 
 
-def _version(name: str) -> str:
-    """The installed version of a package; "" when it is not installed."""
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
-
-
-def _required(name: str) -> Finding:
-    version = _version(name)
-    return Finding(name, "ok" if version else "missing", version or "pip install --upgrade fairbench-at")
-
-
-def _optional(name: str, fix: str) -> Finding:
-    version = _version(name)
-    return Finding(name, "ok" if version else "optional", version or f"not installed; {fix}")
+def _package(name: str, without: str, fix: str) -> Finding:
+    """`without`: the state when it is not installed."""
+    version = version_of(name)
+    return Finding(name, "ok" if version else without, version or fix)
 
 
 def _device() -> Finding:

@@ -30,17 +30,12 @@ class RunStatus:
 
     def to_json(self) -> dict[str, Any]:
         """What `status --json` prints of it."""
-        record = self.record
         return {
-            "folder": record.folder.name,
-            "method": record.method,
-            "dataset": record.dataset,
-            "model": record.model,
-            "protocol": record.protocol,
-            "seed": record.seed,
+            "folder": self.record.folder.name,
+            **self.record.cell.setting,
             "state": self.state,
             "epoch": self.epoch,
-            "epochs": record.num_epochs,
+            "epochs": self.record.num_epochs,
             "worker": self.worker,
             "left": None if self.left is None else round(self.left, 1),
             "reason": self.reason,

@@ -51,13 +51,15 @@ def provenance(cell: Cell, device: dict[str, Any]) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Versions of the installed packages that can change a result."""
-    installed = {}
-    for name in PACKAGES:
-        try:
-            installed[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return installed
+    return {name: version for name in PACKAGES if (version := version_of(name))}
+
+
+def version_of(package: str) -> str:
+    """The installed version of a package; "" when it is not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
 
 
 def source_commit() -> str | None:

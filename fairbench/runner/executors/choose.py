@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fairbench.core.errors import ConfigError
 from fairbench.planning.status import CellStatus
@@ -33,34 +34,26 @@ def prepare_job(
     *,
     executor: str | None = None,
     profile: Path | None = None,
-    pack: int = 1,
     gpus: str | None = None,
-    time_limit: float | None = None,
-    retries: int = 1,
-    wait: bool = False,
-    detach: bool = False,
+    **limits: Any,
 ) -> PreparedJob:
     """The executor for the cells of `planned`, by default inline, or local where processes are asked for.
 
-    gpus: numbers such as "0,1". time_limit: seconds. Raises ConfigError, PluginError or EnvironmentFault for
-    what the executor refuses; nothing is written.
+    gpus: numbers such as "0,1". limits: the other settings of a `Job`. Raises ConfigError, PluginError or
+    EnvironmentFault for what the executor refuses; nothing is written.
     """
-    processes = pack > 1 or gpus is not None or time_limit is not None
-    name = executor or ("local" if processes else "inline")
-    execute = find_executor(name)
     job = Job(
         planned=planned,
         results=results,
         registry=registry,
         device=device,
-        pack=pack,
         gpus=None if gpus is None else parse_gpus(gpus),
-        time_limit=time_limit,
-        retries=retries,
-        wait=wait,
-        detach=detach,
         profile=read_profile(profile),
+        **limits,
     )
+    processes = job.pack > 1 or job.gpus is not None or job.time_limit is not None
+    name = executor or ("local" if processes else "inline")
+    execute = find_executor(name)
     if isinstance(execute, CheckedExecutor):
         if planned:
             execute.check(job)

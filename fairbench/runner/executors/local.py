@@ -5,15 +5,13 @@ cells at a time, and the cell is started again.
 """
 
 import os
-import shutil
-import subprocess
 import time
 from collections import Counter
 from dataclasses import dataclass, field
 
-from fairbench.core.errors import ConfigError, EnvironmentFault, FairbenchError
+from fairbench.core.errors import ConfigError, EnvironmentFault
+from fairbench.core.processes import query_gpus
 from fairbench.records.progress import ProgressListener
-from fairbench.records.status import Status
 from fairbench.runner.executors.executor import Job, checked_by
 from fairbench.runner.executors.process import Worker
 from fairbench.runner.executors.queue import Queue
@@ -65,12 +63,9 @@ def fill(place: DeviceSlot, places: list[DeviceSlot], queue: Queue, job: Job) ->
         cell = queue.next(working)
         if cell is None:
             return
-        queue.listener.started(cell)
-        try:
-            run = job.prepare(cell)
+        run = queue.start(cell)
+        if run is not None:
             place.working.append(Worker(cell, run, job.device, place.env, job.time_limit))
-        except FairbenchError as error:
-            queue.ended(cell, Status("failed", str(error)))
 
 
 def settle(worker: Worker, place: DeviceSlot, queue: Queue, died: Counter[str], retries: int) -> None:
@@ -112,14 +107,7 @@ def visible_gpus() -> tuple[str, ...]:
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     if given is not None:
         return tuple(gpu.strip() for gpu in given.split(",") if gpu.strip() not in ("", "-1"))
-    if shutil.which("nvidia-smi") is None:
-        return ()
-    command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
-    try:
-        output = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return ()
-    return tuple(output.split())
+    return tuple(query_gpus("index"))
 
 
 def cores() -> int:

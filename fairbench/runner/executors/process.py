@@ -42,7 +42,7 @@ class Worker:
         self, cell: Cell, run: RunFolder, device: str, env: Mapping[str, str], time_limit: float | None = None
     ) -> None:
         self.cell, self.run, self.time_limit = cell, run, time_limit
-        self.before = self._stamp()
+        self.before = run.record_stamp()
         self.began = time.monotonic()
         self.asked_at: float | None = None
         command = [sys.executable, "-m", "fairbench.cli", "cell", str(run.path), "--device", device]
@@ -105,7 +105,7 @@ class Worker:
 
     def _recorded(self) -> End | None:
         """The end by the record that this attempt left, or that made it do nothing."""
-        if self._stamp() == self.before and self.process.returncode != 0:
+        if self.run.record_stamp() == self.before and self.process.returncode != 0:
             return None
         try:
             record = self.run.read()
@@ -115,13 +115,6 @@ class Worker:
             return None
         status = recorded_status(record, self.cell)
         return End("memory" if record.fault and not status.finished else "record", status)
-
-    def _stamp(self) -> tuple[int, int] | None:
-        try:
-            stat = self.run.record_file.stat()
-        except OSError:
-            return None
-        return stat.st_mtime_ns, stat.st_ino
 
     def _output(self) -> list[str]:
         with self.run.log_file.open("rb") as log:

@@ -3,9 +3,11 @@
 import time
 from collections.abc import Collection
 
+from fairbench.core.errors import FairbenchError
 from fairbench.core.lease import LeaseWatch, read_lease
 from fairbench.records.cell import Cell
 from fairbench.records.progress import ProgressListener
+from fairbench.records.run_folder import RunFolder
 from fairbench.records.status import Status
 from fairbench.runner.executors.executor import Job
 
@@ -40,6 +42,15 @@ class Queue:
                 self.waiting.remove(cell)
                 return cell
         return None
+
+    def start(self, cell: Cell) -> RunFolder | None:
+        """The cell's run folder, made; None, and the cell has failed, when that is not possible."""
+        self.listener.started(cell)
+        try:
+            return self.job.prepare(cell)
+        except FairbenchError as error:
+            self.ended(cell, Status("failed", str(error)))
+            return None
 
     def ended(self, cell: Cell, status: Status) -> None:
         """`cell` was worked on and is over."""

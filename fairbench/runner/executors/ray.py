@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from fairbench.core.errors import EnvironmentFault, FairbenchError
+from fairbench.core.errors import EnvironmentFault
 from fairbench.core.lease import LeaseWatch, read_lease
 from fairbench.records.cell import Cell
 from fairbench.records.parse import parse_cell
@@ -117,15 +117,10 @@ def work(
 
 def _prepared(cell: Cell, queue: Queue) -> RunFolder | None:
     """The cell's run folder; None when it cannot be made, or another process works in it."""
-    try:
-        run = queue.job.prepare(cell)
-    except FairbenchError as error:
-        queue.listener.started(cell)
-        queue.ended(cell, Status("failed", str(error)))
+    run = queue.start(cell)
+    if run is None:
         return None
-    owner = run.owner()
-    queue.listener.started(cell)
-    if owner is not None:
+    if (owner := run.owner()) is not None:
         queue.left_to_others(cell, f"process {owner.get('pid')} on {owner.get('host')} works on it.")
         return None
     return run

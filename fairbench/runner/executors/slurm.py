@@ -26,7 +26,6 @@ from fairbench.core.stopping import REQUEUE
 from fairbench.planning.status import CellStatus
 from fairbench.records.progress import ProgressListener
 from fairbench.records.results_folder import ResultsFolder
-from fairbench.records.run_folder import RunFolder
 from fairbench.records.status import Status
 from fairbench.registry.fields import Model
 from fairbench.runner.executors.executor import Job, checked_by
@@ -188,7 +187,7 @@ def follow(
     waiting = {i: item.cell for i, item in enumerate(planned)}
     started: set[int] = set()
     missed: dict[int, int] = {}
-    before = {i: _stamp(job.run(cell)) for i, cell in waiting.items()}
+    before = {i: job.run(cell).record_stamp() for i, cell in waiting.items()}
     states: dict[str, str] = {}
     while waiting:
         time.sleep(POLL_SECONDS)
@@ -203,7 +202,7 @@ def follow(
                 continue
             in_queue = tasks.get(i // per_task, ("", ""))[0] in IN_QUEUE
             status = run.recorded(cell)
-            ended = status.finished or _stamp(run) != before[i]
+            ended = status.finished or run.record_stamp() != before[i]
             missed[i] = 0 if in_queue else missed.get(i, 0) + 1
             if not ended and missed[i] >= LOST_AFTER:
                 why = tasks.get(i // per_task, ("no longer known", ""))[0]
@@ -269,11 +268,3 @@ def _slurm(*command: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(command, capture_output=True, text=True, timeout=60)
     except subprocess.TimeoutExpired:
         return subprocess.CompletedProcess(command, 1, "", f"{command[0]} took over a minute")
-
-
-def _stamp(run: RunFolder) -> int | None:
-    """When its record was written."""
-    try:
-        return run.record_file.stat().st_mtime_ns
-    except OSError:
-        return None

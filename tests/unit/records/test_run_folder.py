@@ -76,8 +76,8 @@ def test_a_record_is_read_as_it_was_written(tmp_path, state):
 
 def test_typed_parts_of_a_cell_are_those_of_its_identity_and_a_misfit_is_named(tmp_path):
     cell = planned(tmp_path, averaging="ema")
-    assert cell.code.to_json() == cell.identity["method"]
-    assert cell.images.to_json() == cell.identity["dataset"]
+    assert cell.code.model_dump(by_alias=True) == cell.identity["method"]
+    assert cell.images.model_dump(mode="json") == cell.identity["dataset"]
     assert (cell.components.averaging.kind, cell.components.awp) == ("ema", None)
     assert cell.full_protocol is cell.training_protocol
     broken = replace(cell, identity={**cell.identity, "method": {"name": "trades"}, "protocol": {}})

@@ -2,7 +2,6 @@
 
 import importlib.metadata
 
-from fairbench.runner import installation
 from fairbench.runner.installation import FATAL, check_installation
 
 
@@ -25,7 +24,7 @@ def test_a_missing_package_says_how_to_install_it(tmp_path, monkeypatch):
             raise importlib.metadata.PackageNotFoundError(name)
         return version(name)
 
-    monkeypatch.setattr(installation.importlib.metadata, "version", without_scipy)
+    monkeypatch.setattr(importlib.metadata, "version", without_scipy)
     (finding,) = (f for f in check_installation(tmp_path, tmp_path) if f.what == "scipy")
     assert (finding.state, finding.detail) == ("missing", "pip install --upgrade fairbench-at")
 

@@ -230,7 +230,7 @@ def test_devices_and_threads_are_shared_out(tmp_path, program, monkeypatch):
 
 
 def test_devices_that_are_not_there(tmp_path, program, monkeypatch):
-    monkeypatch.setattr(local.shutil, "which", lambda name: None)
+    monkeypatch.setattr(local, "query_gpus", lambda field: [])
     with pytest.raises(EnvironmentFault, match="no CUDA device"):
         places_of(program({}, "trades", device="cuda"))
     with pytest.raises(ConfigError, match="--gpus with --device cpu"):
