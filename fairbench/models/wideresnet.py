@@ -1,4 +1,4 @@
-"""WideResNet-28-10 for 32x32 images, without dropout.
+"""WideResNet-28-10 and WideResNet-34-10 for 32x32 images, without dropout.
 
 Source     Zagoruyko, Komodakis (2016), arXiv 1605.07146, in the form of the TRADES and DAFA programs.
 Init       Convolutions N(0, 2 / (k k out)), BatchNorm 1 and 0, bias of the linear layer 0.
@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from fairbench.core.errors import ConfigError
 from fairbench.models.build import halve, stage
 
-BLOCKS_PER_STAGE = 4  # (28 - 4) / 6
 WIDTHS = (160, 320, 640)  # 16, 32, 64 times 10
 STRIDES = (1, 2, 2)
 STEM_WIDTH = 16
@@ -25,7 +24,12 @@ UNUSED_PREFIXES = ("sub_block1.",)
 
 def wrn_28_10(num_classes: int, image_shape: tuple[int, int, int]) -> nn.Module:
     """WideResNet-28-10 for images (channels, 32, 32). Raises ConfigError when the last map is not 8x8."""
-    return WideResNet(num_classes, image_shape)
+    return WideResNet(num_classes, image_shape, depth=28)
+
+
+def wrn_34_10(num_classes: int, image_shape: tuple[int, int, int]) -> nn.Module:
+    """WideResNet-34-10, as `wrn_28_10`."""
+    return WideResNet(num_classes, image_shape, depth=34)
 
 
 class WideBlock(nn.Module):
@@ -49,11 +53,11 @@ class WideBlock(nn.Module):
 
 
 class WideStage(nn.Module):
-    """Four blocks of one width, under the name `layer`."""
+    """Blocks of one width, under the name `layer`."""
 
-    def __init__(self, width_in: int, width: int, stride: int) -> None:
+    def __init__(self, width_in: int, width: int, stride: int, num_blocks: int) -> None:
         super().__init__()
-        self.layer = stage(WideBlock, width_in, width, stride, BLOCKS_PER_STAGE)
+        self.layer = stage(WideBlock, width_in, width, stride, num_blocks)
 
     def forward(self, x: Tensor) -> Tensor:
         """Activations of the stage."""
@@ -61,19 +65,19 @@ class WideStage(nn.Module):
 
 
 class WideResNet(nn.Module):
-    """Three stages of four blocks; `forward` maps (B, channels, 32, 32) in [0, 1] to logits (B, C)."""
+    """Three stages of (depth - 4) / 6 blocks; maps (B, channels, 32, 32) in [0, 1] to logits (B, C)."""
 
-    def __init__(self, num_classes: int, image_shape: tuple[int, int, int]) -> None:
+    def __init__(self, num_classes: int, image_shape: tuple[int, int, int], *, depth: int) -> None:
         super().__init__()
         channels, height, width = image_shape
         if (halve(height, 2), halve(width, 2)) != (WINDOW, WINDOW):
             raise ConfigError(
-                f"wrn-28-10 takes 32x32 images, not {height}x{width}: its last map must be 8x8.",
+                f"wrn-{depth}-10 takes 32x32 images, not {height}x{width}: its last map must be 8x8.",
                 hint="use resnet18 or preactresnet18 (28x28, 32x32, 64x64, 96x96) or cnn-small (any size)",
             )
         self.conv1 = nn.Conv2d(channels, STEM_WIDTH, 3, padding=1, bias=False)
         self.block1, self.block2, self.block3 = (
-            WideStage(width_in, width_out, stride)
+            WideStage(width_in, width_out, stride, (depth - 4) // 6)
             for width_in, width_out, stride in zip((STEM_WIDTH, *WIDTHS[:-1]), WIDTHS, STRIDES, strict=True)
         )
         self.bn1 = nn.BatchNorm2d(WIDTHS[-1])

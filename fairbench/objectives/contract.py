@@ -26,6 +26,7 @@ from fairbench.data.batch import Batch
 from fairbench.objectives.loss_terms import LossTerms
 from fairbench.objectives.needs import EPOCH_STATS, READ_WITHOUT_NAMING, Needs
 from fairbench.objectives.state import initial_state, load_state, state_tensors
+from fairbench.objectives.teachers import Ask, Teachers
 
 Adversary = Tensor | Mapping[str, Tensor]
 """What `perturb` returns: x_adv (B, C, H, W), or several such images by name."""
@@ -68,6 +69,8 @@ class Context:
     """`warn("weights were clamped")`: store a warning that tables with this run print. In hooks only."""
     adversary: Adversary | None = None
     """What `perturb` returned. In `on_step_end` only."""
+    teacher: Callable[[str], Ask] = Teachers({})
+    """`teacher("teacher")(x)`: logits (B, C) of a network in `Needs(teachers=...)`, without gradient."""
 
 
 @dataclass(frozen=True, repr=False)

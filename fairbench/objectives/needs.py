@@ -5,6 +5,7 @@ from typing import Literal, get_args
 
 from fairbench.attacks.frozen import BatchNormMode
 from fairbench.core.errors import ContractError
+from fairbench.core.teachers import TEACHERS
 
 EPOCH_STATS = frozenset({"clean_accuracy", "robust_accuracy", "robust_probability", "robust_confusion"})
 READ_WITHOUT_NAMING = {
@@ -37,6 +38,8 @@ class Needs:
     """The method is defined for one label per image only, so Mixup and CutMix are refused."""
     waits: str = ""
     """Why steps wait for the device on purpose, which prevents CUDA graphs; "" if they do not."""
+    teachers: frozenset[str] | set[str] = frozenset()
+    """Trained networks that `ctx.teacher` gives, each a component of that name."""
 
     def __post_init__(self) -> None:
         """Raises ContractError for an unknown value, or for a watched value with the name of a statistic."""
@@ -52,6 +55,11 @@ class Needs:
             raise ContractError(
                 f"Needs(waits={self.waits!r}) gives no reason.",
                 hint='write why: Needs(waits="the hard images are selected")',
+            )
+        for teacher in sorted(set(self.teachers) - set(TEACHERS)):
+            raise ContractError(
+                f"Needs(teachers=...): a teacher called {teacher!r} is unknown.",
+                hint=f"one of: {', '.join(TEACHERS)}",
             )
         for name in sorted(set(self.watched) & (EPOCH_STATS | {"count"})):
             raise ContractError(

@@ -15,6 +15,7 @@ from fairbench.records.cell import Cell
 from fairbench.records.results_folder import ResultsFolder
 from fairbench.records.run_folder import RunFolder
 from fairbench.registry import A3Attack, AttackEntry, PgdAttack, Registry
+from fairbench.registry.trained_weights import TEACHERS
 
 BACKWARD = 1.35  # an input gradient in forward passes (measured on a ResNet-18)
 UPDATE = 8.6  # two train-mode forwards and the backward pass with parameter gradients, in forward passes
@@ -93,8 +94,7 @@ def estimate(cell: Cell, registry: Registry, paces: Paces, *, cuda: bool) -> Est
         epoch = paces.passes[_kind(cell)] * passes
     else:
         _, height, width = registry.get("dataset", cell.dataset).image_shape
-        mflops = registry.get("model", cell.model).mflops or UNKNOWN_MFLOPS
-        gflop = mflops / 1000 * height * width / 1024
+        gflop = _mflops(cell.model, registry) / 1000 * height * width / 1024
         epoch = passes * gflop / (CUDA_GFLOPS if cuda else CPU_GFLOPS)
     evaluation = _evaluation(cell, registry, epoch / max(passes, 1.0))
     return Estimate(epoch * epochs + evaluation, measured, scaled, *_bytes(cell, registry))
@@ -113,16 +113,16 @@ def within(
 ) -> tuple[list[Cell], list[Cell]]:
     """The cells that so many devices finish within `budget` seconds, and those that are left.
 
-    Seed after seed, so that methods can be compared on those seeds that are done. A cell that starts from
-    another one's weights comes with that one or not at all.
+    Seed after seed, so that methods can be compared on those seeds that are done. A cell that needs another
+    one's weights comes with that one or not at all.
     """
     loads = [0.0] * devices
     taken: set[str] = set()
     here = {cell.id for cell in cells}
     for cell in sorted(cells, key=lambda cell: cell.seed):
         least, price = min(loads), costs[cell.id].seconds
-        started = cell.start is None or cell.start.id in taken or cell.start.id not in here
-        if started and least + price <= budget:
+        possible = all(needed.id in taken or needed.id not in here for needed in cell.needed)
+        if possible and least + price <= budget:
             loads[loads.index(least)] += price
             taken.add(cell.id)
     return [cell for cell in cells if cell.id in taken], [cell for cell in cells if cell.id not in taken]
@@ -163,11 +163,21 @@ def _measured_steps(results: Path, device: str) -> dict[str, float]:
     return _all_measured_steps(results).get(device, {})
 
 
+def _mflops(model: str, registry: Registry) -> float:
+    """Millions of operations of a forward pass of a 32x32 image."""
+    known = registry.get("model", model).mflops if model in registry.models else None
+    return float(known or UNKNOWN_MFLOPS)
+
+
 def _passes(cell: Cell, registry: Registry) -> float:
     """Forward passes of single images in an epoch."""
     per_image = cell.training_protocol.budget.num_steps * (1 + BACKWARD) + 1 + UPDATE
     if cell.components.awp is not None:
         per_image += UPDATE  # the loss and its gradient once more
+    for name in TEACHERS:  # each is asked once a step
+        teacher = getattr(cell.components, name)
+        if teacher is not None:
+            per_image += _mflops(teacher.model or cell.model, registry) / _mflops(cell.model, registry)
     return float(train_size(cell, registry) * per_image * registry.get("method", cell.method).cost)
 
 

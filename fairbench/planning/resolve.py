@@ -9,6 +9,8 @@ from fairbench.core.errors import ConfigError
 from fairbench.core.identity import digest, digest_by_number, digest_bytes
 from fairbench.data.manifest import Manifest, read_manifest
 from fairbench.metrics.rho import BASELINE
+from fairbench.planning.method_components import method_components, take_files, teachers_of
+from fairbench.planning.prerequisites import with_prerequisites
 from fairbench.planning.protocols import resolve_protocol, scaled_epochs
 from fairbench.planning.selection import Selection
 from fairbench.records.cell import (
@@ -22,17 +24,13 @@ from fairbench.records.cell import (
 from fairbench.registry import AttackEntry, DatasetEntry, MethodEntry, PluginSource, Protocol, Registry
 from fairbench.registry.attacks import impossible
 from fairbench.registry.components import (
-    Augment,
-    HoldOut,
     component_of,
     is_component,
-    is_off,
-    mixed_labels_error,
-    resolve_components,
 )
 from fairbench.registry.fields import identity_settings
 from fairbench.registry.plugin import parse_target
 from fairbench.registry.protocol import RequestedAttack
+from fairbench.registry.trained_weights import FINE_TUNE, TEACHERS, ZOO
 
 NUMERICS = 2  # raised when a change of fairbench's own code changes results: old ones are then stale
 
@@ -75,6 +73,7 @@ def for_seeds(cell: Cell, seeds: Sequence[int]) -> list[Cell]:
     id_of = digest_by_number(identity)
     ids = [evaluation_id(attack) for attack in cell.evaluation]
     starts = [None] * len(seeds) if cell.start is None else for_seeds(cell.start, seeds)
+    teachers = {name: for_seeds(teacher, seeds) for name, teacher in cell.teachers.items()}
     return [
         replace(
             cell,
@@ -85,8 +84,9 @@ def for_seeds(cell: Cell, seeds: Sequence[int]) -> list[Cell]:
                 attack._replace(id=id(seed)) for attack, id in zip(cell.evaluation, ids, strict=True)
             ),
             start=start,
+            teachers={name: by_seed[index] for name, by_seed in teachers.items()},
         )
-        for seed, start in zip(seeds, starts, strict=True)
+        for index, (seed, start) in enumerate(zip(seeds, starts, strict=True))
     ]
 
 
@@ -120,13 +120,8 @@ def resolve(selection: Selection, registry: Registry, data_root: Path) -> tuple[
     if named and named <= resolver.left_out.keys():
         raise ConfigError("no attack of --attacks can be run.", hint="\n".join(left_out))
     notes += left_out
-    ids = {cell.id for cell in cells}
-    starts = {cell.start.id: cell.start for cell in cells if cell.start and cell.start.id not in ids}
-    users = {cell.method: cell.start.method for cell in cells if cell.start and cell.start.id in starts}
-    notes += [f"{method} starts from {start}, which is trained first" for method, start in users.items()]
-    # A start that is a row of the table as well comes before those that need it.
-    needed = {cell.start.id for cell in cells if cell.start}
-    return [*starts.values(), *sorted(cells, key=lambda cell: cell.id not in needed)], notes
+    cells, added = with_prerequisites(cells)
+    return cells, notes + added
 
 
 @dataclass(frozen=True)
@@ -163,7 +158,7 @@ class Resolver:
         preparation: bool = False,
         hold_out: dict[str, Any] | None = None,
     ) -> Cell:
-        """A `preparation` supplies the start of another cell, and leaves out that cell's `hold_out`."""
+        """A `preparation` supplies weights for another cell, and leaves out that cell's `hold_out`."""
         overrides = self._overrides(method)
         components = self._components(method, place, protocol, overrides)
         published = self.registry.method_components(method, place.dataset)
@@ -175,13 +170,19 @@ class Resolver:
         if hold_out is not None and components.get("hold_out") != hold_out:
             components["hold_out"] = hold_out
             overrides = {**overrides, "hold_out": hold_out["share"]}
+        files = take_files(method, components)
         start = None
-        if "fine_tune" in components:
+        if "start" in components.get(FINE_TUNE, {}):
             start = self._start(method, place, protocol, components)
+        teachers = self._teachers(method, place, protocol, components)
         identity = self._identity(method, place, protocol, overrides)
         identity |= components
         if start is not None:
             identity["start"] = start.entry  # without the seed, which both have in common
+        taught: dict[str, Any] = {name: cell.entry for name, cell in teachers.items()}
+        taught |= {name: self._file_teacher(components[name]) for name in TEACHERS if name in files}
+        if taught:
+            identity["teachers"] = taught
         requested = () if preparation else self._attacks() or protocol.evaluation
         id, entry = cell_ids(identity)
         plugin = self.registry.plugin(method)
@@ -202,8 +203,10 @@ class Resolver:
                 "plugin": str(plugin.path),
                 "target": import_target(self.registry.get("method", method), plugin),
                 "model": self.registry.get("model", place.model).target,
+                **files,
             },
             start=start,
+            teachers=teachers,
             preparation=preparation,
             titles={
                 kind: self.registry.get(kind, name).title or name
@@ -245,59 +248,56 @@ class Resolver:
     def _components(
         self, method: str, place: CellSetting, protocol: Protocol, overrides: dict[str, Any]
     ) -> dict[str, dict[str, Any]]:
-        """The components of a method, those it cannot do without included, in the length of its training."""
-        owner, published = f"methods.{method}", self.registry.method_components(method, place.dataset)
-        changes = {path: value for path, value in overrides.items() if is_component(path)}
-
-        def resolved(share: float) -> dict[str, dict[str, Any]]:
-            return resolve_components(
-                published, changes, owner, lambda settings: scaled_epochs(settings, share)
-            )
-
-        share = protocol.epochs / protocol.published_epochs
-        components = resolved(share)
-        if "fine_tune" in components:  # averages and perturbations begin in proportion to the tuning
-            tuned = resolved(components["fine_tune"]["epochs"] / protocol.published_epochs)
-            components = {**tuned, "fine_tune": components["fine_tune"]}
-        measured = "validation" in self.registry.plugin(method).needs
-        averaging = components.get("averaging", {})
-        if (measured or averaging.get("kind") == "fawa") and "hold_out" not in components:
-            if is_off("hold_out", changes.get("hold_out", 0.06)):
-                needing = method if measured else "fawa"
-                raise ConfigError(
-                    f"{owner}.hold_out: {needing} measures held-out images, so some have to be held out.",
-                    hint=f"choose their share: --set {owner}.hold_out=0.02",
-                )
-            components["hold_out"] = identity_settings(HoldOut())
-        if "augment" in components:
-            augment = self._augment(method, place, Augment.model_validate(components.pop("augment")))
-            if not augment.neutral:
-                components["augment"] = identity_settings(augment, exclude_none=True)
-        return components
-
-    def _augment(self, method: str, place: CellSetting, augment: Augment) -> Augment:
-        """The augmentation for the place's images. Raises ConfigError when the method does not go with it."""
-        need = self.registry.plugin(method).needs.get("one_label", "")
-        config = {**self.registry.method_config(method, place.dataset), **self._overrides(method)}
-        if augment.mixes and (need == "yes" or config.get(need.removeprefix("as option ")) is True):
-            # A need that depends on several options is checked when the run starts.
-            raise mixed_labels_error(method, augment.kind)
-        images = self.registry.get("dataset", place.dataset)
-        return augment.fitted(images.reader, images.image_shape)
+        return method_components(self.registry, method, place.dataset, protocol, overrides)
 
     def _start(
         self, method: str, place: CellSetting, protocol: Protocol, components: dict[str, dict[str, Any]]
     ) -> Cell:
         """The cell whose weights `method` starts from, under the same protocol."""
-        tune = components["fine_tune"]
+        tune = components[FINE_TUNE]
         self.registry.get("method", tune["start"], asked_by=f"methods.{method}.fine_tune.start")
-        if "fine_tune" in self._components(tune["start"], place, protocol, self._overrides(tune["start"])):
+        if FINE_TUNE in self._components(tune["start"], place, protocol, self._overrides(tune["start"])):
             raise ConfigError(
                 f"method {method!r} starts from {tune['start']!r}, which itself starts from another method.",
                 hint=f"choose one that trains from scratch: --set methods.{method}.fine_tune.start=trades",
             )
         hold_out = components.get("hold_out") if tune["hold_out"] else None
         return self._cell(tune["start"], place, protocol, preparation=True, hold_out=hold_out)
+
+    def _teachers(
+        self, method: str, place: CellSetting, protocol: Protocol, components: dict[str, dict[str, Any]]
+    ) -> dict[str, Cell]:
+        """The cells that train the teachers of `method`, under the same protocol, on the same images.
+
+        The network of each teacher is filled in in `components`.
+        """
+        cells = {}
+        for name in TEACHERS:
+            if name not in components:
+                continue
+            teacher = components[name] = {"model": place.model, **components[name]}
+            owner = f"methods.{method}.{name}"
+            if not ("weights" in teacher and teacher["model"].startswith(ZOO)):
+                self.registry.get("model", teacher["model"], asked_by=f"{owner}.model")
+            if "weights" in teacher:
+                continue
+            trainer = teacher["start"]
+            self.registry.get("method", trainer, asked_by=f"{owner}.start")
+            if teachers_of(self.registry.plugin(trainer).needs)[0]:
+                raise ConfigError(
+                    f"method {method!r} learns from {trainer!r}, which itself learns from another network.",
+                    hint=f"choose one that does not: --set {owner}=trades",
+                )
+            elsewhere = replace(place, model=teacher["model"])
+            hold_out = components.get("hold_out")
+            cells[name] = self._cell(trainer, elsewhere, protocol, preparation=True, hold_out=hold_out)
+        return cells
+
+    def _file_teacher(self, teacher: Mapping[str, str]) -> dict[str, Any]:
+        """The identity of a teacher whose weights are in a file: their digest and the code of its network."""
+        name = teacher["model"]
+        code = {} if name.startswith(ZOO) else model_identity(self.registry.get("model", name).target)
+        return {"weights": teacher["weights"], "model": {"name": name, **code}}
 
     def _identity(
         self, method: str, place: CellSetting, protocol: Protocol, overrides: dict[str, Any]

@@ -10,16 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from fairbench.core.errors import RecordError
 from fairbench.core.identity import digest
 from fairbench.registry.attacks import AttackEntry, impossible, read_attack
-from fairbench.registry.components import (
-    COMPONENTS,
-    Augment,
-    Averaging,
-    FineTune,
-    HoldOut,
-    WeightPerturbation,
-)
+from fairbench.registry.components import COMPONENTS, Augment, Averaging, HoldOut, WeightPerturbation
 from fairbench.registry.fields import identity_settings
 from fairbench.registry.protocol import Protocol, Tier
+from fairbench.registry.trained_weights import FineTune, Teacher
 
 SCHEMA = 1
 MAX_SEED = 2**31 - 1
@@ -92,6 +86,8 @@ class Components(NamedTuple):
     averaging: Averaging | None
     awp: WeightPerturbation | None
     fine_tune: FineTune | None
+    teacher: Teacher | None
+    natural_teacher: Teacher | None
 
 
 def protocol_identity(protocol: Protocol) -> dict[str, Any]:
@@ -114,7 +110,8 @@ class Cell:
     `entry` is the hash without the seed. `evaluation` lists the attacks on the weights; each has an id of its
     own, so a new attack never retrains. `locations` says where files are and `titles` how tables print the
     method, data set and model; both are part of no id. `start` is the cell whose weights this one starts
-    from. A `preparation` is no row of a table: it only supplies such a start.
+    from, `teachers` are the cells that train its teachers. A `preparation` is no row of a table: it only
+    supplies weights for another cell.
     """
 
     id: str
@@ -129,6 +126,7 @@ class Cell:
     evaluation: tuple[EvaluationAttack, ...]
     locations: Mapping[str, str] = field(default_factory=dict)
     start: "Cell | None" = None
+    teachers: Mapping[str, "Cell"] = field(default_factory=dict)
     preparation: bool = False
     titles: Mapping[str, str] = field(default_factory=dict)
 
@@ -146,6 +144,11 @@ class Cell:
     def folder_name(self) -> str:
         """The name of its run folder."""
         return f"{self.slot}.{self.id}"
+
+    @property
+    def needed(self) -> tuple["Cell", ...]:
+        """The cells whose weights this one needs."""
+        return (*self.teachers.values(), *(() if self.start is None else (self.start,)))
 
     @cached_property
     def code(self) -> MethodCode:
@@ -199,12 +202,16 @@ class Cell:
 
     def to_json(self) -> dict[str, Any]:
         """The content of `cell.json`."""
-        return {
+        content: dict[str, Any] = {
             "schema": SCHEMA,
             **{name: getattr(self, name) for name in self.__dataclass_fields__},
             "evaluation": [attack.to_json() for attack in self.evaluation],
             "start": None if self.start is None else self.start.to_json(),
+            "teachers": {name: cell.to_json() for name, cell in self.teachers.items()},
         }
+        if not self.teachers:  # as in cells that are older than teachers
+            del content["teachers"]
+        return content
 
     def _typed(self, name: str, parse: Callable[[Any], Part]) -> Part:
         """What `parse` makes of a part of the identity."""

@@ -67,11 +67,17 @@ def parse_cell(data: Mapping[str, Any], path: Path) -> Cell:
     if start is not None:
         # The start of a start is refused when cells are planned.
         _require(isinstance(start, dict) and start.get("start") is None, path, "start is no cell")
+    teachers = get("teachers") or {}
+    _require(isinstance(teachers, dict), path, "teachers is no mapping")
+    for teacher in teachers.values():
+        # A teacher of a teacher is refused too.
+        _require(isinstance(teacher, dict) and not teacher.get("teachers"), path, "a teacher is no cell")
     return Cell(
         **{key: data[key] for key in ("id", "entry", "method", "dataset", "model", "protocol")},
         seed=seed,
         evaluation=tuple(_attack(settings, path) for settings in attacks),
         start=None if start is None else parse_cell(start, path),
+        teachers={name: parse_cell(teacher, path) for name, teacher in teachers.items()},
         preparation=bool(get("preparation")),
         **parts,
     )

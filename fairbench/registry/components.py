@@ -1,7 +1,8 @@
-"""Components of training: held-out images, augmentation, weight averaging, AWP and fine-tuning.
+"""Components of training: held-out images, augmentation, weight averaging, AWP, fine-tuning, teachers.
 
-Each is a key of a method's registry entry and can be switched on for any method. Epochs are given for the
-published length of the protocol and scale with the length of the run, like the options of a method.
+Each is a key of a method's registry entry. All but teachers can be switched on for any method. Epochs are
+given for the published length of the protocol and scale with the length of the run, like the options of a
+method.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +12,8 @@ from pydantic import Field, ValidationError, model_validator
 
 from fairbench.core.errors import ConfigError, suggest
 from fairbench.registry.faults import KeyPath, explain
-from fairbench.registry.fields import Milestones, Model, Number, identity_settings, wrong
+from fairbench.registry.fields import Model, Number, identity_settings, wrong
+from fairbench.registry.trained_weights import TEACHERS, FineTune, Teacher, combined
 
 
 class HoldOut(Model):
@@ -153,28 +155,13 @@ class WeightPerturbation(Model):
     )
 
 
-class FineTune(Model):
-    """Start from trained weights instead of random ones; fewer epochs and a small learning rate."""
-
-    start: str = Field(
-        default="trades", description="method that trains the first weights, under the same protocol"
-    )
-    epochs: int = Field(default=40, ge=1, description="epochs after those of the start")
-    lr: Number = Field(default=0.001, gt=0)
-    milestones: Milestones = Field(default={}, description="as in a protocol; none: a constant learning rate")
-    nesterov: bool = False
-    fixed: bool | None = Field(
-        default=None, description="on: epochs and milestones do not scale with the length of the run"
-    )
-    hold_out: bool = Field(default=True, description="whether the start also leaves the held-out images out")
-
-
 COMPONENTS: dict[str, type[Model]] = {
     "hold_out": HoldOut,
     "augment": Augment,
     "averaging": Averaging,
     "awp": WeightPerturbation,
     "fine_tune": FineTune,
+    **dict.fromkeys(TEACHERS, Teacher),
 }
 SHORTHAND = {
     "augment": "kind",
@@ -182,6 +169,7 @@ SHORTHAND = {
     "awp": "gamma",
     "hold_out": "share",
     "fine_tune": "start",
+    **dict.fromkeys(TEACHERS, "start"),
 }
 """The option that is set when only the component is named: `averaging=ema` sets `averaging.kind`."""
 
@@ -256,9 +244,9 @@ def resolve_components(
             continue
         if "kind" in own and own["kind"] != settings.get("kind"):
             settings = {"kind": own["kind"]}
-        filled = _filled(name, settings, owner)
+        filled = _filled(name, settings or (own if name in TEACHERS else {}), owner)
         fixed = {**filled, **own}.get("fixed")  # a fine-tuning that does not scale
-        resolved[name] = _filled(name, {**(filled if fixed else scale(filled)), **own}, owner)
+        resolved[name] = _filled(name, combined(filled if fixed else scale(filled), own), owner)
     return resolved
 
 
@@ -276,6 +264,7 @@ EXAMPLES = {
     "averaging": "averaging=ema",
     "awp": "awp=0.005",
     "fine_tune": "fine_tune.start=pgd-at",
+    **{name: f"{name}.start=trades" for name in TEACHERS},
 }
 
 

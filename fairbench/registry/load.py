@@ -14,6 +14,7 @@ from fairbench.registry.protocol import AnyProtocol, PerMethodProtocol, Protocol
 from fairbench.registry.registry import Registry
 from fairbench.registry.schema import DatasetEntry, ModelEntry, SuiteEntry
 from fairbench.registry.source import read_source
+from fairbench.registry.trained_weights import FINE_TUNE, TEACHERS, ZOO
 
 BUILT_IN_LABEL = "fairbench/registry.yaml"
 
@@ -191,8 +192,13 @@ def _check_references(registry: Registry, declarations: Declarations, methods: l
             continue
         for dataset in declared.value.get("datasets", {}):
             check(declared, ("datasets", dataset), "dataset", dataset)
-        if entry.fine_tune is not None and "fine_tune" in declared.value:
-            check(declared, ("fine_tune", "start"), "method", entry.fine_tune.start)
+        for component in (FINE_TUNE, *TEACHERS):
+            used = getattr(entry, component) if component in declared.value else None
+            if used is not None and used.start is not None:
+                check(declared, (component, "start"), "method", used.start)
+            model = getattr(used, "model", None)
+            if model is not None and not model.startswith(ZOO):
+                check(declared, (component, "model"), "model", model)
         own = (declared.value.get("official") or {}).get("protocol")
         if own is None or not check(declared, ("official", "protocol"), "protocol", own):
             continue

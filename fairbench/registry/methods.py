@@ -14,6 +14,7 @@ from fairbench.registry.fields import NAME
 from fairbench.registry.plugin import PluginSource, describe, locate, parse_target
 from fairbench.registry.registry import BrokenPlugin
 from fairbench.registry.schema import MethodEntry
+from fairbench.registry.trained_weights import FINE_TUNE, TEACHERS, combined
 
 GROUP = "fairbench.methods"
 """Entry-point group: name = method name, value = module:Class."""
@@ -121,6 +122,7 @@ class MethodResolver:
         entry = self.declarations.validate(declared, MethodEntry, declared.value)
         if entry is None:
             return None
+        entry = with_absolute_weights(entry, declared.source.folder)
         if provider is not None and (
             entry.extends is not None or entry.target not in (None, provider.target)
         ):
@@ -201,7 +203,7 @@ class MethodResolver:
         for name, settings in components.items():
             inherited: Any = getattr(entry, name)
             own = {} if inherited is None else inherited.model_dump(exclude_none=True)
-            for where, message in component_faults(name, {**own, **settings}):
+            for where, message in component_faults(name, combined(own, settings)):
                 self.declarations.faults.append(declared.fault(("datasets", dataset, name, *where), message))
         return components
 
@@ -221,6 +223,30 @@ class MethodResolver:
             except ValueError as error:
                 self.declarations.faults.append(declared.fault((*path, key), str(error)))
         return typed
+
+
+def with_absolute_weights(entry: MethodEntry, folder: Path) -> MethodEntry:
+    """`entry` with the files of weights that it names relative to `folder`, that of the registry file."""
+
+    def absolute(weights: str) -> str:
+        return str(folder / Path(weights).expanduser())
+
+    components = {name: getattr(entry, name) for name in (FINE_TUNE, *TEACHERS)}
+    changed: dict[str, Any] = {
+        name: component.model_copy(update={"weights": absolute(component.weights)})
+        for name, component in components.items()
+        if component is not None and component.weights is not None
+    }
+    datasets = {
+        dataset: {
+            key: {**value, "weights": absolute(value["weights"])}
+            if key in components and isinstance(value, dict) and isinstance(value.get("weights"), str)
+            else value
+            for key, value in values.items()
+        }
+        for dataset, values in entry.datasets.items()
+    }
+    return entry.model_copy(update={**changed, "datasets": datasets})
 
 
 def inherit(child: MethodEntry, parent: MethodEntry) -> MethodEntry:

@@ -5,6 +5,9 @@ from collections.abc import Callable, Iterator
 
 from fairbench.registry.options import last_name
 
+SOMETIMES = "in some settings"
+"""Ends the text of a need that some options do not have."""
+
 Sources = Callable[[str], ast.Module | None]
 
 
@@ -64,12 +67,15 @@ def _as_text(calls: list[ast.Call]) -> dict[str, str]:
             text = _text(keyword.value)
             if keyword.arg is not None and text:
                 needs.setdefault(keyword.arg, []).append(text)
-    return {
-        name: "in some settings"
-        if texts[0] == "yes" and len(texts) < len(calls)
-        else " or ".join(dict.fromkeys(texts))
-        for name, texts in needs.items()
-    }
+    return {name: _joined(name, texts, len(texts) < len(calls)) for name, texts in needs.items()}
+
+
+def _joined(name: str, texts: list[str], partly: bool) -> str:
+    """The texts of one need, which is `partly` absent."""
+    if partly and texts[0] == "yes":
+        return SOMETIMES
+    joined = " or ".join(dict.fromkeys(texts))
+    return f"{joined} {SOMETIMES}" if partly and name == "teachers" else joined
 
 
 def _text(value: ast.expr) -> str:

@@ -13,6 +13,7 @@ from fairbench.registry.plugin import PluginSource
 from fairbench.registry.protocol import AnyProtocol, Protocol
 from fairbench.registry.schema import DatasetEntry, MethodEntry, ModelEntry, SuiteEntry
 from fairbench.registry.source import read_scalar
+from fairbench.registry.trained_weights import combined
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ class Registry:
             own = getattr(entry, component)
             if own is not None or component in special:
                 values = {} if own is None else own.model_dump(mode="json", exclude_none=True)
-                components[component] = {**values, **special.get(component, {})}
+                components[component] = combined(values, special.get(component, {}))
         return components
 
     def check_override(self, name: str, field: str, value: Any) -> Any:

@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from fairbench.registry.components import Augment, Averaging, FineTune, HoldOut, WeightPerturbation
+from fairbench.registry.components import Augment, Averaging, HoldOut, WeightPerturbation
 from fairbench.registry.fields import Model, Number, RegistryEntry, Target, Texts, distinct, wrong
 from fairbench.registry.protocol import RequestedAttack
+from fairbench.registry.trained_weights import FineTune, Teacher
 
 
 class Paper(Model):
@@ -54,6 +55,8 @@ class MethodEntry(RegistryEntry):
     averaging: Averaging | None = None
     awp: WeightPerturbation | None = None
     fine_tune: FineTune | None = None
+    teacher: Teacher | None = None
+    natural_teacher: Teacher | None = None
     paper: Paper | None = None
     official: Official | None = None
     cost: Number = Field(default=1.0, gt=0, description="training time in units of TRADES")

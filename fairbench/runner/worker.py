@@ -27,7 +27,9 @@ from fairbench.core.lease import Lease
 from fairbench.data.images import ImageSet
 from fairbench.data.manifest import Manifest
 from fairbench.models.checkpoints import load_weights, read_tensors
+from fairbench.objectives.contract import AdversarialObjective
 from fairbench.planning.code_locations import located
+from fairbench.planning.method_components import missing_teacher
 from fairbench.records.cell import Cell, EvaluationAttack
 from fairbench.records.progress import ProgressListener
 from fairbench.records.read import CLEAN, Evaluation, FailedEvaluation, Record
@@ -35,7 +37,15 @@ from fairbench.records.results_folder import ResultsFolder
 from fairbench.records.run_folder import RunFolder
 from fairbench.records.status import Status
 from fairbench.registry import Registry
-from fairbench.runner.builders import augmentation, build_objective, initial_model, kept_images, load_split
+from fairbench.registry.trained_weights import FINE_TUNE
+from fairbench.runner.builders import (
+    augmentation,
+    build_objective,
+    initial_model,
+    kept_images,
+    load_split,
+    trained_model,
+)
 from fairbench.runner.device import (
     check_precision,
     choose_device,
@@ -44,6 +54,7 @@ from fairbench.runner.device import (
     is_memory_fault,
 )
 from fairbench.runner.evaluating import evaluate_into
+from fairbench.runner.given_weights import file_teacher, load_start
 from fairbench.runner.logs import logged
 from fairbench.runner.provenance import now, provenance
 from fairbench.training.checkpointing import Checkpoints
@@ -190,6 +201,7 @@ class CellWork:
             averaging=components.averaging,
             speedups=Speedups.of(self.device, protocol, len(train)),
             before_write=self.lease.check,
+            teachers=partial(self._teachers, objective, train),
         )
 
     def _train(self, trainer: Trainer, model: torch.nn.Module) -> bool:
@@ -274,22 +286,50 @@ class CellWork:
     def _begin(self, model: torch.nn.Module) -> None:
         """Load the weights that the cell starts from, should there be any; train those first where need be.
 
-        Raises ContractError when the start did not end well.
+        Raises ContractError when the start did not end well, CheckpointError for a file that does not fit.
         """
-        start = self.cell.start
-        if start is None:
-            return
-        beside = ResultsFolder(self.run.path.parent.parent).prepare(start)
-        path = beside.weights_file(start.training_protocol.epochs)
-        if beside.trained() is not None and not path.exists():  # its weights were cleared away
-            beside.record_file.unlink()
+        if FINE_TUNE in self.cell.locations:
+            load_start(model, self.cell, self.registry)
+        if self.cell.start is not None:
+            path = self._trained(self.cell.start, "start").weights_file(self._last_epoch(self.cell.start))
+            weights, _ = read_tensors(path, self.device)
+            load_weights(model, weights, str(path))
+
+    def _teachers(self, objective: AdversarialObjective, images: ImageSet) -> dict[str, torch.nn.Module]:
+        """The networks that the method learns from, by name; they are trained first where need be.
+
+        Raises ConfigError for one that is missing, and as `_begin` does.
+        """
+        teachers = {}
+        for name in sorted(objective.resolved_needs().teachers):
+            cell = self.cell.teachers.get(name)
+            if cell is not None:
+                run = self._trained(cell, name)
+                teachers[name] = trained_model(cell, run, self._last_epoch(cell), images, self.device)
+            elif name in self.cell.locations:
+                teachers[name] = file_teacher(self.cell, name, images, self.registry, self.device)
+            else:
+                raise missing_teacher(self.cell.method, name)
+        return teachers
+
+    def _trained(self, cell: Cell, role: str) -> RunFolder:
+        """The run of a cell whose weights this one needs, trained; trained now where need be.
+
+        Raises ContractError when its training did not end well.
+        """
+        beside = ResultsFolder(self.run.path.parent.parent).prepare(cell)
+        if beside.trained() is not None and not beside.weights_file(self._last_epoch(cell)).exists():
+            beside.record_file.unlink()  # its weights were cleared away
         status = run_cell(beside.path, self.listener, self.registry, self.device.type)
         if beside.trained() is None:
             raise ContractError(
-                f"its start, {start.method}, ended as {status.state}.", hint=f"see {beside.record_file}"
+                f"its {role.replace('_', ' ')}, {cell.method}, ended as {status.state}.",
+                hint=f"see {beside.record_file}",
             )
-        weights, _ = read_tensors(path, self.device)
-        load_weights(model, weights, str(path))
+        return beside
+
+    def _last_epoch(self, cell: Cell) -> int:
+        return cell.training_protocol.epochs
 
 
 def _findings(evaluations: Sequence[Evaluation]) -> list[str]:

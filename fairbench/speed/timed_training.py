@@ -79,6 +79,13 @@ class TimedSetting:
         target = self.registry.get("model", self.model).target
         return build_model(target, self.num_classes, self.shape, seed=0).to(self.device)
 
+    def teacher(self, method: str, name: str) -> nn.Module:
+        """An untrained network of the architecture that the registry names for a teacher of `method`."""
+        model = self.registry.method_components(method, self.dataset).get(name, {}).get("model", self.model)
+        if model not in self.registry.models:
+            return self.network()
+        return replace(self, model=model).network()
+
     def images(self, count: int) -> ImageSet:
         """Random pixels with balanced labels: speed does not depend on the content of images."""
         rng = torch.Generator().manual_seed(0)
@@ -128,7 +135,8 @@ class TimedTraining:
     ) -> None:
         self.setting, self.batch_size = setting, setting.protocol.batch_size
         objective = setting.objective(method)
-        self.validates = objective.resolved_needs().validation is not None
+        needs = objective.resolved_needs()
+        self.validates = needs.validation is not None
         self.clock, model = Clock(setting.device), setting.network()
         self.folder = tempfile.TemporaryDirectory(prefix="fairbench-bench.")
         self.trainer = Trainer(
@@ -141,9 +149,11 @@ class TimedTraining:
             run_folder=RunFolder(Path(self.folder.name)),
             listener=self.clock,
             speedups=setting.speedups if speedups is None else speedups,
+            teachers=lambda: {name: setting.teacher(method, name) for name in needs.teachers},
             step=step,
             mark=mark,
         )
+        self.trainer.load_teachers()
         self.number = 0  # epochs trained
         self.first_seconds = 0.0  # of the first epoch, compilation included
         self.fixed_seconds = 0.0  # of an epoch besides its steps

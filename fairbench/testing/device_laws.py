@@ -199,8 +199,8 @@ def in_double_precision(subject: Subject) -> None:
     """Raise BrokenLawError unless a step in float64 stays in float64."""
     method, model, given = subject.build(), toys.network().double(), toys.batch()
     given = replace(given, x=given.x.double())
-    ctx = toys.context()
-    ctx = replace(ctx, budget=method.budget(given.y, ctx))
+    whole = toys.context(teacher=toys.teachers(dtype=torch.float64))
+    ctx = replace(whole, budget=method.budget(given.y, whole))
     with frozen(model, method.resolved_needs().attack_bn):
         found = method.perturb(model, given, ctx)
     narrow = [name for name, image in images_of(given, found).items() if image.dtype != given.x.dtype]
@@ -209,7 +209,7 @@ def in_double_precision(subject: Subject) -> None:
         f"with float64 images, perturb() returns {', '.join(narrow)} in another precision.",
         "write .to(batch.x.dtype) where you made a tensor of your own",
     )
-    toys.one_step(method, model, given, check=False)
+    toys.one_step(method, model, given, whole, check=False)
 
 
 def on_meta(subject: Subject) -> None:

@@ -1,6 +1,8 @@
 """Toy network, images and draws for tests of methods: all made in code, a step takes milliseconds."""
 
-from collections.abc import Callable, Mapping
+import copy
+import functools
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,8 +12,10 @@ from torch import Tensor, nn
 from fairbench.attacks.budget import Budget
 from fairbench.attacks.draws import Draws
 from fairbench.core.seeds import derive_seed
+from fairbench.core.teachers import TEACHERS
 from fairbench.data.batch import Batch
 from fairbench.objectives.contract import AdversarialObjective, Context, DataInfo, build_config
+from fairbench.objectives.teachers import Ask, Teachers
 from fairbench.training.epoch import Contexts, EpochProgress
 from fairbench.training.statistics import EpochTotals
 from fairbench.training.step import training_step
@@ -46,14 +50,44 @@ def network(num_classes: int = 4, seed: int = 0, spread: float = 4.0) -> ToyNetw
     return model
 
 
-def settled(num_classes: int = 4) -> ToyNetwork:
+def settled(num_classes: int = 4, seed: int = 0) -> ToyNetwork:
     """A network whose predictions in eval mode vary: BatchNorm has seen images, outputs are centred."""
-    model, given = network(num_classes), batch(64, num_classes)
+    model, given = network(num_classes, seed), batch(64, num_classes)
     with torch.no_grad():
         for _ in range(30):
             model(given.x)
         model.fc.bias.sub_(model.eval()(given.x).mean(0))
     return model.train()
+
+
+def teachers(
+    num_classes: int = 4,
+    names: Iterable[str] = TEACHERS,
+    *,
+    permutation: Tensor | None = None,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device = CPU,
+) -> Teachers:
+    """Toy networks to learn from, each another one; `permutation` (C,) renames their classes."""
+    networks = {}
+    for name in names:
+        teacher = _teacher(num_classes, 1 + TEACHERS.index(name))
+        networks[name] = renamed(copy.deepcopy(teacher), permutation).to(device, dtype)
+    return Teachers(networks)
+
+
+@functools.cache
+def _teacher(num_classes: int, seed: int) -> ToyNetwork:
+    return settled(num_classes, seed)
+
+
+def renamed(model: ToyNetwork, permutation: Tensor | None) -> ToyNetwork:
+    """The network with output c moved to `permutation[c]`; changed in place."""
+    if permutation is not None:
+        with torch.no_grad():
+            for parameter in (model.fc.weight, model.fc.bias):
+                parameter.copy_(parameter[permutation.argsort()])
+    return model
 
 
 def batch(size: int = 12, num_classes: int = 4, seed: int = 0, labels: Tensor | None = None) -> Batch:
@@ -84,9 +118,13 @@ def context(
     num_epochs: int = 3,
     num_steps: int = 3,
     draws: Callable[[int], Draws] = lambda seed: Draws(seed, CPU),
+    teacher: Callable[[str], Ask] | None = None,
 ) -> Context:
-    """The context of a step in training. `draws` makes the random draws of a seed."""
-    contexts = Contexts(seed, num_epochs, budget, learning_rate, draws)
+    """The context of a step in training. `draws` makes the random draws of a seed.
+
+    `teacher` gives the teachers, by default those for 4 classes.
+    """
+    contexts = Contexts(seed, num_epochs, budget, learning_rate, draws, teacher or teachers())
     ctx = contexts.at(EpochProgress(epoch), step, num_steps)
     return ctx if logged is None else replace(ctx, log=logged.__setitem__)
 

@@ -84,7 +84,9 @@ class Training:
         networks = Networks(self.model, torch.empty(0), "fp32", Speedups.none())
         self.step = StepRunner(networks, method, self.optimizer, step=self._training_step)
         make_draws = (lambda drawn: Draws(drawn, device)) if draws is None else draws
-        self.contexts = Contexts(seed, epochs, toys.BUDGET, toys.learning_rate, make_draws)
+        names = method.resolved_needs().teachers
+        teachers = toys.teachers(self.num_classes, names, permutation=permutation, dtype=dtype, device=device)
+        self.contexts = Contexts(seed, epochs, toys.BUDGET, toys.learning_rate, make_draws, teachers)
         self.losses: list[Tensor] = []
         self.events: list[Event] = []
         for epoch in range(1, epochs + 1):

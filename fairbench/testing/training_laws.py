@@ -146,11 +146,7 @@ def knows_no_class_by_number(subject: Subject) -> None:
     draws: list[RenamedDraws] = []
 
     def run(permutation: Tensor | None) -> dict[str, Tensor]:
-        model = toys.network().double()
-        if permutation is not None:
-            with torch.no_grad():
-                for parameter in (model.fc.weight, model.fc.bias):
-                    parameter.copy_(parameter[permutation.argsort()])
+        model = toys.renamed(toys.network(), permutation).double()
 
         def renamed(seed: int) -> Draws:
             draws.append(RenamedDraws(seed, toys.CPU, permutation))

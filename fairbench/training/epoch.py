@@ -12,6 +12,7 @@ from fairbench.attacks.draws import Draws
 from fairbench.core.errors import DivergedError
 from fairbench.core.seeds import derive_seed
 from fairbench.objectives.contract import Context, EpochStats, ValidationStats
+from fairbench.objectives.teachers import Ask, Teachers
 from fairbench.objectives.validation import robust_validation
 from fairbench.training.averaging import WeightAverage
 from fairbench.training.contract_checks import check_epoch
@@ -40,7 +41,8 @@ class EpochProgress:
 
 @dataclass(frozen=True)
 class Contexts:
-    """Makes the contexts of a run. `lr` is the learning rate of an epoch, `draws` the random draws of a seed.
+    """Makes the contexts of a run. `lr` is the learning rate of an epoch, `draws` the random draws of a seed,
+    `teacher` gives teachers.
 
     The seed is derived from the run's `seed`, purpose, epoch and step, so that a resumed run draws the same.
     """
@@ -50,6 +52,7 @@ class Contexts:
     budget: Budget
     lr: Callable[[int], float]
     draws: Callable[[int], Draws]
+    teacher: Callable[[str], Ask] = Teachers({})
 
     def at(self, progress: EpochProgress, step: int, num_steps: int, measured_for: str = "") -> Context:
         """The context of a step, or of a held-out batch that is `measured_for` a purpose.
@@ -74,6 +77,7 @@ class Contexts:
             rng=rng,
             log=log,
             warn=progress.warned.append,
+            teacher=self.teacher,
         )
 
 

@@ -12,6 +12,7 @@ from fairbench.attacks.frozen import frozen
 from fairbench.data.batch import Batch
 from fairbench.objectives.contract import AdversarialObjective, Adversary, Context
 from fairbench.objectives.loss_terms import LossTerms
+from fairbench.objectives.teachers import once
 from fairbench.registry.components import WeightPerturbation
 from fairbench.training.contract_checks import check_adversary, check_terms, check_untouched, worst_excess
 from fairbench.training.cuda_graphs import GraphedSteps
@@ -44,6 +45,7 @@ def training_step(
     `mark` is called with "attack", "outer" (loss and update) and "bookkeeping" when each is done.
     """
     needs = objective.resolved_needs()
+    ctx = replace(ctx, teacher=once(ctx.teacher, batch.x))
     ctx = replace(ctx, budget=budget_of(objective, batch, ctx))
     target = model if attacked is None else attacked
     before = [buffer.clone() for buffer in target.buffers()] if check else []

@@ -5,7 +5,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,7 @@ from fairbench.core.processes import end_if_copied
 from fairbench.data.images import ImageSet
 from fairbench.data.stream import CropFlip
 from fairbench.objectives.contract import AdversarialObjective
+from fairbench.objectives.teachers import Teachers
 from fairbench.records.progress import ProgressListener
 from fairbench.records.run_folder import RunFolder
 from fairbench.registry.components import Augment, Averaging, WeightPerturbation, mixed_labels_error
@@ -46,6 +47,7 @@ class Trainer:
     them. `augment`, `awp` and `averaging` are the components that are switched on. The weights to evaluate
     are those of the average once it has started; the trained ones are kept beside them.
 
+    `teachers` returns the networks that the method learns from, by name; called once, before the first epoch.
     `step` does one training step, and `mark` is called after each part of it: see `StepRunner`.
     `before_write` is called before anything is written, and may raise to stop a worker that lost its lease.
     """
@@ -65,6 +67,7 @@ class Trainer:
     dtype: torch.dtype = torch.float32
     speedups: Speedups = Speedups()
     before_write: Callable[[], None] = lambda: None
+    teachers: Callable[[], Mapping[str, nn.Module]] = dict
     step: Callable[..., Tensor] = training_step
     mark: Callable[[str], None] = lambda part: None
     process: int = field(default_factory=os.getpid, init=False)
@@ -78,8 +81,8 @@ class Trainer:
             self.images, self.seed, size, self.augmentation, self.keep, self.augment, self.dtype
         )
         shape = (size, *self.images.image_shape)
-        example = torch.linspace(0, 1, math.prod(shape), dtype=self.dtype, device=device).view(shape)
-        networks = Networks(self.model, example, protocol.precision, self.speedups)
+        self.example = torch.linspace(0, 1, math.prod(shape), dtype=self.dtype, device=device).view(shape)
+        networks = Networks(self.model, self.example, protocol.precision, self.speedups)
         optimizer = sgd(self.model, protocol, fused=self.speedups.fused)
         graphed = GraphedSteps(CudaGraphs(device), size) if self.speedups.graph else None
         self.steps = StepRunner(
@@ -113,6 +116,7 @@ class Trainer:
         When the process is asked to stop, the step at work is done, the state saved and Stopped raised.
         Raises DivergedError when an epoch's loss is not finite, ContractError when the method breaks it.
         """
+        self.load_teachers()
         done = self._resume(begin)
         self.model.train()
         with stopping.defer_signals(), self.checkpoints.writing(), self.steps.computing():
@@ -122,6 +126,15 @@ class Trainer:
                 self.listener.epoch(row)
                 logger.info("epoch %d of %d: loss %.4f", number, self.protocol.epochs, row["loss"])
                 stopping.raise_if_requested()
+
+    def load_teachers(self) -> None:
+        """Build the method's teachers and pass them to it; they compute as the attacked network does."""
+        fast = replace(self.speedups, compiled=False)
+        networks = {
+            name: Networks(network, self.example, self.protocol.precision, fast).attacked()
+            for name, network in self.teachers().items()
+        }
+        self.contexts = replace(self.contexts, teacher=Teachers(networks))
 
     def train_epoch(self, number: int) -> dict[str, Any]:
         """Train one epoch, or the rest of it, inside of `steps.computing`; its record."""

@@ -1,6 +1,7 @@
 """Measure a network on held-out images, class by class."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from fairbench.data.batch import Batch
 from fairbench.objectives.classes import class_indicator
 from fairbench.objectives.contract import Context, ValidationStats
 from fairbench.objectives.loss_terms import LossTerms
+from fairbench.objectives.teachers import once
 
 Validate = Callable[[nn.Module, Batch, Context], LossTerms]
 """Returns terms and logits of a batch, as `AdversarialObjective.validate` does."""
@@ -31,7 +33,7 @@ def measure(
     sums: dict[str, Tensor] = {}
     with frozen(model), torch.no_grad():
         for batch, ctx in batches:
-            terms = validate(model, batch, ctx)
+            terms = validate(model, batch, replace(ctx, teacher=once(ctx.teacher, batch.x)))
             if terms.skipped:
                 raise ContractError(
                     "validate() returned LossTerms.skip(), but held-out images are all measured.",

@@ -91,7 +91,14 @@ def trainer(folder, name="dafa", seed=0, listener=None, images=None, method=None
         seed=seed,
         run_folder=RunFolder(folder),
         listener=listener or Silent(),
+        teachers=toy_teachers(objective),
     )
+
+
+def toy_teachers(objective, device="cpu"):
+    """A function that returns the networks that the method learns from."""
+    names = objective.resolved_needs().teachers
+    return lambda: toys.teachers(objective.info.num_classes, names, device=device).networks
 
 
 def weights(folder, epoch=4):

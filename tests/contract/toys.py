@@ -29,6 +29,7 @@ from fairbench.testing.toys import (  # noqa: F401 (the names that tests know)
     one_step,
     settled,
     sgd,
+    teachers,
     totals,
 )
 from fairbench.testing.training import Training

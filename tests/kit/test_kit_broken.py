@@ -117,6 +117,13 @@ class NanState(Sound):
             self.state.weight = self.state.weight / 0 - self.state.weight / 0
 
 
+@breaks("training", "ctx.teacher('teacher'): the method has no such teacher", 'Needs(teachers={"teacher"})')
+class UndeclaredTeacher(Sound):
+    def loss(self, model, batch, x_adv, ctx):
+        target = losses.kl(ctx.teacher("teacher")(batch.x), model(x_adv))
+        return LossTerms(robust=target, **dict.fromkeys(("logits", "logits_adv"), model(batch.x)))
+
+
 @breaks("budget", "left the budget", "ctx.budget")
 class TooFar(Sound):
     def perturb(self, model, batch, ctx):

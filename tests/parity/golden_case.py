@@ -124,11 +124,10 @@ class Case:
         value = torch.from_numpy(np.asarray(self.arrays[key]))
         return value.double() if value.is_floating_point() else value
 
-    def network(self, **normalisation):
+    def network(self, folder="state", **normalisation):
         model = Network(self.num_classes, **normalisation).double()
-        model.load_state_dict(
-            {k[6:]: torch.from_numpy(v) for k, v in self.arrays.items() if k.startswith("state/")}
-        )
+        keys = self.keys(f"{folder}/")
+        model.load_state_dict({k.removeprefix(f"{folder}/"): torch.from_numpy(self.arrays[k]) for k in keys})
         return model
 
     def objective(self, cls, **options):

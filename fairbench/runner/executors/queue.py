@@ -33,12 +33,12 @@ class Queue:
     def next(self, working: Collection[str] = ()) -> Cell | None:
         """The next cell, while those with the ids `working` are at work; None when there is none for now.
 
-        A cell that starts from another one's weights waits until that one has ended.
+        A cell that needs the weights of another one waits until that one has ended.
         """
         self._look_at_others()
         unfinished = {cell.id for cell in (*self.waiting, *self.others)} | set(working)
         for cell in self.waiting:
-            if cell.start is None or cell.start.id not in unfinished:
+            if not any(needed.id in unfinished for needed in cell.needed):
                 self.waiting.remove(cell)
                 return cell
         return None

@@ -7,7 +7,18 @@ from dataclasses import dataclass
 import pytest
 import torch
 import toys
-from toy_training import COMPONENTS, Asks, Repeats, Silent, half_kept, listening, protocol, rows, weights
+from toy_training import (
+    COMPONENTS,
+    Asks,
+    Repeats,
+    Silent,
+    half_kept,
+    listening,
+    protocol,
+    rows,
+    toy_teachers,
+    weights,
+)
 
 from fairbench.core import stopping
 from fairbench.data.stream import CropFlip
@@ -65,6 +76,7 @@ def trained(
         run_folder=RunFolder(folder),
         listener=listener or Silent(),
         speedups=speedups or Speedups(),
+        teachers=toy_teachers(objective, device),
         **components,
     )
     if graphs is not None:
