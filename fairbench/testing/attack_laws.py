@@ -235,5 +235,5 @@ def values(found: Any) -> dict[str, Tensor]:
         return {**found.terms, **{name: value for name, value in logits.items() if value is not None}}
     if isinstance(found, Tensor | dict):
         return by_name(found)
-    numbers = {name: value for name, value in vars(found).items() if not isinstance(value, str)}
+    numbers = {name: value for name, value in vars(found).items() if not isinstance(value, str | None)}
     return {name: torch.as_tensor(value) for name, value in numbers.items()}
