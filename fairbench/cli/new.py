@@ -4,21 +4,30 @@ from pathlib import Path
 
 import click
 
+from fairbench.registry.skeletons import DEFAULT, SKELETONS
 
-@click.command("new", epilog="Example: fairbench new method floor")
+
+@click.command("new", epilog="Example: fairbench new method floor --like dafa")
 @click.argument("kind", type=click.Choice(["method"]))
 @click.argument("name")
+@click.option(
+    "--like",
+    type=click.Choice(list(SKELETONS)),
+    help="Start from this shape: "
+    + "; ".join(f"{name}, {skeleton.shape}" for name, skeleton in SKELETONS.items())
+    + f". Without this option: {DEFAULT.shape}.",
+)
 @click.option(
     "--package",
     type=click.Path(path_type=Path),
     metavar="DIR",
     help="Write an installable package into this new folder.",
 )
-def new_command(kind: str, name: str, package: Path | None) -> None:
+def new_command(kind: str, name: str, like: str | None, package: Path | None) -> None:
     """Write a small working method with its registry entry and test. No file is overwritten."""
     from fairbench.registry.new_method import write_method
 
-    new = write_method(name, package)
+    new = write_method(name, package, like)
     click.echo(f"wrote {', '.join(map(str, new.files))}\n\nnext:")
     for command in new.commands:
         click.echo(f"  {command}")

@@ -13,6 +13,7 @@ from fairbench.core.errors import ConfigError, ResultsError
 from fairbench.registry import load_registry, read_scalar, templates
 from fairbench.registry.declare import RESERVED
 from fairbench.registry.fields import NAME
+from fairbench.registry.skeletons import DEFAULT, SKELETONS, Skeleton
 
 
 @dataclass(frozen=True)
@@ -23,18 +24,20 @@ class NewMethod:
     commands: tuple[str, ...]
 
 
-def write_method(name: str, package: Path | None = None) -> NewMethod:
+def write_method(name: str, package: Path | None = None, like: str | None = None) -> NewMethod:
     """Write a working method called `name` here, or as a package in the new folder `package`.
 
-    Raises ConfigError for a name that cannot be used and for a file that exists, and then writes nothing;
-    ResultsError where nothing can be written.
+    `like` is a name in SKELETONS: the method whose shape the new one has. Raises ConfigError for a name that
+    cannot be used and for a file that exists, and then writes nothing; ResultsError where nothing can be
+    written.
     """
     check_name(name, packaged=package is not None)
     words = {"name": name, "module": module_of(name), "class_name": class_of(name), "title": name.upper()}
-    contents = single_files(words) if package is None else package_files(words)
+    skeleton = DEFAULT if like is None else SKELETONS[like]
+    contents = (single_files if package is None else package_files)(words, skeleton)
     files = {(package or Path()) / place: text for place, text in contents.items()}
     write_new(files)
-    return NewMethod(tuple(files), tuple(next_commands(words, package)))
+    return NewMethod(tuple(files), tuple(next_commands(words, package, skeleton)))
 
 
 def check_name(name: str, *, packaged: bool) -> None:
@@ -86,27 +89,44 @@ def class_of(name: str) -> str:
     return "".join(part.capitalize() for part in name.split("-"))
 
 
-def single_files(words: dict[str, str]) -> dict[Path, str]:
+def single_files(words: dict[str, str], skeleton: Skeleton) -> dict[Path, str]:
     """A plugin file, a registry file that names it, and its test: text by path."""
     module = words["module"]
     return {
-        Path(f"{module}.py"): filled(templates.METHOD, words),
-        Path("registry.yaml"): filled(templates.REGISTRY, words, target=filled(templates.TARGET, words)),
+        Path(f"{module}.py"): filled(skeleton.plugin, words),
+        Path("registry.yaml"): registry_file(words, skeleton, target=filled(templates.TARGET, words)),
         Path(f"test_{module}.py"): filled(templates.TEST, words, method=f"{module}.py"),
     }
 
 
-def package_files(words: dict[str, str]) -> dict[Path, str]:
+def package_files(words: dict[str, str], skeleton: Skeleton) -> dict[Path, str]:
     """A package with an entry point for the method, and its test: text by path."""
     module, source = words["module"], Path("src") / f"fairbench_{words['module']}"
     return {
         Path("pyproject.toml"): filled(templates.PYPROJECT, words),
-        Path("README.md"): filled(templates.README, words),
+        Path("README.md"): readme(words, skeleton),
         source / "__init__.py": filled(templates.INIT, words),
-        source / f"{module}.py": filled(templates.METHOD, words),
-        Path("registry.yaml"): filled(templates.REGISTRY, words, target=""),
+        source / f"{module}.py": filled(skeleton.plugin, words),
+        Path("registry.yaml"): registry_file(words, skeleton, target=""),
         Path("tests") / f"test_{module}.py": filled(templates.TEST, words, method=words["name"]),
     }
+
+
+def registry_file(words: dict[str, str], skeleton: Skeleton, target: str) -> str:
+    """The registry file that names the method."""
+    more = {"components": skeleton.components, "option": skeleton.option}
+    return filled(templates.REGISTRY, words, target=target, **more)
+
+
+def readme(words: dict[str, str], skeleton: Skeleton) -> str:
+    """The README of a package."""
+    needed = skeleton.needs_registry
+    return filled(
+        templates.README,
+        words,
+        registry_option=" --registry registry.yaml" if needed else "",
+        registry_use=templates.REQUIRED if needed else templates.OPTIONAL,
+    )
 
 
 def filled(template: str, words: dict[str, str], **more: str) -> str:
@@ -133,15 +153,16 @@ def write_new(files: dict[Path, str]) -> None:
         ) from error
 
 
-def next_commands(words: dict[str, str], package: Path | None) -> list[str]:
+def next_commands(words: dict[str, str], package: Path | None, skeleton: Skeleton) -> list[str]:
     """The commands that install, check, test and run the new method."""
     module, name = words["module"], words["name"]
     if package is not None:
+        registry = f" --registry {shlex.quote(str(package / 'registry.yaml'))}"
         return [
             f"python -m pip install -e {shlex.quote(f'{package}[test]')}",
             f"fairbench check {name}",
             f"python -m pytest {shlex.quote(str(package))}",
-            f"fairbench run --methods {name}",
+            f"fairbench run{registry if skeleton.needs_registry else ''} --methods {name}",
         ]
     return [
         f"fairbench check {module}.py",

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from flow_files import PLUGIN
 
+from fairbench.registry import load_registry
+from fairbench.registry.skeletons import DEFAULT, SKELETONS
 from fairbench.testing import LAWS, method_check
 
 TOP = Path(__file__).resolve().parents[2]
@@ -125,6 +127,29 @@ def test_a_new_method_passes_its_check_its_test_and_runs(bench, folder):
     tiny += ["--set", "protocol.subset.train_per_class=13", "--set", "protocol.subset.test_per_class=5"]
     out, _ = bench.call(*commands[2][1:], *tiny)
     assert "\nmy-idea " in out
+
+
+@pytest.mark.parametrize("like", list(SKELETONS))
+def test_a_method_of_each_shape_keeps_the_contract(bench, folder, like):
+    bench.call("new", "method", f"like-{like}", "--like", like)
+    written = (folder / f"like_{like}.py").read_text()
+    assert 30 <= len(written.splitlines()) <= 60
+    assert "# Change here: " in written
+    out, _ = bench.call("check", f"like_{like}.py")
+    assert f"like-{like} keeps the contract" in out
+
+
+@pytest.mark.parametrize("like", [None, *SKELETONS])
+def test_examples_in_a_new_registry_file_are_valid(bench, folder, like):
+    bench.call("new", "method", "new-idea", *([] if like is None else ["--like", like]))
+    path, skeleton = folder / "registry.yaml", DEFAULT if like is None else SKELETONS[like]
+    path.write_text(
+        path.read_text().replace("    # datasets", "    datasets").replace("# fine_tune", "fine_tune")
+    )
+    name, _, value = skeleton.option.partition(": ")
+    registry = load_registry([path])
+    assert registry.method_config("new-idea", "cifar100")[name] == float(value)
+    assert (registry.get("method", "new-idea").fine_tune is not None) == (like == "faal")
 
 
 def test_nothing_is_overwritten(bench, folder):
