@@ -14,6 +14,7 @@ from fairbench.objectives.contract import (
     ValidationStats,
     method,
 )
+from fairbench.objectives.features import features
 from fairbench.objectives.loss_terms import LossTerms
 from fairbench.objectives.needs import Needs
 from fairbench.objectives.state import per_class, per_class_pair, per_example
@@ -35,6 +36,7 @@ __all__ = [
     "attacks",
     "classes",
     "convex_weights",
+    "features",
     "losses",
     "method",
     "per_class",
