@@ -1,6 +1,6 @@
-"""The kit for whoever writes a method: toy data and models, the laws of the contract, a test class.
+"""Tests for authors of methods: the laws of the contract, a test class, toy images and networks.
 
-A third party's whole test file:
+The complete test file of a method:
 
     import fairbench.testing
 

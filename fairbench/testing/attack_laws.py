@@ -1,4 +1,4 @@
-"""Laws of one call: what `budget`, `perturb`, `loss` and `validate` give, and what they leave alone."""
+"""Laws of single calls: what `budget`, `perturb`, `loss` and `validate` return, and must not change."""
 
 import copy
 import random
@@ -18,17 +18,17 @@ from fairbench.objectives.loss_terms import LossTerms
 from fairbench.testing import toys
 from fairbench.testing.law import BrokenLawError, Subject, require
 from fairbench.testing.runs import trained
+from fairbench.training import step
 from fairbench.training.contract_checks import by_name, check_adversary, check_terms
-from fairbench.training.step import detached
 
 SEEDS = (0, 1, 2)
 IN_STATE = (
-    "change the state in the on_... hooks only; what perturb() found out goes to loss() in the adversary dict"
+    "change the state in the on_... hooks only; pass values from perturb() to loss() in the adversary dict"
 )
 
 
 def well_formed(subject: Subject) -> None:
-    """`perturb` and `loss` run, and the loss is made of terms that the house understands."""
+    """`perturb` and `loss` run, and the loss has well-formed terms and finite gradients."""
     method, model, given = subject.build(), toys.network(), toys.batch()
     adversary, ctx = attack(method, model, given)
     model.train()
@@ -40,12 +40,12 @@ def well_formed(subject: Subject) -> None:
     require(
         torch.isfinite(terms.total()) and all(torch.isfinite(each).all() for each in gradients),
         "the loss of an ordinary batch, or its gradient, is not finite.",
-        "look for log(0), 0/0 and sqrt(0); losses.cross_entropy and losses.kl are safe",
+        "look for log(0), 0/0 and sqrt(0); losses.cross_entropy and losses.kl avoid them",
     )
 
 
 def within_budget(subject: Subject) -> str:
-    """Every adversarial image is in [0, 1] and in the ball that the method itself declares for its sample."""
+    """Every adversarial image is in [0, 1] and in the ball that the method declares for its sample."""
     widest: list[float] = []
     reaches: set[float] = set()
     for method, model, epoch in stages(subject):
@@ -69,7 +69,7 @@ def within_budget(subject: Subject) -> str:
 
 
 def pure(subject: Subject) -> None:
-    """`budget`, `perturb`, `loss` and `validate` read state, batch and model, and change nothing."""
+    """`budget`, `perturb`, `loss` and `validate` change neither state nor batch nor model."""
     for method, model, epoch in stages(subject):
         check_purity(method, model, epoch)
 
@@ -80,8 +80,8 @@ def check_purity(method: AdversarialObjective, model: nn.Module, epoch: int) -> 
     untouched(method, model, given, "budget", lambda: method.budget(given.y, ctx))
     inside = replace(ctx, budget=method.budget(given.y, ctx))
     with frozen(model, method.resolved_needs().attack_bn):
-        found = untouched(method, model, given, "perturb", lambda: method.perturb(model, given, inside))
-    adversary = detached(found)
+        result = untouched(method, model, given, "perturb", lambda: method.perturb(model, given, inside))
+    adversary = step.detached(result)
     untouched(
         method, model, given, "loss", lambda: method.loss(model.train(), given, adversary, inside), adversary
     )
@@ -91,7 +91,7 @@ def check_purity(method: AdversarialObjective, model: nn.Module, epoch: int) -> 
 
 
 def batch_norm_as_declared(subject: Subject) -> str:
-    """BatchNorm's statistics change during the attack if, and only if, the method says so in `needs`."""
+    """BatchNorm's statistics change during the attack if and only if `needs` declares it."""
     for method, model, epoch in stages(subject):
         check_batch_norm(method, model, epoch)
     declared = subject.build().resolved_needs().attack_bn
@@ -107,19 +107,19 @@ def check_batch_norm(method: AdversarialObjective, model: nn.Module, epoch: int)
     require(
         declared == "train" or not changed,
         f"perturb() changed BatchNorm's statistics: {', '.join(changed)}.",
-        'leave the model\'s mode to the house, or declare needs = Needs(attack_bn="train")',
+        'do not change the mode of the model, or declare needs = Needs(attack_bn="train")',
     )
     require(
         declared != "train" or changed,
-        'needs says attack_bn="train", but perturb() left BatchNorm\'s statistics as they were.',
-        "call the model in perturb() in the mode that the house has set, or leave attack_bn out",
+        'needs declares attack_bn="train", but perturb() did not change BatchNorm\'s statistics.',
+        "call the model in perturb() without changing its mode, or remove attack_bn from needs",
     )
     model.train()
     method.loss(model, given, adversary, ctx)
     require(
         model.training,
         "loss() left the model in eval mode.",
-        "leave the model's mode to the house: it is in train mode when loss() is called",
+        "do not change the mode of the model: it is in train mode when loss() is called",
     )
     if method.resolved_needs().validation is not None:
         before = buffers(model)
@@ -129,12 +129,12 @@ def check_batch_norm(method: AdversarialObjective, model: nn.Module, epoch: int)
         require(
             not changed,
             f"validate() changed BatchNorm's statistics: {', '.join(changed)}.",
-            "leave the model's mode to the house: held-out images are measured in eval mode",
+            "do not change the mode of the model: it is in eval mode for held-out images",
         )
 
 
 def stages(subject: Subject) -> Iterator[tuple[AdversarialObjective, nn.Module, int]]:
-    """The method as it starts, after training, and after training on extreme statistics; each in an epoch."""
+    """Method, model and epoch: at the start, after training, and after training on extreme statistics."""
     yield subject.build(), toys.network(), 1
     for epoch, awkward in ((2, False), (3, True)):
         yield *trained(subject, awkward=awkward).ends(), epoch
@@ -143,11 +143,10 @@ def stages(subject: Subject) -> Iterator[tuple[AdversarialObjective, nn.Module, 
 def attack(
     method: AdversarialObjective, model: nn.Module, given: Batch, ctx: Context | None = None
 ) -> tuple[Adversary, Context]:
-    """What `perturb` gives in the house's own mode, and the context with the budget it had to keep."""
+    """What `perturb` returns in training, and the context with the budget that it has to keep."""
     ctx = toys.context() if ctx is None else ctx
     ctx = replace(ctx, budget=method.budget(given.y, ctx))
-    with frozen(model, method.resolved_needs().attack_bn):
-        return detached(method.perturb(model, given, ctx)), ctx
+    return step.attack(method, model, given, ctx), ctx
 
 
 def buffers(model: nn.Module) -> dict[str, Tensor]:
@@ -162,7 +161,7 @@ def untouched(
     call: Callable[[], Any],
     adversary: Adversary | None = None,
 ) -> Any:
-    """What `call` gives, after it was called twice. Raises BrokenLawError when it changed something."""
+    """What `call` returns; it is called twice. Raises BrokenLawError when it changes something."""
     state, config = toys.copied(method.state_dict()), copy.copy(method.config)
     attributes = dict(vars(method))
     weights = toys.copied(dict(model.named_parameters()))
@@ -179,18 +178,18 @@ def untouched(
     require(not changed, f"{part}() changed the state: {', '.join(changed)}.", IN_STATE)
     kept = [name for name, value in vars(method).items() if attributes.get(name, method) is not value]
     require(not kept, f"{part}() stored self.{', self.'.join(kept)}.", IN_STATE)
-    require(config == method.config, f"{part}() changed the configuration.", "compute from self.config")
-    found = toys.differences(images, handed())
+    require(config == method.config, f"{part}() changed the configuration.", "read self.config only")
+    overwritten = toys.differences(images, handed())
     require(
-        not found,
-        f"{part}() changed {', '.join(found)} in place.",
-        "write x = x + d instead of x += d: others still need these images",
+        not overwritten,
+        f"{part}() changed {', '.join(overwritten)} in place.",
+        "write x = x + d instead of x += d: these images are used again",
     )
     moved = toys.differences(weights, dict(model.named_parameters()))
     require(
         not moved,
         f"{part}() changed the weights {', '.join(moved)}.",
-        "the optimiser alone does; work on copy.deepcopy(model) if you must",
+        "only the optimiser may change weights",
     )
     stained = [name for name, parameter in model.named_parameters() if parameter.grad is not gradients[name]]
     require(
@@ -201,15 +200,15 @@ def untouched(
     differ = toys.differences(values(first), values(second))
     require(
         not differ,
-        f"{part}() gives something else when it is called again: {', '.join(differ)}.",
-        "it may depend on its arguments, on self.state and on ctx.rng(purpose) only",
+        f"{part}() returns something else when it is called again: {', '.join(differ)}.",
+        "its result may depend on its arguments, on self.state and on ctx.rng(purpose) only",
     )
     return first
 
 
 @contextmanager
 def global_draws(part: str) -> Iterator[None]:
-    """Raise BrokenLawError when a global generator was used inside."""
+    """A block that raises BrokenLawError when a global random generator is used in it."""
 
     def now() -> dict[str, bytes]:
         return {
@@ -228,12 +227,12 @@ def global_draws(part: str) -> Iterator[None]:
         )
 
 
-def values(found: Any) -> dict[str, Tensor]:
+def values(result: Any) -> dict[str, Tensor]:
     """The tensors in what a method returned."""
-    if isinstance(found, LossTerms):
-        logits = {"logits": found.logits, "logits_adv": found.logits_adv}
-        return {**found.terms, **{name: value for name, value in logits.items() if value is not None}}
-    if isinstance(found, Tensor | dict):
-        return by_name(found)
-    numbers = {name: value for name, value in vars(found).items() if not isinstance(value, str | None)}
+    if isinstance(result, LossTerms):
+        logits = {"logits": result.logits, "logits_adv": result.logits_adv}
+        return {**result.terms, **{name: value for name, value in logits.items() if value is not None}}
+    if isinstance(result, Tensor | dict):
+        return by_name(result)
+    numbers = {name: value for name, value in vars(result).items() if not isinstance(value, str | None)}
     return {name: torch.as_tensor(value) for name, value in numbers.items()}

@@ -1,4 +1,4 @@
-"""What a step costs. Told, not judged, unless it is absurd."""
+"""The cost of a step: reported, and a broken law only if it is absurd."""
 
 import statistics
 import time
@@ -18,18 +18,18 @@ UNIT = "fairbench_methods.trades:Trades"
 
 
 def affordable(subject: Subject) -> tuple[str, float]:
-    """A step takes less than twenty times as long as one of TRADES; the factor is told."""
+    """A step takes less than twenty times as long as one of TRADES; the remark has the factor."""
     factor = relative_cost(subject)
     require(
         factor < ABSURD,
         f"a step takes {factor:.0f} times as long as one of TRADES.",
-        "look for an attack within an attack, loops over samples, work that could be done once an epoch",
+        "look for nested attacks, loops over samples, and work that is needed only once per epoch",
     )
     return f"{factor:.2f} x TRADES per step", factor
 
 
 def relative_cost(subject: Subject) -> float:
-    """Median ratio of step times to TRADES, in pairs that alternate so that a busy machine disturbs both."""
+    """Median ratio of step times to those of TRADES, which alternate, as other work slows both down."""
     ours, theirs = stepper(subject.build()), stepper(toys.configured(load_plugin(UNIT, "trades")))
     ours(), theirs()  # the first step allocates
     ratios = []
@@ -43,7 +43,7 @@ def relative_cost(subject: Subject) -> float:
 
 
 def stepper(objective: AdversarialObjective) -> Callable[[], None]:
-    """A function that does one step."""
+    """A function that runs one step."""
     model, given = toys.network(), toys.batch(32)
     optimizer, totals = toys.sgd(model), toys.totals(objective)
     ctx = toys.context(budget=Budget(toys.BUDGET.eps, toys.BUDGET.step_size, STEPS))

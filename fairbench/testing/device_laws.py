@@ -1,4 +1,4 @@
-"""Laws of speed and place: no waiting for the device, no work per class, no tensor elsewhere."""
+"""Laws of devices: no waiting for the device, no loop over classes, no tensor on another device."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,14 +11,18 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from fairbench.attacks.draws import Draws
 from fairbench.attacks.frozen import frozen
+from fairbench.data.batch import Batch
+from fairbench.objectives.contract import Context
 from fairbench.testing import toys
 from fairbench.testing.law import BrokenLawError, Subject, accepted, authors_line, require
 from fairbench.testing.option_laws import alternatives, option_of
 from fairbench.testing.training import EPOCHS, UNBALANCED, Training
 from fairbench.training.contract_checks import images_of
 from fairbench.training.cuda_graphs import watched_step
+from fairbench.training.networks import first_line
+from fairbench.training.step import attack
 
-WAITING = {  # what makes the host ask the device for a value
+WAITING = {  # operations for which the host waits for a value of the device
     "_local_scalar_dense",
     "is_nonzero",
     "nonzero",
@@ -62,7 +66,7 @@ META = torch.device("meta")
 
 
 class Operations(TorchDispatchMode):
-    """Counts what is dispatched; names what would make the host wait, and what draws, with the line."""
+    """Notes dispatched operations, and those that wait for the device, draw, or leave the device `home`."""
 
     def __init__(self, home: torch.device | None = None) -> None:
         super().__init__()
@@ -85,29 +89,29 @@ class Operations(TorchDispatchMode):
             self.lines.setdefault(name, authors_line())
         if name.startswith(DRAWING) and authors_line():
             self.drawn.append(name)
-        found = function(*args, **(kwargs or {}))
+        output = function(*args, **(kwargs or {}))
         if self.home is not None:
-            for value in found if isinstance(found, list | tuple) else (found,):
+            for value in output if isinstance(output, list | tuple) else (output,):
                 if isinstance(value, Tensor) and value.device != self.home and value.dim() > 0:
                     self.elsewhere.append(name)
                     self.lines.setdefault(name, authors_line())
-        return found
+        return output
 
 
 class Deviceless(TorchFunctionMode):
-    """Notes where a tensor is made without a device: it would lie on the CPU wherever the model is."""
+    """Notes lines that make a tensor without a device: it would be on the CPU, wherever the model is."""
 
     def __init__(self) -> None:
         super().__init__()
         self.lines: list[str] = []
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        found = function(*args, **(kwargs or {}))
-        if function in FACTORIES and (kwargs or {}).get("device") is None and found.dim() > 0:
+        output = function(*args, **(kwargs or {}))
+        if function in FACTORIES and (kwargs or {}).get("device") is None and output.dim() > 0:
             line = authors_line()
-            if line and found.numel() > 0:  # the toys themselves are made on the CPU
+            if line and output.numel() > 0:  # no line: the toy images and networks are made on the CPU
                 self.lines.append(line)
-        return found
+        return output
 
 
 class MetaDraws(Draws):
@@ -130,29 +134,29 @@ class MetaDraws(Draws):
 
 
 def never_waits(subject: Subject) -> str:
-    """Within a step nothing asks the device for a value, however the method's words and flags are set.
+    """A step does not wait for the device, whatever words and flags the options have.
 
-    A method may declare that it does, and why. The remark says why steps cannot be recorded for a GPU.
+    A method may declare that it waits, and why. The remark says why steps cannot be captured as CUDA graphs.
     """
     for epoch, options in ((1, {}), *((EPOCHS, changed) for changed in ({}, *switched(subject)))):
         method = subject.build(**options)
         if method.resolved_needs().waits:
             continue
-        seen = watched(Training(method).run(until=(epoch, 1)), epoch)
-        where = [f"{name} ({seen.lines[name]})" for name in dict.fromkeys(seen.waiting)]
+        operations = operations_of(Training(method).run(until=(epoch, 1)), epoch)
+        where = [f"{name} ({operations.lines[name]})" for name in dict.fromkeys(operations.waiting)]
         given = "".join(f"with {name}={value!r} " for name, value in options.items())
         require(
-            not seen.waiting,
+            not operations.waiting,
             f"{given}a step waits for the device: {', '.join(where)}.",
             "stay in tensors: no .item(), float(), `if tensor`, x[mask], nonzero or unique; "
-            "torch.where(mask, a, b) and sums with classes.class_indicator do the same. "
-            'A method that has to wait declares it: Needs(waits="why")',
+            "use torch.where(mask, a, b) and sums with classes.class_indicator. "
+            'If the method has to wait, declare it: Needs(waits="why")',
         )
-    return unrecordable(subject)
+    return graph_fallback(subject)
 
 
-def unrecordable(subject: Subject) -> str:
-    """Why the steps of the method run one by one on a GPU; "" when they are recorded."""
+def graph_fallback(subject: Subject) -> str:
+    """Why the steps of the method are not captured as CUDA graphs; "" if they are."""
     method = subject.build()
     if waits := method.resolved_needs().waits:
         return f"waits for the device, as declared: {waits}"
@@ -164,28 +168,29 @@ def unrecordable(subject: Subject) -> str:
 
 
 def no_work_per_class(subject: Subject) -> None:
-    """A step with fifty classes dispatches what a step with five does."""
+    """A step with fifty classes has the same operations as a step with five."""
     for epoch in (1, EPOCHS):
-        # Not trained that far: an epoch of fifty classes would need an image of each.
+        # One step only: a whole epoch would need an image of each of the fifty classes.
         few, many = (
-            watched(Training(subject.build(num_classes=count)).run(until=(1, 1)), epoch) for count in (5, 50)
+            operations_of(Training(subject.build(num_classes=count)).run(until=(1, 1)), epoch)
+            for count in (5, 50)
         )
         require(
             few.names == many.names,
-            f"a step takes {len(few.names)} operations with 5 classes, {len(many.names)} with 50.",
-            "no loop over classes: classes.class_means and table[y] treat all classes at once",
+            f"a step has {len(few.names)} operations with 5 classes, {len(many.names)} with 50.",
+            "replace the loop over classes: classes.class_means and table[y] compute all classes at once",
         )
 
 
 def at_home_on_any_device(subject: Subject) -> str:
-    """Tensors are made where the batch is and in its precision: float64 and other devices will do."""
+    """Tensors are made on the device and in the precision of the batch."""
     in_double_precision(subject)
     with Deviceless() as seen:
         Training(subject.build(), labels=UNBALANCED, epochs=2).run()
     require(
         not seen.lines,
         f"a tensor is made without a device: {', '.join(dict.fromkeys(seen.lines))}.",
-        "write device=batch.y.device, or .new_tensor and ..._like of a tensor that is there",
+        "write device=batch.y.device, or use .new_tensor or ..._like of a tensor on the device",
     )
     if not subject.build().resolved_needs().waits:  # there are no values to wait for
         on_meta(subject)
@@ -201,13 +206,12 @@ def in_double_precision(subject: Subject) -> None:
     given = replace(given, x=given.x.double())
     whole = toys.context(teacher=toys.teachers(dtype=torch.float64))
     ctx = replace(whole, budget=method.budget(given.y, whole))
-    with frozen(model, method.resolved_needs().attack_bn):
-        found = method.perturb(model, given, ctx)
-    narrow = [name for name, image in images_of(given, found).items() if image.dtype != given.x.dtype]
+    images = images_of(given, attack(method, model, given, ctx))
+    narrow = [name for name, image in images.items() if image.dtype != given.x.dtype]
     require(
         not narrow,
         f"with float64 images, perturb() returns {', '.join(narrow)} in another precision.",
-        "write .to(batch.x.dtype) where you made a tensor of your own",
+        "write .to(batch.x.dtype) where perturb() makes a tensor",
     )
     toys.one_step(method, model, given, whole, check=False)
 
@@ -217,19 +221,15 @@ def on_meta(subject: Subject) -> None:
     method = subject.build(device=META)
     training = Training(method, steps=1, epochs=1, device=META, draws=lambda seed: MetaDraws())
     given, ctx = training.batch(0), training.context(1, 0)
-    with Operations(META) as seen:
+    with Operations(META) as operations:
         try:
-            training.step(given, ctx)
-            if method.resolved_needs().validation is not None:
-                with frozen(training.model), torch.no_grad():
-                    method.validate(training.model, given, ctx)
+            step_and_validate(training, given, ctx)
         except (RuntimeError, NotImplementedError) as error:
             raise BrokenLawError(
-                f"a step on another device than the CPU fails: {str(error).splitlines()[0]} "
-                f"({authors_line(error)}).",
+                f"a step on another device than the CPU fails: {first_line(error)} ({authors_line(error)}).",
                 hint="make tensors with device=batch.y.device, and never move one to the CPU",
             ) from error
-    where = [f"{name} ({seen.lines[name]})" for name in dict.fromkeys(seen.elsewhere)]
+    where = [f"{name} ({operations.lines[name]})" for name in dict.fromkeys(operations.elsewhere)]
     require(
         not where,
         f"a step on another device than the CPU makes tensors on the CPU: {', '.join(where)}.",
@@ -238,7 +238,7 @@ def on_meta(subject: Subject) -> None:
 
 
 def on_cuda(subject: Subject) -> None:
-    """Raise unless two steps on CUDA run, the second without a synchronisation that is not declared."""
+    """Raise unless two steps run on CUDA, the second one without an undeclared host sync."""
     device = torch.device("cuda")
     training = Training(subject.build(device=device), labels=UNBALANCED, epochs=1, device=device).run(
         until=(1, 1)
@@ -254,20 +254,23 @@ def on_cuda(subject: Subject) -> None:
 
 
 def switched(subject: Subject) -> Iterator[dict[str, Any]]:
-    """The settings with one word or flag changed."""
+    """Settings that change one word or flag each."""
     for name, value in subject.settings().items():
         for other in alternatives(option_of(subject, name), value):
             if isinstance(other, str | bool) and accepted(subject, **{name: other}):
                 yield {name: other}
 
 
-def watched(training: Training, epoch: int) -> Operations:
-    """The operations of one more step of a training, as if in `epoch`, and of the held-out images."""
-    given, ctx = training.batch(1), training.context(epoch, 1)
-    method = training.method
-    with Operations() as seen:  # gradients and momentum exist since the first step
-        training.step(given, ctx)
-        if method.resolved_needs().validation is not None:
-            with frozen(training.model), torch.no_grad():
-                method.validate(training.model, given, ctx)
-    return seen
+def operations_of(training: Training, epoch: int) -> Operations:
+    """The operations of one more step of a training, as if in `epoch`, and of validation."""
+    with Operations() as operations:  # gradients and momentum exist since the first step
+        step_and_validate(training, training.batch(1), training.context(epoch, 1))
+    return operations
+
+
+def step_and_validate(training: Training, given: Batch, ctx: Context) -> None:
+    """Run one step and, if the method needs it, the validation of the same batch."""
+    training.step(given, ctx)
+    if training.method.resolved_needs().validation is not None:
+        with frozen(training.model), torch.no_grad():
+            training.method.validate(training.model, given, ctx)

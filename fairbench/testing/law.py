@@ -1,4 +1,4 @@
-"""What a law is, the method it is held against, and what came out."""
+"""A law of the contract, the method under test, and the outcome."""
 
 import dataclasses
 import linecache
@@ -16,31 +16,32 @@ import torch
 from fairbench.core.errors import ConfigError, FairbenchError
 from fairbench.objectives.contract import AdversarialObjective, build_config
 from fairbench.testing import toys
+from fairbench.training.networks import first_line
 
 NUM_CLASSES = 4
 KIT = f"{Path(__file__).parent}{os.sep}"
-HOUSE = f"{Path(__file__).parents[1]}{os.sep}"
+PACKAGE = f"{Path(__file__).parents[1]}{os.sep}"
 WATCHING = {f"{KIT}law.py", f"{KIT}device_laws.py"}
 TORCH = f"{Path(torch.__file__).parent}{os.sep}"
 
 
 class BrokenLawError(FairbenchError):
-    """The method breaks a law: what happened (`message`) and what its author can do about it (`hint`)."""
+    """The method breaks a law. `message` says what happened, `hint` what its author can change."""
 
     exit_code = 1
 
 
 class NotApplicable(Exception):
-    """The law says nothing about this method; the text says why."""
+    """The law does not apply to this method, for the reason in the text."""
 
 
 @dataclass(frozen=True, eq=False)
 class Subject:
     """A method under test: its class and its settings.
 
-    `config` are the settings on top of the class's own defaults; epochs in them are those of toy training.
-    `option_context` are settings under which an option acts, `option_values` other values to try for it.
-    `twin_of` names the entry with the same code, whose options are tested there.
+    `config` has the settings that differ from the defaults of the class, with epochs of toy training.
+    `option_context` has settings under which an option has an effect, `option_values` other values to try for
+    it. `twin_of` is the entry with the same code, whose options are tested there.
     """
 
     name: str
@@ -53,7 +54,7 @@ class Subject:
     def build(
         self, num_classes: int = NUM_CLASSES, device: torch.device = toys.CPU, **options: Any
     ) -> AdversarialObjective:
-        """A fresh objective with the settings and `options` on top."""
+        """A new objective with the settings, of which `options` replaces some."""
         config = build_config(self.cls, {**self.config, **options})
         return self.cls(config, toys.info(num_classes), device)
 
@@ -64,10 +65,10 @@ class Subject:
 
 @dataclass(frozen=True)
 class Law:
-    """One thing that the contract promises of every method.
+    """One requirement of the contract, with the test of it.
 
-    `function` raises BrokenLawError or NotApplicable and may return a remark, or one with a number. It is
-    not asked when a law in `requires` is broken, because its answer would only repeat that.
+    `function` raises BrokenLawError or NotApplicable, and may return a remark, or a remark and a number. It
+    is not called when a law in `requires` is broken, because it would only report the same fault again.
     """
 
     name: str
@@ -78,94 +79,92 @@ class Law:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a law said about a method."""
+    """The result of a law for a method."""
 
     law: Law
     state: Literal["ok", "FAILED", "skipped"]
-    remark: str = ""  # what was found, or why it failed or was skipped
-    hint: str = ""  # what to do about a failure
-    number: float | None = None  # what a law measured, such as the relative cost
+    remark: str = ""  # what was noticed, or why it failed or was skipped
+    hint: str = ""  # what to do after a failure
+    number: float | None = None  # a measured value, such as the relative cost
     seconds: float = 0.0
     error: BaseException | None = None
 
 
 class Trial:
-    """A method on its way through the laws; each is asked once."""
+    """Tests a method against `laws`, each at most once."""
 
     def __init__(self, subject: Subject, laws: Mapping[str, Law]) -> None:
         self.subject, self.laws = subject, laws
-        self._known: dict[str, Outcome] = {}
+        self._outcomes: dict[str, Outcome] = {}
 
     def outcome(self, name: str) -> Outcome:
-        """What the law `name` says."""
-        if name not in self._known:
-            self._known[name] = self._ask(self.laws[name])
-        return self._known[name]
+        """The outcome of the law `name`."""
+        if name not in self._outcomes:
+            self._outcomes[name] = self._test(self.laws[name])
+        return self._outcomes[name]
 
-    def _ask(self, law: Law) -> Outcome:
+    def _test(self, law: Law) -> Outcome:
         for earlier in law.requires:
             if self.outcome(earlier).state == "FAILED":
-                return Outcome(law, "skipped", f"says nothing while '{earlier}' is broken")
-        for earlier in law.requires:  # skipped itself because of a third one
-            if self.outcome(earlier).remark.startswith("says nothing while"):
+                return Outcome(law, "skipped", f"not tested, because '{earlier}' is broken")
+        for earlier in law.requires:  # itself not tested because of a third one
+            if self.outcome(earlier).remark.startswith("not tested, because"):
                 return Outcome(law, "skipped", self.outcome(earlier).remark)
         began = time.perf_counter()
-        with torch.random.fork_rng(
-            devices=[]
-        ):  # whoever draws from the global generator disturbs nobody else
+        with torch.random.fork_rng(devices=[]):  # a method may draw from the global generator
             torch.manual_seed(0)
-            found = self._verdict(law)
-        return replace(found, seconds=time.perf_counter() - began)
+            outcome = self._verdict(law)
+        return replace(outcome, seconds=time.perf_counter() - began)
 
     def _verdict(self, law: Law) -> Outcome:
         try:
-            found = law.function(self.subject)
+            result = law.function(self.subject)
         except NotApplicable as reason:
             return Outcome(law, "skipped", str(reason))
         except FairbenchError as error:
             return Outcome(law, "FAILED", error.message, error.hint, error=error)
         except (Exception, SystemExit) as error:  # a method may raise anything
             return Outcome(law, "FAILED", *described(error), error=error)
-        remark, number = found if isinstance(found, tuple) else (found or "", None)
+        remark, number = result if isinstance(result, tuple) else (result or "", None)
         return Outcome(law, "ok", remark, number=number)
 
 
 def described(error: BaseException) -> tuple[str, str]:
-    """An error that is not ours as one line, and the line of the method that raised it."""
-    text = str(error).splitlines()[0] if str(error) else ""
+    """An error that is not fairbench's as one line, and the line of the method that raised it."""
     line = authors_line(error)
-    return f"{type(error).__name__}: {text}", f"raised at {line}" if line else ""
+    return first_line(error), f"raised at {line}" if line else ""
 
 
 def authors_line(error: BaseException | None = None) -> str:
-    """Where in the method's code `error` was raised, or this function called: file:line: code.
+    """The line of the method's code that raised `error`, or that led to this call, as "file:line: code".
 
-    The innermost line that is neither torch's nor ours; ours, where it was inherited; "" in the toys.
+    It is the innermost line outside of torch and fairbench; if there is none, because the method inherits the
+    code, that of fairbench; "" in the toy network and images.
     """
-    walked = (
+    frames = (
         traceback.walk_stack(sys._getframe())
         if error is None
         else reversed(list(traceback.walk_tb(error.__traceback__)))
     )
-    house = None
+    place = None
     watching = True
-    for frame, number in walked:  # the innermost first
+    for frame, number in frames:  # the innermost first
         file = frame.f_code.co_filename
         watching = watching and (file in WATCHING or file.startswith(TORCH))
         if watching:
             continue
         if file.startswith(KIT):
             if file == f"{KIT}toys.py":
-                house = None
+                place = None
             break
-        if file.startswith(HOUSE):
-            house = house or (file, number)
+        if file.startswith(PACKAGE):
+            place = place or (file, number)
         elif not file.startswith((TORCH, "<")):
-            house = (file, number)
+            place = (file, number)
             break
-    if house is None:
+    if place is None:
         return ""
-    return f"{Path(house[0]).name}:{house[1]}: {linecache.getline(*house).strip()}"
+    return f"{Path(place[0]).name}:{place[1]}: {linecache.getline(*place).strip()}"
 
 
 def require(condition: Any, message: str, hint: str = "") -> None:

@@ -1,4 +1,4 @@
-"""A method held against every law of the contract: the work of `fairbench check`."""
+"""Test a method against every law of the contract: the work of `fairbench check`."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ from fairbench.testing.subjects import registered, subject
 
 @dataclass(frozen=True)
 class MethodCheck:
-    """What every law said about one method."""
+    """The outcomes of all laws for one method."""
 
     name: str
     outcomes: tuple[Outcome, ...]

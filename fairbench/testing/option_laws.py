@@ -1,4 +1,4 @@
-"""Every option does something: other values of its type are tried in toy training."""
+"""Every option has an effect: toy training with other values of its type gives other numbers."""
 
 import copy
 import dataclasses
@@ -33,10 +33,10 @@ def every_option_acts(subject: Subject) -> str:
     if idle:
         raise BrokenLawError(
             f"{'; '.join(idle)}.",
-            hint="take the option out, or mend what it should change.\n"
-            "If it acts only together with another, tell ContractSuite: "
+            hint="remove the option, or correct the code that should use it.\n"
+            "If it has an effect only together with another option, set in ContractSuite: "
             'option_context = {"this": {"other": value}}\n'
-            'If another value shows what it does: option_values = {"this": (value,)}\n'
+            'If another value has an effect: option_values = {"this": (value,)}\n'
             "Toy training has three epochs; options named _epochs scale with them.",
         )
     shown = [
@@ -47,20 +47,20 @@ def every_option_acts(subject: Subject) -> str:
 
 
 class OptionSearch:
-    """Looks for settings under which an option acts."""
+    """Searches for settings under which an option has an effect."""
 
     def __init__(self, subject: Subject, settings: Mapping[str, Any]) -> None:
         self.subject, self.settings = subject, settings
-        self.together: dict[str, str] = {}  # option: the settings that it needs
+        self.together: dict[str, str] = {}  # the other settings that an option needs
         self._traces: dict[str, Trace] = {}
         self._errors: dict[tuple[str, Any], Exception] = {}
 
     def idle(self, name: str) -> Iterator[str]:
-        """What does nothing: the option, or single words that it takes."""
+        """Messages about values without effect: all numbers of an option, or a word."""
         option = option_of(self.subject, name)
         tried = self.subject.option_values.get(name) or alternatives(option, self.settings[name])
         if not tried and option.annotation == "str":
-            self.together[name] = ""  # free text: only its author knows another
+            self.together[name] = ""  # free text: no other value can be derived
             return
         if not tried:
             yield f"{name}: no other value can be derived from {option.annotation}"
@@ -74,12 +74,12 @@ class OptionSearch:
             value for value in tried if isinstance(value, int | float) and not isinstance(value, bool)
         )
         words = () if numbers else tried
-        for value in words:  # each of them has to matter; of numbers, one
+        for value in words:  # each word has to have an effect, but only one number
             if not self._acts(name, (value,), declared):
-                yield f"{name}={value!r} does the same as {self.settings[name]!r}{self._failed(name, words)}"
+                yield f"{name}={value!r} gives the same as {self.settings[name]!r}{self._failed(name, words)}"
         if numbers and not self._acts(name, tried, declared):
             shown = f"{', '.join(map(repr, tried))} instead of {self.settings[name]!r}"
-            yield f"{name} does nothing ({shown}){self._failed(name, tried)}"
+            yield f"{name} has no effect ({shown}){self._failed(name, tried)}"
 
     def _acts(self, name: str, values: tuple[Any, ...], declared: Mapping[str, Any]) -> bool:
         for context in self._contexts(name, declared):
@@ -90,7 +90,7 @@ class OptionSearch:
         return False
 
     def _contexts(self, name: str, declared: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        """Settings in which the option may act: as they are, or with one other option changed."""
+        """Settings in which the option may have an effect: as they are, or with another option changed."""
         yield dict(declared)
         if declared:
             return
@@ -112,19 +112,19 @@ class OptionSearch:
         return False
 
     def _trace(self, situation: str, options: Mapping[str, Any]) -> Trace:
-        """All numbers of a short training; empty when it cannot be done with these options."""
+        """All numbers of a short training; empty when it fails with these options."""
         key = f"{situation} {sorted(options.items())}"
         if key not in self._traces:
             try:
                 self._traces[key] = trace(self.subject, situation, options)
-            except Exception as error:  # a value that Config takes may still be impossible
+            except Exception as error:  # a value that Config accepts may still be impossible
                 self._traces[key] = {}
                 if situation != "an absent class":  # which a method may refuse, whatever its options
                     self._errors.update(dict.fromkeys(options.items(), error))
         return self._traces[key]
 
     def _failed(self, name: str, values: tuple[Any, ...]) -> str:
-        """What went wrong with `values`, if anything did."""
+        """The error of training with one of `values`, if there was one."""
         for value in values:
             if (error := self._errors.get((name, value))) is not None:
                 return f"; training with {name}={value!r} fails: {type(error).__name__}: {error}"
@@ -132,7 +132,7 @@ class OptionSearch:
 
 
 def trace(subject: Subject, situation: str, options: Mapping[str, Any]) -> Trace:
-    """Losses, weights, BatchNorm statistics and state after each epoch, and what is needed of the house."""
+    """Losses, the needs of the method, and weights, BatchNorm statistics and state after each epoch."""
     method, awkward = subject.build(**options), situation == "awkward statistics"
     training = Training(
         method,
@@ -142,27 +142,27 @@ def trace(subject: Subject, situation: str, options: Mapping[str, Any]) -> Trace
         held_out=(1,) if awkward else (6, 1),  # enough for accuracies that vary; the last batch is smaller
         model=copy.deepcopy(settled()),
     )
-    found: Trace = {}
+    values: Trace = {}
     for need, value in dataclasses.asdict(method.resolved_needs()).items():
-        found[f"needs {need} {sorted(value) if isinstance(value, set | frozenset) else value}"] = torch.ones(
-            ()
-        )
+        text = sorted(value) if isinstance(value, set | frozenset) else value
+        values[f"needs {need} {text}"] = torch.ones(())
     for epoch in range(1, EPOCHS + 1):
         kept = training.run(until=(epoch + 1, "start")).tensors()
-        found |= {f"{epoch} {name}": value for name, value in kept.items() if not name.startswith("sums.")}
-    return {**found, "losses": torch.stack(training.losses)}
+        values |= {f"{epoch} {name}": value for name, value in kept.items() if not name.startswith("sums.")}
+    return {**values, "losses": torch.stack(training.losses)}
 
 
 @functools.cache
 def settled() -> toys.ToyNetwork:
-    """A network whose predictions vary, so that its class statistics do."""
+    """A network whose predictions, and so its class statistics, vary."""
     return toys.settled()
 
 
 def option_of(subject: Subject, name: str) -> Option:
     """The option as the registry describes it."""
-    (found,) = (each for each in dataclasses.fields(subject.cls.Config) if each.name == name)
-    annotation = found.type if isinstance(found.type, str) else _written(found.type)
+    (config_field,) = (each for each in dataclasses.fields(subject.cls.Config) if each.name == name)
+    kind = config_field.type
+    annotation = kind if isinstance(kind, str) else _written(kind)
     return Option(name, annotation, subject.settings()[name])
 
 
@@ -175,20 +175,20 @@ def alternatives(option: Option, value: Any) -> tuple[Any, ...]:
     allowed = option.allowed
     if allowed is None:
         return ()
-    found: list[Any] = [choice for choice in allowed.choices if choice is not None]
+    values: list[Any] = [choice for choice in allowed.choices if choice is not None]
     if "bool" in allowed.types:
-        found.append(not value)
+        values.append(not value)
     number = value if isinstance(value, int | float) and not isinstance(value, bool) else None
     if "float" in allowed.types:
         middle = 1.0 if number is None else float(number)
-        found += [middle / 2, middle * 2, middle + 0.1, middle - 0.1, 0.0, 1.0, 0.5, -middle]
+        values += [middle / 2, middle * 2, middle + 0.1, middle - 0.1, 0.0, 1.0, 0.5, -middle]
     elif "int" in allowed.types:
         whole = 1 if number is None else int(number)
-        found += [whole + 1, whole - 1, whole // 2, whole * 2, 0, 1, 2, 3]
+        values += [whole + 1, whole - 1, whole // 2, whole * 2, 0, 1, 2, 3]
     if None in allowed.choices:
-        found.insert(0, None)
+        values.insert(0, None)
     different: list[Any] = []
-    for each in found:
+    for each in values:
         if not any(each == other and type(each) is type(other) for other in (value, *different)):
             different.append(each)
     return tuple(different)

@@ -1,4 +1,4 @@
-"""Toy trainings that several laws look at, done once per subject."""
+"""Toy trainings that several laws use, run once per method."""
 
 import copy
 import functools
@@ -14,26 +14,26 @@ from fairbench.testing.training import UNBALANCED, Training
 
 @dataclass(frozen=True)
 class ToyRun:
-    """A training that is over; nobody changes it."""
+    """A finished training. Laws must not change it."""
 
     training: Training
-    left: dict[str, Tensor]  # everything that it leaves behind
-    drawn: frozenset[str]  # operations that drew random numbers for the method
+    left: dict[str, Tensor]  # all tensors at its end
+    drawn: frozenset[str]  # random operations that the method called
 
     def ends(self) -> tuple[AdversarialObjective, nn.Module]:
-        """Copies of the method and the model as they are now."""
+        """Copies of the method and the model at the end."""
         method, model = copy.deepcopy((self.training.method, self.training.model))
         return method, model.train()
 
 
 @functools.lru_cache(maxsize=4)
 def trained(subject: Subject, *, awkward: bool = False) -> ToyRun:
-    """Training with its own class statistics, or with awkward ones."""
+    """The training with measured class statistics, or with awkward ones."""
     with Operations() as seen:
         training = Training(subject.build(), labels=UNBALANCED, awkward=awkward).run()
     return ToyRun(training, left_behind(training), frozenset(seen.drawn))
 
 
 def left_behind(training: Training) -> dict[str, Tensor]:
-    """Everything that training leaves behind, and its last loss."""
+    """All tensors at the end of a training, and its last loss."""
     return {**training.tensors(), "last loss": training.losses[-1]}

@@ -1,4 +1,4 @@
-"""Find the method to test: a registered name, or a file."""
+"""Load the method to test: a registered name, or a file."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from fairbench.registry import Registry, describe, load_registry, locate
 from fairbench.testing.law import Subject
 from fairbench.testing.training import EPOCHS
 
-PUBLISHED_EPOCHS = 150  # of a method that names no protocol of its own
+PUBLISHED_EPOCHS = 150  # of a method without a protocol of its own
 
 
 def find(
@@ -23,14 +23,14 @@ def find(
 ) -> Subject:
     """The method `method`: a registered name or the path of a .py file.
 
-    Raises UnknownNameError, PluginError or ConfigError when it cannot be had.
+    Raises UnknownNameError, PluginError or ConfigError when it cannot be loaded.
     """
     registry, name = registered(method, registry_files)
     return subject(registry, name, option_context or {}, option_values or {})
 
 
 def registered(method: str, registry_files: Sequence[Path] = ()) -> tuple[Registry, str]:
-    """The registry that has the method, and its name there."""
+    """The registry with the method, and the name of the method in it."""
     if not method.endswith(".py"):
         return load_registry(registry_files), method
     path = locate(method)
@@ -50,7 +50,7 @@ def subject(
     option_context: Mapping[str, Mapping[str, Any]] | None = None,
     option_values: Mapping[str, tuple[Any, ...]] | None = None,
 ) -> Subject:
-    """A registered method with its registered settings, in the epochs of toy training."""
+    """A registered method with its registered settings, scaled to the epochs of toy training."""
     entry, plugin = registry.get("method", name), registry.readable_plugin(name)
     try:
         published = registry.protocol_for("official", name).published_epochs
@@ -67,7 +67,7 @@ def subject(
 
 
 def in_toy_epochs(config: Mapping[str, Any], published: int) -> dict[str, Any]:
-    """Settings with their epochs in proportion to toy training, but never from some to none."""
+    """Settings with their epochs scaled to toy training, but at least one where there was one."""
 
     def scaled(name: str, value: Any) -> Any:
         if not name.endswith(("_epochs", "_epoch")) or type(value) is not int or value < 1:

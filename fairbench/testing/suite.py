@@ -1,4 +1,4 @@
-"""A test class for third parties: the laws on one method, one test each."""
+"""A test class for authors of methods: one test per law."""
 
 import inspect
 from collections.abc import Mapping, Sequence
@@ -20,13 +20,13 @@ class ContractSuite:
     """
 
     method: ClassVar[str] = ""
-    """A registered name, or a .py file beside the test's own."""
+    """A registered name, or a .py file in the folder of the test file."""
     registry: ClassVar[Sequence[str]] = ()
-    """Registry files that the name is looked up in, relative to the test's own."""
+    """Registry files with the method, relative to the folder of the test file."""
     option_context: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    """Settings under which an option acts: {"double_step": {"base": "pgd-at"}}."""
+    """Settings under which an option has an effect: {"double_step": {"base": "pgd-at"}}."""
     option_values: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
-    """Values to try for an option, where its type does not tell: {"schedule": ("0:1", "5:2")}."""
+    """Values to try for an option of free text: {"schedule": ("0:1", "5:2")}."""
 
     _trials: ClassVar[dict[type, Trial]] = {}
 
@@ -39,16 +39,16 @@ class ContractSuite:
         """The method keeps the law."""
         import pytest
 
-        found = self.outcome(law)
-        if found.state == "skipped":
-            pytest.skip(found.remark)
-        if found.state == "FAILED":
-            told = f"{self.method}: {found.law.sentence}: {found.remark}\n{found.hint}".rstrip()
-            raise AssertionError(told) from found.error
+        outcome = self.outcome(law)
+        if outcome.state == "skipped":
+            pytest.skip(outcome.remark)
+        if outcome.state == "FAILED":
+            message = f"{self.method} breaks the law {law!r} ({outcome.law.sentence}): {outcome.remark}"
+            raise AssertionError(f"{message}\n{outcome.hint}".rstrip()) from outcome.error
 
     @classmethod
     def outcome(cls, law: str) -> Outcome:
-        """What the law says about the method; asked once per class."""
+        """The outcome of a law for the method; each law is tested once per class."""
         if cls not in cls._trials:
             place = Path(inspect.getfile(cls)).parent
             name = str(place / cls.method) if cls.method.endswith(".py") else cls.method
@@ -60,7 +60,7 @@ class ContractSuite:
             )
             cls._trials[cls] = Trial(subject, LAWS)
         threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # networks this small only wait for each other's threads
+        torch.set_num_threads(1)  # the networks are too small for more
         try:
             return cls._trials[cls].outcome(law)
         finally:

@@ -1,4 +1,4 @@
-"""Toy network, images and draws for tests of methods: all made in code, a step takes milliseconds."""
+"""Toy network, images and contexts for tests of methods. A training step takes milliseconds."""
 
 import copy
 import functools
@@ -26,7 +26,7 @@ BUDGET = Budget(eps=0.1, step_size=0.04, num_steps=3)
 
 
 class ToyNetwork(nn.Module):
-    """Two convolutions with BatchNorm. Ends as 4x4 maps, so a batch of one image is enough to train."""
+    """Two convolutions with BatchNorm. The last maps are 4x4, so that a batch of one image can be trained."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class ToyNetwork(nn.Module):
 
 
 def network(num_classes: int = 4, seed: int = 0, spread: float = 4.0) -> ToyNetwork:
-    """A network in train mode; `spread` makes its untrained predictions differ between images."""
+    """A network in train mode; with a larger `spread` its predictions differ more between images."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = ToyNetwork(num_classes)
@@ -51,7 +51,7 @@ def network(num_classes: int = 4, seed: int = 0, spread: float = 4.0) -> ToyNetw
 
 
 def settled(num_classes: int = 4, seed: int = 0) -> ToyNetwork:
-    """A network whose predictions in eval mode vary: BatchNorm has seen images, outputs are centred."""
+    """A network whose predictions in eval mode vary: BatchNorm has statistics, outputs are centred."""
     model, given = network(num_classes, seed), batch(64, num_classes)
     with torch.no_grad():
         for _ in range(30):
@@ -91,7 +91,7 @@ def renamed(model: ToyNetwork, permutation: Tensor | None) -> ToyNetwork:
 
 
 def batch(size: int = 12, num_classes: int = 4, seed: int = 0, labels: Tensor | None = None) -> Batch:
-    """Images whose brightness follows the class; all classes, unless there are more of them than images."""
+    """Images whose brightness depends on the class; by default the labels 0, 1, ... in turn."""
     draws = Draws(derive_seed(seed, "toy"), CPU)
     y = torch.arange(size) % num_classes if labels is None else labels
     x = draws.uniform(torch.empty(len(y), *SHAPE))
@@ -100,7 +100,7 @@ def batch(size: int = 12, num_classes: int = 4, seed: int = 0, labels: Tensor | 
 
 
 def mixed(share: float | Tensor, given: Batch | None = None) -> Batch:
-    """The images of a batch, each mixed with another class's; `share` is its own part, or (B,) of them."""
+    """The images of a batch, each mixed with one of another class; `share`, or (B,) of them, is its own."""
     given = batch() if given is None else given
     other = torch.arange(len(given)).roll(5)
     lam = torch.as_tensor(share, dtype=given.x.dtype).expand(len(given)).clone()
@@ -132,7 +132,7 @@ def context(
 def configured(
     cls: type[AdversarialObjective], num_classes: int = 4, device: torch.device = CPU, **options: object
 ) -> AdversarialObjective:
-    """The method with `options` on top of its own defaults."""
+    """The method with its default settings, of which `options` replaces some."""
     return cls(build_config(cls, options), info(num_classes), device)
 
 
@@ -147,7 +147,7 @@ def learning_rate(epoch: int) -> float:
 
 
 def sgd(model: nn.Module, lr: float = 0.05) -> torch.optim.SGD:
-    """The optimiser of the house."""
+    """The optimiser of toy training."""
     return torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, weight_decay=5e-4, nesterov=True)
 
 
@@ -166,19 +166,18 @@ def one_step(
     lr: float = 0.05,
     check: bool = True,
 ) -> Tensor:
-    """The loss of one training step of the house."""
+    """The loss of one training step."""
     given = batch(num_classes=method.info.num_classes) if given is None else given
-    found = totals(method)
-    return training_step(model, method, sgd(model, lr), given, ctx or context(), found, check=check)
+    return training_step(model, method, sgd(model, lr), given, ctx or context(), totals(method), check=check)
 
 
 def copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Values that stay what they are now."""
+    """Copies of tensors by name."""
     return {name: value.detach().clone() for name, value in tensors.items()}
 
 
 def identical(first: Tensor, second: Tensor) -> bool:
-    """Equal bit for bit, in shape and dtype too; NaN equals NaN."""
+    """Whether both are equal bit for bit, including shape and dtype; NaN equals NaN."""
     if first.shape != second.shape or first.dtype != second.dtype:
         return False
     return bool(((first == second) | ((first != first) & (second != second))).all())

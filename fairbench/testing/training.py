@@ -1,4 +1,4 @@
-"""Toy training in the trainer's own epochs, which can be stopped and continued between any two events."""
+"""Toy training: the epochs of the trainer on toy batches, with a stop before any event."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,28 +12,29 @@ from fairbench.attacks.draws import Draws
 from fairbench.data.batch import Batch
 from fairbench.objectives.contract import AdversarialObjective, Context, EpochStats, ValidationStats
 from fairbench.testing import toys
-from fairbench.training.checkpointing import SavedState, TrainingState, under
+from fairbench.training.checkpointing import SavedState, TrainingState
 from fairbench.training.epoch import Contexts, Epoch, EpochProgress
 from fairbench.training.networks import Networks, Speedups
+from fairbench.training.statistics import under
 from fairbench.training.step import StepRunner, training_step
 from fairbench.training.validation import Validate
 
 UNBALANCED = (0, 1, 1, 1, 1, 1, 2, 3)  # classes of different size
 EPOCHS = 3
 
-# Rows are classes under attack: 0 and 1 tie and are taken for each other, 2 fails, 3 is so easy that rules
-# overshoot. Losses per class go with it.
+# Row: true class, column: prediction under attack. 0 and 1 have equal accuracy and are confused with each
+# other, 2 is never right, 3 is always right. The losses per class fit to it.
 AWKWARD_TABLE = ((0.4, 0.1, 0.0, 0.5), (0.1, 0.4, 0.0, 0.5), (0.0, 0.0, 0.0, 1.0), (0.0, 0.0, 0.0, 1.0))
 AWKWARD_CLEAN = (0.5, 0.5, 0.9, 1.0)
 AWKWARD_LOSS = (1.0, 1.0, 3.0, 0.01)
 
 Event = tuple[int, int | Literal["start", "end"]]
-"""A step of an epoch, or what surrounds its steps."""
+"""Epoch, and a step of it (from 0), its start or its end."""
 
 
 @dataclass(frozen=True)
 class ToyBatches:
-    """Toy batches that are there before they are needed."""
+    """Batches made in advance."""
 
     made: Sequence[Batch]
 
@@ -49,11 +50,11 @@ class ToyBatches:
 
 
 class Training:
-    """Trains the toy network with a method, epoch by epoch; `run` does the events still to come.
+    """Trains the toy network with a method, event by event; `events` are those still to come.
 
-    `labels` are those of every batch, by default all classes alike. With `awkward` the method gets statistics
-    with ties and extremes (4 classes) in place of what was measured in an epoch. `held_out` are the images of
-    each class in the validation batches. `permutation` (C,) renames the classes.
+    `labels` are those of every batch, by default 0, 1, ... in turn. With `awkward` the method gets statistics
+    with ties and extremes (4 classes) instead of the measured ones. `held_out` is the number of images of
+    each class in each validation batch. `permutation` (C,) renames the classes.
     """
 
     def __init__(
@@ -99,7 +100,7 @@ class Training:
         self.epoch = self._epoch(1)
 
     def run(self, until: Event | None = None) -> "Training":
-        """Do the events to come, up to and without `until`; itself."""
+        """Process the events before `until`, by default all; returns self."""
         while self.events and self.events[0] != until:
             number, event = self.events.pop(0)
             if event == "start":
@@ -112,7 +113,7 @@ class Training:
         return self
 
     def tensors(self) -> dict[str, Tensor]:
-        """Everything that a resume needs: weights, momentum, the method's state, the epoch's sums."""
+        """All tensors of the state: weights, momentum, the method's state, the epoch's sums."""
         return toys.copied(self.state.tensors(self.epoch.totals.sums))
 
     def resume(self, saved: Mapping[str, Tensor], at: Event) -> None:
@@ -125,7 +126,7 @@ class Training:
             self.epoch = self._epoch(number, EpochProgress(number, step, sums=under("sums.", saved)))
 
     def batch(self, seed: int, labels: Tensor | None = None) -> Batch:
-        """The images and labels of a seed, in the classes' new names."""
+        """Images of a seed with their labels, in the new names of the classes."""
         labels = self.labels if labels is None else labels
         given = toys.batch(num_classes=self.num_classes, seed=seed, labels=labels)
         y = given.y if self.permutation is None else self.permutation[given.y]
@@ -154,10 +155,7 @@ class Training:
 
 @dataclass(kw_only=True)
 class AwkwardEpoch(Epoch):
-    """An epoch that gives the method statistics with ties and extremes, of 4 classes.
-
-    From epoch to epoch the classes change their roles.
-    """
+    """An epoch with statistics of 4 classes that have ties and extremes, other ones in each epoch."""
 
     permutation: Tensor | None
 
@@ -184,7 +182,7 @@ class AwkwardEpoch(Epoch):
         )
 
     def _rolled(self, values: object) -> Tensor:
-        """Values per class or pair of classes, in this epoch's roles and the classes' new names."""
+        """Values per class or pair of classes, rolled by the epoch, in the new names of the classes."""
         table = torch.tensor(values, dtype=torch.float64, device=self.totals.sums["count"].device)
         axes = tuple(range(table.dim()))
         table = table.roll((self.number - 1,) * len(axes), axes)

@@ -1,4 +1,4 @@
-"""Laws of training: it runs, repeats, resumes, bears odd batches, and knows no class by its number."""
+"""Laws of training: runs, seeds, resuming, unusual batches, and independence of class numbers."""
 
 import dataclasses
 import math
@@ -20,46 +20,46 @@ from fairbench.testing.runs import left_behind, trained
 from fairbench.testing.training import UNBALANCED, Event, Training
 
 CUTS: tuple[Event, ...] = ((2, 1), (2, "end"), (3, "start"))
-PERMUTATION = torch.tensor([2, 0, 3, 1])  # class c is called PERMUTATION[c]
+PERMUTATION = torch.tensor([2, 0, 3, 1])  # class c becomes class PERMUTATION[c]
 ODD_BATCHES = {
     "a class is absent": (0, 1, 1, 3, 3, 3),
-    "there is one class only": (2, 2, 2, 2, 2, 2),
-    "there is one image only": (1,),
+    "there is only one class": (2, 2, 2, 2, 2, 2),
+    "there is only one image": (1,),
     "every class has one image": (0, 1, 2, 3),
 }
-FINITE = "divide by count.clamp(min=1), and think of log(0): an absent class must not spoil the others"
+FINITE = "divide by count.clamp(min=1), and avoid log(0): an absent class must not affect the others"
 
 
 def trains(subject: Subject) -> None:
-    """Three epochs of toy training run through all hooks, with finite losses."""
+    """Three epochs of toy training run with all hooks and have finite losses."""
     finite(trained(subject).training, "in ordinary training")
 
 
 def deterministic(subject: Subject) -> str:
-    """The same seed repeats bit for bit; another seed gives something else."""
+    """The same seed gives the same result bit for bit, another seed another one."""
     first = trained(subject)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)  # whoever draws from the global generator sees other numbers now
+        torch.manual_seed(1)  # the global generator gives other numbers now
         again = left_behind(Training(subject.build(), labels=UNBALANCED).run())
     changed = toys.differences(first.left, again)
     require(
         not changed,
-        f"the same seed gives something else the second time: {', '.join(changed[:3])}.",
-        'draw from ctx.rng("a purpose") only; keep nothing in globals or on the class',
+        f"the same seed gives another result the second time: {', '.join(changed[:3])}.",
+        'draw from ctx.rng("a purpose") only; keep nothing in globals or class attributes',
     )
     if not first.drawn:
-        return "draws nothing"
+        return "the method draws no random numbers"
     other = left_behind(Training(subject.build(), labels=UNBALANCED, seed=1).run())
     require(
         toys.differences(first.left, other),
-        f"it draws random numbers ({', '.join(sorted(first.drawn))}), yet another seed changes nothing.",
+        f"it draws random numbers ({', '.join(sorted(first.drawn))}), but another seed changes nothing.",
         'draw from ctx.rng("a purpose"), not from a generator with a fixed seed',
     )
     return ""
 
 
 def resumes(subject: Subject) -> None:
-    """Training that is saved and continued anywhere equals training in one go, bit for bit."""
+    """Training that is saved and resumed at any event equals uninterrupted training, bit for bit."""
     whole = trained(subject).left
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "state.safetensors"
@@ -71,22 +71,24 @@ def resumes(subject: Subject) -> None:
             where = f"before epoch {cut[0]}" if cut[1] == "start" else f"in the middle of epoch {cut[0]}"
             hidden = sorted(set(vars(half.method)) - set(vars(resumed.method)))
             hint = (
-                "declare what must survive as a field of State: per_class(...), per_class_pair(...), a number"
+                "declare values to be saved as fields of State: per_class(...), per_class_pair(...), a number"
             )
             if hidden:
-                hint = f"self.{', self.'.join(hidden)} is lost on the way: {hint}"
+                hint = f"self.{', self.'.join(hidden)} is not saved: {hint}"
             try:
-                found = left_behind(resumed.run())
+                left = left_behind(resumed.run())
             except AttributeError as error:
-                raise BrokenLawError(f"a run saved {where} cannot continue: {error}.", hint=hint) from error
-            changed = toys.differences(whole, found)
+                raise BrokenLawError(f"a run saved {where} cannot be resumed: {error}.", hint=hint) from error
+            changed = toys.differences(whole, left)
             require(
-                not changed, f"a run saved {where} continues differently: {', '.join(changed[:3])}.", hint
+                not changed,
+                f"a run saved {where} and resumed gives another result: {', '.join(changed[:3])}.",
+                hint,
             )
 
 
 def bears_odd_batches(subject: Subject) -> str:
-    """Odd batches and predictions give finite numbers, or a clear EmptyClassError after the epoch."""
+    """Unusual batches and predictions give finite numbers, or an EmptyClassError after the epoch."""
     empty = ""
     for what, labels in ODD_BATCHES.items():
         training = Training(subject.build(), labels=labels, steps=1)
@@ -98,7 +100,7 @@ def bears_odd_batches(subject: Subject) -> str:
                 f"when {what}, a step raises EmptyClassError: {error.message}",
                 "a batch may lack a class; raise EmptyClassError in on_epoch_end or on_validation only",
             )
-            empty = "an epoch without a class is an error that names it"
+            empty = "an epoch without images of a class is an EmptyClassError"
         finite(training, f"when {what}")
     for awkward in (True, False):  # weights and radii at their extremes
         run = trained(subject, awkward=awkward)
@@ -114,35 +116,35 @@ def bears_odd_batches(subject: Subject) -> str:
 
 
 def bears_two_labels(subject: Subject) -> str:
-    """A step on images with two labels is well-formed, and one on whole images is the step without mixing."""
+    """A step on images with two labels works; with a share of 1 it equals the step with one label."""
     if subject.build().resolved_needs().one_label:
-        return "one label per image, as declared: Mixup is refused"
+        return "Mixup and CutMix are refused: one label per image, as declared"
 
     def after(given: Batch, trained_before: bool) -> dict[str, Tensor]:
         fresh = (subject.build(), toys.network())
         method, model = trained(subject, awkward=True).ends() if trained_before else fresh
         loss = toys.one_step(method, model, given)  # raises when the contract is broken
-        found = {"loss": loss, **model.state_dict()}
+        values = {"loss": loss, **model.state_dict()}
         require(
-            all(torch.isfinite(value).all() for value in found.values()),
+            all(torch.isfinite(value).all() for value in values.values()),
             "on images with two labels, the loss or a weight is not finite.",
             FINITE,
         )
-        return found
+        return values
 
     for before in (False, True):
         after(toys.mixed(0.7), before)
         changed = toys.differences(after(toys.batch(), before), after(toys.mixed(1.0), before))
         require(
             not changed,
-            f"images with a share of one of their label train differently: {', '.join(changed[:3])}.",
-            "leave batch.y2 and batch.lam to the house: it asks loss() for each label",
+            f"with a share of 1 for the first label, training differs: {', '.join(changed[:3])}.",
+            "do not use batch.y2 and batch.lam in loss(): the trainer calls it once per label",
         )
     return ""
 
 
 def knows_no_class_by_number(subject: Subject) -> None:
-    """Renaming the classes renames everything and changes nothing else."""
+    """If the classes are renamed, all results are renamed in the same way, and nothing else changes."""
     draws: list[RenamedDraws] = []
 
     def run(permutation: Tensor | None) -> dict[str, Tensor]:
@@ -165,7 +167,7 @@ def knows_no_class_by_number(subject: Subject) -> None:
 
     first, second = run(None), run(PERMUTATION)
     if any(draw.per_class for draw in draws):
-        raise NotApplicable("it draws numbers per class, which cannot be renamed")
+        raise NotApplicable("it draws one random number per class, which cannot be renamed")
     wrong = [
         name
         for name in first
@@ -175,13 +177,13 @@ def knows_no_class_by_number(subject: Subject) -> None:
     ]
     require(
         not wrong,
-        f"with the classes renamed, these are not the renamed ones: {', '.join(wrong[:3])}.",
-        "treat classes alike: no class by its number, no order of classes, ties broken for both or for none",
+        f"after renaming the classes, these results are not the renamed ones: {', '.join(wrong[:3])}.",
+        "do not use class numbers or their order; treat tied classes in the same way",
     )
 
 
 class RenamedDraws(Draws):
-    """The draws for renamed classes: what would be drawn for the old names, renamed."""
+    """Draws for renamed classes: those for the old names, renamed."""
 
     def __init__(self, seed: int, device: torch.device, permutation: Tensor | None) -> None:
         super().__init__(seed, device)
@@ -211,8 +213,8 @@ class RenamedDraws(Draws):
 
 
 def named_back(training: Training, permutation: Tensor | None) -> dict[str, Tensor]:
-    """What training left behind, in the classes' old names."""
-    found = {f"model.{name}": value for name, value in training.model.state_dict().items()}
+    """Losses, weights and state of a training, in the old names of the classes."""
+    results = {f"model.{name}": value for name, value in training.model.state_dict().items()}
     axes = dict.fromkeys(("model.fc.weight", "model.fc.bias"), 1)
     for part in dataclasses.fields(training.method.state):
         value = getattr(training.method.state, part.name)
@@ -220,12 +222,12 @@ def named_back(training: Training, permutation: Tensor | None) -> dict[str, Tens
             axes[f"state.{part.name}"] = part.metadata["axes"]
         elif isinstance(value, Tensor) and value.dim() > 0:
             raise NotApplicable(f"the axes of State.{part.name} are not declared by per_class()")
-        found[f"state.{part.name}"] = torch.as_tensor(value)
+        results[f"state.{part.name}"] = torch.as_tensor(value)
     if permutation is not None:
         for name, count in axes.items():
             for axis in range(count):
-                found[name] = found[name].index_select(axis, permutation)
-    return {"losses": torch.stack(training.losses), **found}
+                results[name] = results[name].index_select(axis, permutation)
+    return {"losses": torch.stack(training.losses), **results}
 
 
 def finite(training: Training, when: str) -> None:
@@ -237,13 +239,13 @@ def finite(training: Training, when: str) -> None:
     )
     require(
         all(torch.isfinite(value).all() for value in training.model.state_dict().values()),
-        f"{when}, weights become something that is not finite.",
+        f"{when}, weights become NaN or infinite.",
         FINITE + "; the gradient of sqrt and of pow below 1 is infinite at 0",
     )
-    spoilt = [name for name, value in training.method.state_dict().items() if torch.isnan(value).any()]
+    undefined = [name for name, value in training.method.state_dict().items() if torch.isnan(value).any()]
     require(
-        not spoilt,
-        f"{when}, the state becomes NaN: {', '.join(spoilt)}.",
+        not undefined,
+        f"{when}, the state becomes NaN: {', '.join(undefined)}.",
         "statistics of an absent class are NaN: use stats.of_every_class(name), or keep the old value",
     )
 
@@ -261,24 +263,24 @@ def step(
     loss = toys.one_step(method, model, given, check=False)
     require(torch.isfinite(loss), f"{when}, the loss is not finite.", FINITE)
     weights = all(torch.isfinite(value).all() for value in model.state_dict().values())
-    require(weights, f"{when}, a step makes weights that are not finite.", FINITE)
+    require(weights, f"{when}, weights become NaN or infinite.", FINITE)
     return loss
 
 
 def certain(method: AdversarialObjective, right: bool) -> None:
-    """A step where every prediction is certain, and right or wrong."""
+    """Run a step in which all predictions have probability 1, and are right or wrong."""
 
     def change(model: toys.ToyNetwork) -> None:
         with torch.no_grad():
             model.fc.weight.zero_()
             model.fc.bias.copy_(torch.tensor([300.0, 0.0, 0.0, 0.0]))
 
-    when = f"when all predictions are certain and {'right' if right else 'wrong'}"
+    when = f"when all predictions have probability 1 and are {'right' if right else 'wrong'}"
     step(method, when, torch.full((12,), 0 if right else 1), change)
 
 
 def diverged(method: AdversarialObjective) -> None:
-    """A model that is not finite any more gives NaN, and no error that blames the method."""
+    """A model with NaN weights gives a NaN loss and no error."""
     model = toys.network()
     with torch.no_grad():
         model.conv1.weight.fill_(math.nan)
@@ -286,5 +288,5 @@ def diverged(method: AdversarialObjective) -> None:
     require(
         torch.isnan(loss),
         "a model whose weights are NaN gives a finite loss.",
-        "do not replace NaN by numbers: the house tells the user that training diverged",
+        "do not replace NaN by numbers: the trainer reports that training diverged",
     )

@@ -1,4 +1,4 @@
-"""Averages of the weights over training: EMA, FAWA and SWA behind one small interface."""
+"""Averages of the weights over training: EMA, FAWA and SWA."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
@@ -12,10 +12,10 @@ from fairbench.registry.components import Averaging
 
 
 class WeightAverage:
-    """The average of a model's weights, in a copy of it. Training itself is never touched.
+    """The average of a model's weights, in a copy of the model. The training itself does not change.
 
-    Float buffers (BatchNorm's statistics) are averaged like weights, copied or recomputed; counters are cut
-    to whole numbers.
+    Float buffers (BatchNorm's statistics) are averaged like weights, copied or recomputed, as the settings
+    say; counters are rounded down to integers.
     """
 
     def __init__(self, settings: Averaging, model: nn.Module) -> None:
@@ -25,42 +25,42 @@ class WeightAverage:
 
     @property
     def started(self) -> bool:
-        """Whether anything has been averaged yet."""
+        """Whether the average has had its first update."""
         return self.updates > 0
 
     def after_step(self, model: nn.Module, epoch: int) -> None:
-        """EMA's update. It never asks the device for a value."""
+        """Update an EMA. It does not wait for the device."""
         if self.settings.kind == "ema" and epoch >= (self.settings.start_epoch or 1):
             self._update(model)
 
     def after_epoch(
         self, model: nn.Module, epoch: int, worst: Callable[[], float]
     ) -> dict[str, float | bool]:
-        """FAWA's and SWA's update; what happened, for the epoch's record.
+        """Update a FAWA or SWA; returns entries for the epoch's record.
 
-        `worst` measures the robust accuracy of the worst validation class; it is asked by FAWA only.
+        `worst` measures the robust accuracy of the worst validation class; only FAWA calls it.
         """
-        found: dict[str, float | bool] = {}
+        entries: dict[str, float | bool] = {}
         if self.settings.kind != "ema" and epoch >= (self.settings.start_epoch or 1):
             if self.settings.kind == "fawa":
-                found["worst_validation_accuracy"] = worst()
-                found["accepted"] = found["worst_validation_accuracy"] >= (self.settings.threshold or 0.0)
-            if found.get("accepted", True):
+                entries["worst_validation_accuracy"] = worst()
+                entries["accepted"] = entries["worst_validation_accuracy"] >= (self.settings.threshold or 0.0)
+            if entries.get("accepted", True):
                 self._update(model)
-        return {**found, "started": self.started}
+        return {**entries, "started": self.started}
 
     def weights(self, clean_batches: Callable[[], Iterable[Tensor]]) -> Mapping[str, Tensor]:
-        """The averaged weights; BatchNorm's statistics are recomputed on `clean_batches` where asked for."""
+        """The averaged weights; the settings may ask for BatchNorm statistics of `clean_batches`."""
         if self.settings.batch_norm == "recompute":
             recompute_batch_norm(self.averaged, clean_batches())
         return self.averaged.state_dict()
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Everything that a resume needs."""
+        """The averaged weights and the number of updates, for a resume."""
         return {**self.averaged.state_dict(), "updates": torch.tensor(self.updates)}
 
     def load_state_dict(self, saved: Mapping[str, Tensor]) -> None:
-        """Put back what `state_dict` gave."""
+        """Restore a `state_dict`."""
         weights = dict(saved)
         self.updates = int(weights.pop("updates"))
         self.averaged.load_state_dict(weights)
@@ -86,7 +86,7 @@ class WeightAverage:
         self.updates += 1
 
     def _decay(self) -> float:
-        """The share that the average keeps in this update."""
+        """The weight of the old average in this update."""
         t = self.updates
         if self.settings.kind == "swa":
             return t / (t + 1)
@@ -95,7 +95,7 @@ class WeightAverage:
 
 
 def without_average(settings: Averaging, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A warning when epochs that are evaluated, by their records, ended before their average began."""
+    """A warning if evaluated epochs (records `rows`) have no average yet; an empty list otherwise."""
     kind, start = settings.kind, settings.start_epoch or 1
     plain = [row["epoch"] for row in rows if not row["average"]["started"]]
     if not plain:

@@ -22,6 +22,7 @@ from fairbench.core.errors import CheckpointError, ResultsError
 from fairbench.models.checkpoints import load_weights, read_tensors, write_tensors
 from fairbench.records.run_folder import RunFolder
 from fairbench.training.epoch import EpochProgress
+from fairbench.training.statistics import under
 
 logger = logging.getLogger(__name__)
 
@@ -190,11 +191,6 @@ class Checkpoints:
         """Delete the states: training is over and will not be resumed."""
         for path in (self.newest, self.previous, self.unfinished):
             path.unlink(missing_ok=True)
-
-
-def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The entries of `tensors` whose names begin with `prefix`, without it."""
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def _parsed(tensors: dict[str, Tensor], about: Mapping[str, Any], path: Path) -> SavedState:

@@ -62,8 +62,8 @@ def check_adversary(
             distance = lengths(image - batch.x, budget.norm).flatten()
             worst = int(outside.argmax())
             radius = torch.as_tensor(budget.limit).expand(len(batch))[worst]
-            found = sorted(set(batch.y[wrong].tolist()))
-            classes = ", ".join(map(str, found[:8])) + (", ..." if len(found) > 8 else "")
+            labels = sorted(set(batch.y[wrong].tolist()))
+            classes = ", ".join(map(str, labels[:8])) + (", ..." if len(labels) > 8 else "")
             raise ContractError(
                 f"method {objective.name!r}: perturb() left the budget: "
                 f"|{name} - x| = {float(distance[worst]):.4f} > {float(radius):.4f} "
@@ -77,7 +77,7 @@ def check_untouched(objective: AdversarialObjective, model: nn.Module, before: l
     if not all(torch.equal(old, new) for old, new in zip(before, model.buffers(), strict=True)):
         raise ContractError(
             f"method {objective.name!r}: perturb() changed the model's BatchNorm statistics.",
-            hint='leave the model\'s mode to the house, or declare Needs(attack_bn="train")',
+            hint='do not change the mode of the model, or declare Needs(attack_bn="train")',
         )
 
 

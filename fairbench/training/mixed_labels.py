@@ -1,11 +1,12 @@
-"""Mixed images (Mixup, CutMix): what the house does so that a method needs to know one label only.
+"""Mixed images (Mixup, CutMix): budget and loss for two labels per image, from methods written for one.
 
-With an image of two labels y and y2 and the share lam of y, every value phi(x, y) of a method becomes
-lam phi(x, y) + (1 - lam) phi(x, y2), its class weights, radii and steps included. What knows no label stays
-as it is. Targets, statistics and whatever else needs one label take y, the dominant one.
+An image has the labels y and y2, with the share lam of y. Every value phi(x, y) of a method becomes
+lam phi(x, y) + (1 - lam) phi(x, y2), including class weights, radii and step sizes. Values that do not
+depend on the label stay as they are. Targets, statistics and everything that needs one label use y, the
+dominant one.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -19,12 +20,13 @@ from fairbench.core.errors import ContractError
 from fairbench.data.batch import Batch
 from fairbench.objectives.contract import AdversarialObjective, Adversary, Context
 from fairbench.objectives.loss_terms import LossTerms
+from fairbench.training.networks import replaced_forward
 
-ADVICE = "keep the forwards of loss() independent of the labels, or declare Needs(one_label=True)"
+ADVICE = "run the network on images that do not depend on batch.y, or declare Needs(one_label=True)"
 
 
 def budget_of(objective: AdversarialObjective, batch: Batch, ctx: Context) -> Budget:
-    """The budget of each sample; of a mixed image that of both labels by their shares."""
+    """The budget of each sample; for a mixed image the mean over both labels by their shares."""
     first = objective.budget(batch.y, ctx)
     if batch.y2 is None or batch.lam is None:
         return first
@@ -32,7 +34,7 @@ def budget_of(objective: AdversarialObjective, batch: Batch, ctx: Context) -> Bu
 
 
 def as_attacked(batch: Batch) -> Batch:
-    """The batch for `perturb`: its labels are those of both images, which a cross-entropy mixes."""
+    """The batch for `perturb`; labels of mixed images hold both labels, which a cross-entropy mixes."""
     if batch.y2 is None or batch.lam is None:
         return batch
     return replace(batch, y=labels(batch.y, batch.y2, batch.lam))
@@ -47,45 +49,45 @@ def loss_terms(
     *,
     check: bool = False,
 ) -> LossTerms:
-    """The loss of the batch; of mixed images that of both labels by their shares, from the same outputs.
+    """The loss of the batch; for mixed images the mean over both labels by their shares.
 
-    `loss` is asked once for each label. The second time the network is not run: it gives back the outputs of
-    the first, so that BatchNorm sees every image once. With `check` the images have to be the same.
+    `loss` is called once per label. In the second call the network returns the outputs of the first call
+    without running, so that BatchNorm sees every image once. With `check` the inputs are compared.
     """
     if batch.y2 is None or batch.lam is None:
         return objective.loss(model, batch, adversary, ctx)
     outputs = Outputs(model, objective.name, check)
-    with outputs.kept():
+    with outputs.stored():
         first = objective.loss(model, Batch(batch.x, batch.y, batch.index), adversary, ctx)
-    with outputs.given_back():
+    with outputs.replayed():
         second = objective.loss(model, Batch(batch.x, batch.y2, batch.index), adversary, ctx)
     return first.mixed(second, batch.lam)
 
 
 class Outputs:
-    """The outputs of a network in the order of its forwards, to be given back in the same order."""
+    """The outputs of a network in the order of its forward passes, to be returned again in that order."""
 
     def __init__(self, model: nn.Module, name: str, check: bool) -> None:
         self.model, self.name, self.check = model, name, check
-        self.seen: list[tuple[Any, Any]] = []  # what went in, what came out
+        self.calls: list[tuple[Any, Any]] = []  # inputs and output of each
 
     @contextmanager
-    def kept(self) -> Iterator[None]:
-        """Forwards are run and kept."""
+    def stored(self) -> Iterator[None]:
+        """A block in which forward passes are run and their outputs stored."""
         run = self.model.forward
 
         def forward(*inputs: Any, **options: Any) -> Any:
             output = run(*inputs, **options)
-            self.seen.append((inputs, output))
+            self.calls.append((inputs, output))
             return output
 
-        with self._instead(forward):
+        with replaced_forward(self.model, forward):
             yield
 
     @contextmanager
-    def given_back(self) -> Iterator[None]:
-        """Forwards give what they gave before. Raises ContractError when they are not those."""
-        left = iter(self.seen)
+    def replayed(self) -> Iterator[None]:
+        """A block in which forward passes return the stored outputs; ContractError for other inputs."""
+        left = iter(self.calls)
 
         def forward(*inputs: Any, **options: Any) -> Any:
             expected, output = next(left, (None, None))
@@ -93,25 +95,13 @@ class Outputs:
                 raise self._fault()
             return output
 
-        with self._instead(forward):
+        with replaced_forward(self.model, forward):
             yield
         if next(left, None) is not None:
             raise self._fault()
 
-    @contextmanager
-    def _instead(self, forward: Callable[..., Any]) -> Iterator[None]:
-        own = vars(self.model).get("forward")
-        setattr(self.model, "forward", forward)  # noqa: B010 (mypy: a method cannot be assigned)
-        try:
-            yield
-        finally:
-            if own is None:
-                del self.model.forward
-            else:
-                setattr(self.model, "forward", own)  # noqa: B010
-
     def _same(self, expected: Any, inputs: Any) -> bool:
-        """Whether these are the images of the first time; their values are compared where that is asked."""
+        """Whether these are the inputs of the first call; with `check` also their values are compared."""
         for before, now in zip(expected, inputs, strict=False):
             if isinstance(before, Tensor) and before is not now:
                 if not isinstance(now, Tensor) or before.shape != now.shape:
@@ -122,7 +112,7 @@ class Outputs:
 
     def _fault(self) -> ContractError:
         return ContractError(
-            f"method {self.name!r}: loss() shows the network other images for other labels, "
-            "so that mixed images have no single output.",
+            f"method {self.name!r}: loss() runs the network on images that depend on the labels, "
+            "so an image with two labels has no single output.",
             hint=ADVICE,
         )

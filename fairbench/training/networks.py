@@ -1,13 +1,14 @@
-"""The network as the parts of a step see it: the same function with less arithmetic, in the precision wanted.
+"""The networks that a training step uses: one for the attack, one for the loss, in the run's precision.
 
-The attack sees a folded twin (its BatchNorms do not change during an attack); loss and evaluation-mode
-measurements see the network itself. Both hand out logits in float32. A method notices nothing of it.
+The attack runs on a copy with BatchNorm folded into the convolutions, because BatchNorm does not change
+during an attack; the loss runs on the network itself. Both return logits in float32. Methods need not support
+this.
 """
 
 import logging
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,18 +23,18 @@ from fairbench.training.schedule import steps_per_epoch
 
 log = logging.getLogger(__name__)
 
-Forward = Callable[[Tensor], Tensor]
+Forward = Callable[..., Any]
 WORTH_COMPILING = 6000
-"""Steps of a run from which on compiling pays: it takes 27 s and saves 4 ms of a step (ResNet-18, H200)."""
+"""Steps of a run from which on compiling pays: it takes 27 s and saves 4 ms per step (ResNet-18, H200)."""
 
 
 @dataclass(frozen=True)
 class Speedups:
-    """What makes a step faster and leaves its mathematics alone; the plain step is `Speedups.none()`.
+    """What makes a step faster without a change of its formulas; `Speedups.none()` is the plain step.
 
-    `channels_last`: images and convolutions in that layout. `folded`: BatchNorm folded into the convolutions
-    that the attack meets. `fused`: one kernel for the optimiser. `compiled`: torch.compile of the network.
-    `graph`: the step as one CUDA graph.
+    `channels_last`: images and convolutions in that layout. `folded`: the attack uses a copy of the network
+    with BatchNorm folded into the convolutions. `fused`: one kernel for the optimiser. `compiled`:
+    torch.compile of the network. `graph`: the step as one CUDA graph.
     """
 
     channels_last: bool = True
@@ -60,12 +61,12 @@ class Speedups:
 
 
 class Networks:
-    """What the parts of a step see of `model`, for batches like `example` (B, channels, H, W)."""
+    """The networks of a step made from `model`, for batches like `example` (B, channels, H, W)."""
 
     def __init__(self, model: nn.Module, example: Tensor, precision: Precision, speedups: Speedups) -> None:
         self.model, self.precision, self.speedups = model, precision, speedups
         if speedups.compiled:
-            torch.compiler.reset()  # what was compiled for an earlier cell counts against a limit
+            torch.compiler.reset()  # networks compiled for an earlier cell count against a limit
         self.shape = example.shape
         self.dtype = torch.bfloat16 if precision == "bf16" else None
         self._twin: FoldedTwin | None = None
@@ -75,9 +76,9 @@ class Networks:
             try:
                 last = speedups.channels_last
                 self._twin = FoldedTwin(model, example, self.dtype, channels_last=last)
-            except Exception as error:  # the author's network may refuse to be copied
+            except Exception as error:  # a network of a plugin may not be copyable
                 log.warning(
-                    "the attack runs on the network as it is, not on a folded copy: %s", first_line(error)
+                    "the attack runs on the network itself, not on a folded copy: %s", first_line(error)
                 )
         if self._twin is not None:
             network = self._twin.network
@@ -85,21 +86,15 @@ class Networks:
         self._outer = self._forward(model.forward)
 
     def attacked(self) -> nn.Module:
-        """The network that an attack in eval mode meets, with the weights of now."""
+        """The network for an attack in eval mode, with the current weights."""
         if self._twin is None:
             return self.model
         self._twin.refresh()
         return self._twin.network
 
-    @contextmanager
-    def trained(self) -> Iterator[None]:
-        """Inside, the network itself computes in the precision asked for."""
-        own = vars(self.model).get("forward")
-        set_forward(self.model, self._outer)
-        try:
-            yield
-        finally:
-            set_forward(self.model, own)
+    def trained(self) -> AbstractContextManager[None]:
+        """A block in which the network in training computes in the run's precision."""
+        return replaced_forward(self.model, self._outer)
 
     def laid_out(self, batch: Batch) -> Batch:
         """The batch with its images in the memory layout of the network."""
@@ -112,7 +107,7 @@ class Networks:
         return x
 
     def _forward(self, run: Forward) -> Forward:
-        """`run` in the precision asked for; compiled for the batches that most steps have."""
+        """`run` in the run's precision; compiled for batches of the usual size."""
         fast = compiled(run, self.speedups.channels_last) if self.speedups.compiled else run
 
         def forward(x: Tensor, *further: Any, **options: Any) -> Tensor:
@@ -121,10 +116,10 @@ class Networks:
             with autocast(x.device, self.dtype):
                 try:
                     logits = fast(self.images(x)) if usual else run(x, *further, **options)
-                except Exception as error:  # the compiler's, or the network's own, which it raises again
+                except Exception as error:  # of the compiler; one of the network is raised again below
                     if fast is run:
                         raise
-                    log.warning("the network runs as it is, not compiled: %s", first_line(error))
+                    log.warning("the network runs without compilation: %s", first_line(error))
                     fast = run
                     logits = run(x, *further, **options)
             return logits if logits.dtype == torch.float64 else logits.float()
@@ -133,43 +128,48 @@ class Networks:
 
 
 def autocast(device: torch.device, dtype: torch.dtype | None) -> Any:
-    """Inside, convolutions and products are in `dtype`."""
+    """A block in which convolutions and matrix products are computed in `dtype`."""
     if dtype is None:
         return nullcontext()
-    # Without the cache: a graph would keep the weights of the step that was recorded.
+    # Without the cache: a CUDA graph would keep the cast weights of the step that was captured.
     return torch.autocast(device.type, dtype, cache_enabled=False)
 
 
 def compiled(run: Forward, channels_last: bool) -> Forward:
-    """`run` compiled for one shape of images; the compiler may lay convolutions out channels last, or not."""
+    """`run` compiled for one shape of images; the compiler may use channels last only if that is on."""
     from torch._inductor import config
 
-    # It is not the compiler's to advise against float32.
+    # The protocol decides on float32, not the compiler.
     warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores")
     options: Any = {"layout_optimization": channels_last}
     if hasattr(config, "deterministic"):
-        # Else it may choose kernels by the clock, and a resumed run would not repeat.
+        # Otherwise it may choose kernels by timing, and a resumed run would differ.
         options["deterministic"] = True
     return torch.compile(run, dynamic=False, options=options)
 
 
-def set_forward(model: nn.Module, forward: Forward | None) -> None:
-    """Give one network a forward of its own; None takes it away."""
-    if forward is None:
-        vars(model).pop("forward", None)
-    else:
-        setattr(model, "forward", forward)  # noqa: B010 (mypy: a method cannot be assigned)
+@contextmanager
+def replaced_forward(model: nn.Module, forward: Forward) -> Iterator[None]:
+    """A block in which the model has another forward."""
+    own = vars(model).get("forward")
+    setattr(model, "forward", forward)  # noqa: B010 (mypy: a method cannot be assigned)
+    try:
+        yield
+    finally:
+        del model.forward
+        if own is not None:
+            setattr(model, "forward", own)  # noqa: B010
 
 
 def first_line(error: BaseException) -> str:
-    """What went wrong, in one line."""
+    """Type and first line of an error."""
     text = str(error).splitlines()
     return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
 
 
 @contextmanager
 def tf32(allowed: bool) -> Iterator[None]:
-    """Inside, float32 products and convolutions may use TF32; as before afterwards."""
+    """A block in which float32 products and convolutions use TF32, or do not."""
     backends: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
     before = [backend.allow_tf32 for backend in backends]
     try:
@@ -182,5 +182,5 @@ def tf32(allowed: bool) -> Iterator[None]:
 
 
 def is_finite(model: nn.Module) -> bool:
-    """Whether every parameter is a number: an epoch's last step may spoil them after its loss was fine."""
+    """Whether all parameters are finite. The last step of an epoch can break them after a finite loss."""
     return all(bool(torch.isfinite(parameter).all()) for parameter in model.parameters())

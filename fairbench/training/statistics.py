@@ -1,7 +1,7 @@
-"""Class statistics of an epoch, gathered on the device without asking it for a value."""
+"""Class statistics of an epoch, summed on the device without a host sync."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -15,11 +15,10 @@ from fairbench.objectives.losses import log_probabilities
 
 
 class EpochTotals:
-    """Running sums of one epoch. All of it is float64 tensors, so an epoch can be saved half-way.
+    """Running sums of one epoch, all float64 tensors, so that they can be saved in the middle of it.
 
-    Each sum stays where it is in memory, so that a recorded step finds it.
-
-    A mixed image counts for its dominant class, by that class's share, if that is `min_share` or more.
+    Each sum stays at its place in memory, because a CUDA graph writes there. A mixed image counts for its
+    dominant class with the share of that class, if the share is at least `min_share`.
     """
 
     def __init__(
@@ -100,7 +99,7 @@ class EpochTotals:
             robust_accuracy=rate("robust"),
             robust_probability=probability / sums["count"][:, None] if len(probability) else probability,
             robust_confusion=sums.get("robust_confusion", absent),
-            watched={name: value / sums["count"] for name, value in self._under("watched.")},
+            watched={name: value / sums["count"] for name, value in under("watched.", sums).items()},
         )
 
     def mean_loss(self) -> float:
@@ -114,11 +113,12 @@ class EpochTotals:
     def mean_terms(self) -> dict[str, float]:
         """Mean over batches of each loss term."""
         steps = float(self.sums["steps"])  # those that were not skipped
-        return {name: float(value) / steps for name, value in self._under("term.")}
+        return {name: float(value) / steps for name, value in under("term.", self.sums).items()}
 
-    def _under(self, prefix: str) -> Iterator[tuple[str, Tensor]]:
-        """The sums whose names begin with `prefix`, by the rest of their names."""
-        return ((key.removeprefix(prefix), v) for key, v in self.sums.items() if key.startswith(prefix))
+
+def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The entries of `tensors` whose names begin with `prefix`, without it."""
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def numbers(value: Tensor | float) -> Any:

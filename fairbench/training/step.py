@@ -49,12 +49,11 @@ def training_step(
     ctx = replace(ctx, budget=budget_of(objective, batch, ctx))
     target = model if attacked is None else attacked
     before = [buffer.clone() for buffer in target.buffers()] if check else []
-    with frozen(target, needs.attack_bn):
-        adversary = detached(objective.perturb(target, as_attacked(batch), ctx))
-        if check:
-            check_adversary(objective, batch, adversary, ctx.budget)
-            if needs.attack_bn != "train":
-                check_untouched(objective, target, before)
+    adversary = attack(objective, target, batch, ctx)
+    if check:
+        check_adversary(objective, batch, adversary, ctx.budget)
+        if needs.attack_bn != "train":
+            check_untouched(objective, target, before)
     mark("attack")
     model.train()
     terms, reduced, loss = update(model, objective, optimizer, batch, adversary, ctx, awp, check=check)
@@ -67,6 +66,12 @@ def training_step(
         objective.on_step_end(batch, terms, replace(ctx, adversary=adversary))
     mark("bookkeeping")
     return loss
+
+
+def attack(objective: AdversarialObjective, model: nn.Module, batch: Batch, ctx: Context) -> Adversary:
+    """What `perturb` returns, detached. The model is frozen, in the mode that the method declares."""
+    with frozen(model, objective.resolved_needs().attack_bn):
+        return detached(objective.perturb(model, as_attacked(batch), ctx))
 
 
 def update(

@@ -1,4 +1,4 @@
-"""AWP: train where the weights are worst, not where they are (Wu, Xia, Wang, 2020, arXiv 2004.05884)."""
+"""AWP: loss and gradient at adversarially perturbed weights (Wu, Xia, Wang, 2020, arXiv 2004.05884)."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from fairbench.objectives.contract import AdversarialObjective, Adversary, Conte
 from fairbench.objectives.loss_terms import LossTerms
 from fairbench.training.mixed_labels import loss_terms
 
-TINY = 1e-20  # keeps a layer without gradient where it is (official program csdongxian/AWP)
+TINY = 1e-20  # leaves a layer without gradient unchanged (official program csdongxian/AWP)
 
 
 def ascent_direction(
@@ -22,11 +22,11 @@ def ascent_direction(
     ctx: Context,
     inner: str,
 ) -> tuple[dict[str, Tensor], LossTerms]:
-    """For each weight of more than one dimension the direction that raises the loss, as long as the weight.
+    """For each weight of more than one dimension the direction of the loss gradient, with the weight's norm.
 
-    `inner` "base" raises the loss without class weights and regularisers, as the official programs do, "full"
-    all of it. Buffers (BatchNorm's statistics) come back as they were. Also the loss terms at the weights as
-    they are; when these skip the step, there is no direction.
+    Also returns the loss terms at the unperturbed weights; if these skip the step, there is no direction. For
+    `inner` "base" the loss has no class weights and regularisers, as in the official programs; for "full" it
+    has. Buffers (BatchNorm's statistics) do not change.
     """
     buffers = [buffer.clone() for buffer in model.buffers()]
     terms = loss_terms(objective, model, batch, adversary, ctx)
@@ -48,7 +48,7 @@ def ascent_direction(
 
 @contextmanager
 def perturbed(model: nn.Module, direction: Mapping[str, Tensor], gamma: float) -> Iterator[None]:
-    """Weights moved by gamma * direction inside, and moved back by the same amount afterwards."""
+    """A block in which the weights are moved by gamma * direction."""
     parameters = dict(model.named_parameters())
     with torch.no_grad():
         for name, step in direction.items():

@@ -207,7 +207,7 @@ class StateInValidate(Sound):
 CALLS = []
 
 
-@breaks("purity", "perturb() gives something else when it is called again: x_adv", "self.state")
+@breaks("purity", "perturb() returns something else when it is called again: x_adv", "self.state")
 class CountsCalls(Sound):
     def perturb(self, model, batch, ctx):
         CALLS.append(1)
@@ -221,7 +221,7 @@ class TrainMode(Sound):
         return super().perturb(model, batch, ctx)
 
 
-@breaks("batchnorm", "left BatchNorm's statistics as they were", "leave attack_bn out")
+@breaks("batchnorm", "did not change BatchNorm's statistics", "remove attack_bn")
 class DeclaredForNothing(Sound):
     needs = Needs(epoch_stats={"robust_accuracy"}, attack_bn="train")
 
@@ -230,7 +230,7 @@ class DeclaredForNothing(Sound):
         return super().perturb(model, batch, ctx)
 
 
-@breaks("batchnorm", "loss() left the model in eval mode", "leave the model's mode to the house")
+@breaks("batchnorm", "loss() left the model in eval mode", "do not change the mode of the model")
 class EvalMode(Sound):
     def loss(self, model, batch, x_adv, ctx):
         terms = super().loss(model, batch, x_adv, ctx)
@@ -249,14 +249,14 @@ class FixedSeed(Sound):
 RUNS = []
 
 
-@breaks("seeds", "something else the second time", "globals")
+@breaks("seeds", "another result the second time", "globals")
 class CountsRuns(Sound):
     def on_epoch_end(self, stats, ctx):
         RUNS.append(1)
         self.state.weight = torch.full_like(self.state.weight, float(len(RUNS)))
 
 
-@breaks("resume", "continues differently", "self.seen is lost", "State")
+@breaks("resume", "resumed gives another result", "self.seen is not saved", "State")
 class HiddenCounter(Sound):
     seen = 0
 
@@ -268,7 +268,7 @@ class HiddenCounter(Sound):
         return trades_terms(model, batch, x_adv, beta=beta, bn_order="adv-clean")
 
 
-@breaks("resume", "cannot continue", "self.table is lost", "State")
+@breaks("resume", "cannot be resumed", "self.table is not saved", "State")
 class HiddenTable(Sound):
     def on_epoch_start(self, ctx):
         if ctx.epoch == 1:
@@ -301,14 +301,14 @@ class RefusesBatches(Sound):
             raise EmptyClassError("only one class.")
 
 
-@breaks("two-labels", "other images for other labels", "one_label=True")
+@breaks("two-labels", "images that depend on the labels", "one_label=True")
 class ImagesByLabel(Sound):
     def loss(self, model, batch, x_adv, ctx):
         shade = (1 / self.state.weight[batch.y]).to(batch.x.dtype)  # hard classes are shown darker
         return super().loss(model, replace(batch, x=batch.x * shade.view(-1, 1, 1, 1)), x_adv, ctx)
 
 
-@breaks("two-labels", "train differently: loss", "leave batch.y2")
+@breaks("two-labels", "training differs: loss", "do not use batch.y2")
 class MixesByItself(Sound):
     def perturb(self, model, batch, ctx):
         if batch.y2 is None:
@@ -316,7 +316,7 @@ class MixesByItself(Sound):
         return batch.x
 
 
-@breaks("renaming", "the renamed ones", "no class by its number")
+@breaks("renaming", "the renamed ones", "do not use class numbers")
 class FavoursTheFirst(Sound):
     def loss(self, model, batch, x_adv, ctx):
         weight = {"clean": (1 + (batch.y == 0)) * self.state.weight[batch.y]}
@@ -337,7 +337,7 @@ class BooleanMask(Sound):
         return super().perturb(model, batch, ctx)
 
 
-@breaks("per-class", "with 50", "no loop over classes")
+@breaks("per-class", "with 50", "replace the loop over classes")
 class LoopsOverClasses(Sound):
     def loss(self, model, batch, x_adv, ctx):
         for label in range(self.info.num_classes):
@@ -378,13 +378,13 @@ class SinglePrecision(Sound):
         return super().perturb(model, batch, ctx).float()
 
 
-@breaks("options", "strength does nothing (0.5, 2.0", "option_context")
+@breaks("options", "strength has no effect (0.5, 2.0", "option_context")
 class IdleNumber(Sound):
     def on_epoch_end(self, stats, ctx):
         pass
 
 
-@breaks("options", "rule='other' does the same as 'paper'", "take the option out")
+@breaks("options", "rule='other' gives the same as 'paper'", "remove the option")
 class IdleWord(Sound):
     @dataclass(frozen=True, kw_only=True)
     class Config(Sound.Config):
@@ -432,7 +432,7 @@ class StateInLossLater(Sound):
         return super().loss(model, batch, x_adv, ctx)
 
 
-@breaks("seeds", "something else the second time", "ctx.rng")
+@breaks("seeds", "another result the second time", "ctx.rng")
 class GlobalDrawsInAHook(Sound):
     def on_epoch_start(self, ctx):
         self.state.weight = self.state.weight + torch.rand(self.state.weight.shape, device="cpu")
@@ -461,7 +461,7 @@ def test_a_broken_law_is_caught_with_advice_and_by_that_law_alone(case):
     for words in advice:
         assert words in found[law].hint
     waiting = [outcome.remark for outcome in found.values() if outcome.state == "skipped"]
-    assert all("says nothing while" in remark for remark in waiting)
+    assert all("not tested, because" in remark for remark in waiting)
     if alone:
         assert len(waiting) == sum(
             law in others.requires for others in LAWS.values() if others.name not in slow

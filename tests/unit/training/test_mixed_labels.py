@@ -239,7 +239,7 @@ def shows(shown):
 )
 def test_forwards_that_depend_on_the_labels_are_refused(shown):
     found, given = toys.configured(shows(shown)), mixed()
-    with pytest.raises(ContractError, match="other images for other labels") as error:
+    with pytest.raises(ContractError, match="images that depend on the labels") as error:
         loss_terms(found, network(), given, given.x, context(), check=True)
     assert "one_label=True" in error.value.hint
 
