@@ -501,7 +501,7 @@ class ChangesStateInPlace(Sound):
 
 
 class WaitsAsDeclared(Sound):
-    needs = Needs(waits="an image is looked at")
+    needs = Needs(epoch_stats={"robust_accuracy"}, waits="an image is looked at")
 
     def loss(self, model, batch, x_adv, ctx):
         batch.x.mean().item()
