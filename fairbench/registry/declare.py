@@ -1,6 +1,6 @@
 """The entries as registry files declare them, unresolved, and the faults found in them."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -78,6 +78,37 @@ class Declarations:
         """The valid entries of a kind, by name; the faults of the others are appended."""
         entries = {name: self.validate(each, model, each.value) for name, each in self.of(kind).items()}
         return {name: entry for name, entry in entries.items() if entry is not None}
+
+    def parents_first(self, kind: str, known: Collection[str]) -> list[Declared]:
+        """The entries of a kind, each after the one that it extends.
+
+        An entry is left out, and a fault is appended, when what it extends is none of `known` or leads back
+        to the entry itself.
+        """
+        entries, seen, ordered = self.of(kind), set[str](), dict[str, Declared]()
+
+        def visit(declared: Declared, children: tuple[str, ...]) -> None:
+            name, parent = declared.name, declared.value.get("extends")
+            if name in seen:
+                return
+            seen.add(name)
+            chain = (*children, name)
+            if parent is not None:
+                if not self.check_name(declared, ("extends",), kind, str(parent), known):
+                    return
+                if parent in chain:
+                    message = f"extends itself: {' -> '.join((*chain, parent))}"
+                    self.faults.append(declared.fault(("extends",), message))
+                    return
+                if parent in entries:
+                    visit(entries[parent], chain)
+                    if parent not in ordered:
+                        return
+            ordered[name] = declared
+
+        for declared in entries.values():
+            visit(declared, ())
+        return list(ordered.values())
 
     def check_name(
         self, declared: Declared, path: KeyPath, kind: str, name: str, known: Iterable[str]

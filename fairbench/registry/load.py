@@ -1,6 +1,6 @@
 """Read registry files, plugin files and entry points into one validated `Registry`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +31,12 @@ def load_registry(files: Sequence[Path] = (), *, entry_points: bool = True) -> R
     declarations = Declarations(sources)
     methods = MethodResolver(declarations, plugin_files, entry_points)
     methods.resolve()
-    protocols = ProtocolResolver(declarations)
     registry = Registry(
         methods=methods.entries,
         datasets=_datasets(declarations),
         models=_models(declarations),
         attacks=_attacks(declarations),
-        protocols=protocols.resolve(),
+        protocols=_protocols(declarations),
         suites=declarations.valid("suite", SuiteEntry),
         plugins=methods.plugins,
         broken=tuple(methods.broken.values()),
@@ -64,68 +63,50 @@ def built_in_file() -> Path:
     )
 
 
-class ProtocolResolver:
-    """Resolves `extends` of protocols."""
+def _protocols(declarations: Declarations) -> dict[str, AnyProtocol]:
+    declared = declarations.of("protocol")
+    protocols: dict[str, AnyProtocol] = {}
+    for each in declarations.parents_first("protocol", declared):
+        protocol = _protocol(declarations, each, protocols)
+        if protocol is not None:
+            protocols[each.name] = protocol
+    return {name: protocols[name] for name in declared if name in protocols}
 
-    def __init__(self, declarations: Declarations) -> None:
-        self.declarations = declarations
-        self._resolved: dict[str, AnyProtocol | None] = {}
-        self._visiting: list[str] = []
 
-    def resolve(self) -> dict[str, AnyProtocol]:
-        resolved = {
-            name: self._resolve(declared) for name, declared in self.declarations.of("protocol").items()
-        }
-        return {name: protocol for name, protocol in resolved.items() if protocol is not None}
+def _protocol(
+    declarations: Declarations, declared: Declared, others: Mapping[str, AnyProtocol]
+) -> AnyProtocol | None:
+    """The protocol; None when it, or the one of `others` that it extends, is faulty."""
+    value, extended = declared.value, declared.value.get("extends")
+    if extended is None and "per_method" in value:
+        return declarations.validate(declared, PerMethodProtocol, value, "a per-method protocol")
+    if extended is None:
+        return declarations.validate(declared, Protocol, value)
+    parent = others.get(str(extended))
+    if isinstance(parent, PerMethodProtocol):
+        message = f"{extended!r} is a per-method protocol: it has no schedule to extend"
+        declarations.faults.append(declared.fault(("extends",), message))
+        return None
+    return None if parent is None else _extend(declarations, declared, parent)
 
-    def _resolve(self, declared: Declared) -> AnyProtocol | None:
-        if declared.name not in self._resolved:
-            self._visiting.append(declared.name)
-            self._resolved[declared.name] = self._build(declared)
-            self._visiting.pop()
-        return self._resolved[declared.name]
 
-    def _build(self, declared: Declared) -> AnyProtocol | None:
-        value = declared.value
-        if "extends" in value:
-            parent = self._parent(declared, value["extends"])
-            return None if parent is None else self._extend(declared, parent)
-        if "per_method" in value:
-            return self.declarations.validate(declared, PerMethodProtocol, value, "a per-method protocol")
-        return self.declarations.validate(declared, Protocol, value)
-
-    def _parent(self, declared: Declared, name: Any) -> Protocol | None:
-        known = self.declarations.of("protocol")
-        if not self.declarations.check_name(declared, ("extends",), "protocol", str(name), known):
-            return None
-        if name in self._visiting:
-            chain = " -> ".join((*self._visiting, name))
-            self.declarations.faults.append(declared.fault(("extends",), f"extends itself: {chain}"))
-            return None
-        parent = self._resolve(known[name])
-        if isinstance(parent, PerMethodProtocol):
-            message = f"{name!r} is a per-method protocol: it has no schedule to extend"
-            self.declarations.faults.append(declared.fault(("extends",), message))
-            return None
-        return parent
-
-    def _extend(self, declared: Declared, parent: Protocol) -> Protocol | None:
-        """`parent` with the child's own keys; a new `epochs` scales the milestones that are not given."""
-        own = {key: value for key, value in declared.value.items() if key != "extends"}
-        epochs = own.get("epochs", parent.epochs)
-        countable = type(epochs) is int and epochs >= 1
-        rescaled = countable and "milestones" not in own
-        start = parent.published if rescaled else parent.with_epochs(epochs) if countable else parent
-        merged = _merge(start.model_dump(exclude={"name"}), own)
-        if rescaled:
-            merged["epochs"] = start.epochs
-        protocol = self.declarations.validate(declared, Protocol, merged)
-        if protocol is None or not rescaled:
-            return protocol
-        if isinstance(own.get("selection"), dict) and protocol.selection.last > epochs:
-            message = f"the last {protocol.selection.last} of {epochs} epochs"
-            self.declarations.faults.append(declared.fault(("selection", "last"), message))
-        return protocol.with_epochs(epochs)
+def _extend(declarations: Declarations, declared: Declared, parent: Protocol) -> Protocol | None:
+    """`parent` with the child's own keys; a new `epochs` scales the milestones that are not given."""
+    own = {key: value for key, value in declared.value.items() if key != "extends"}
+    epochs = own.get("epochs", parent.epochs)
+    countable = type(epochs) is int and epochs >= 1
+    rescaled = countable and "milestones" not in own
+    start = parent.published if rescaled else parent.with_epochs(epochs) if countable else parent
+    merged = _merge(start.model_dump(exclude={"name"}), own)
+    if rescaled:
+        merged["epochs"] = start.epochs
+    protocol = declarations.validate(declared, Protocol, merged)
+    if protocol is None or not rescaled:
+        return protocol
+    if isinstance(own.get("selection"), dict) and protocol.selection.last > epochs:
+        message = f"the last {protocol.selection.last} of {epochs} epochs"
+        declarations.faults.append(declared.fault(("selection", "last"), message))
+    return protocol.with_epochs(epochs)
 
 
 def _merge(base: dict[str, Any], own: dict[Any, Any]) -> dict[Any, Any]:

@@ -42,7 +42,6 @@ class MethodResolver:
         self.plugins: dict[str, PluginSource] = {}
         self.broken: dict[str, BrokenPlugin] = {}
         self.origins: dict[str, str] = {}
-        self._visiting: list[str] = []
         if entry_points:
             self._offer_entry_points()
         for path in files:
@@ -50,8 +49,11 @@ class MethodResolver:
 
     def resolve(self) -> None:
         """Fill `entries`, `plugins`, `broken` and `origins`."""
-        for name in self.names():
-            self._resolve(name)
+        for declared in self.declarations.parents_first("method", self.names()):
+            if declared.name not in self.broken:
+                self._add_declared(declared, self.providers.get(declared.name))
+        for name in self.providers:
+            self._add_undeclared(name)
 
     def names(self) -> list[str]:
         """Names of all methods, those with broken plugins included."""
@@ -100,28 +102,20 @@ class MethodResolver:
     def _break(self, name: str, origin: str, reason: str) -> None:
         self.broken[name] = BrokenPlugin(name, origin, " ".join(reason.split()))
 
-    def _resolve(self, name: str) -> MethodEntry | None:
-        """The entry of `name` with its target and inherited settings; None when broken or faulty."""
-        if name in self.entries or name in self.broken:
-            return self.entries.get(name)
-        declared = self.declarations.of("method").get(name)
-        provider = self.providers.get(name)
-        if declared is not None:
-            return self._resolve_declared(declared, provider)
-        assert provider is not None
-        entry = MethodEntry(name=name, target=provider.target)
-        return self._finish(
-            entry, self._plugin(name, provider.target, Path(), provider.origin), provider.origin
-        )
+    def _add_undeclared(self, name: str) -> None:
+        """Add the method of a provider, unless it is declared in a file, broken or there."""
+        if name in self.providers and name not in {*self.declarations.of("method"), *self.entries}:
+            target, origin = self.providers[name].target, self.providers[name].origin
+            plugin = self._plugin(name, target, Path(), origin)
+            if plugin is not None:
+                self._add(MethodEntry(name=name, target=target), plugin, origin)
 
-    def _resolve_declared(self, declared: Declared, provider: Provider | None) -> MethodEntry | None:
+    def _add_declared(self, declared: Declared, provider: Provider | None) -> None:
+        """Add a declared method with its target and inherited settings, unless it is broken or faulty."""
         name = declared.name
-        if name in self.origins:  # resolved before, with a fault
-            return None
-        self.origins[name] = declared.origin
         entry = self.declarations.validate(declared, MethodEntry, declared.value)
         if entry is None:
-            return None
+            return
         entry = with_absolute_weights(entry, declared.source.folder)
         if provider is not None and (
             entry.extends is not None or entry.target not in (None, provider.target)
@@ -131,43 +125,32 @@ class MethodResolver:
                 "choose another name"
             )
             self.declarations.faults.append(declared.fault((), message))
-            return None
+            return
         parent = None
         if entry.extends is not None:
-            parent = self._parent(declared, entry.extends)
+            self._add_undeclared(entry.extends)
+            parent = self.entries.get(entry.extends)
+            if entry.extends in self.broken:
+                reason = f"it extends {entry.extends}: {self.broken[entry.extends].reason}"
+                self._break(name, declared.origin, reason)
             if parent is None:
-                return None
+                return
         target = (
             entry.target or (provider.target if provider else None) or (parent.target if parent else None)
         )
         if target is None:
             reason = f"no entry point {name!r} in the group {GROUP}; install the package that provides it"
             self._break(name, declared.origin, reason)
-            return None
+            return
         if entry.target is None and parent is not None:
             plugin: PluginSource | None = self.plugins[parent.name]
         else:
             plugin = self._plugin(name, target, declared.source.folder, declared.origin)
         if plugin is None:
-            return None
+            return
         entry = self._in_option_types(declared, entry, plugin).model_copy(update={"target": target})
         origin = declared.origin if provider is None else f"{provider.origin}; {declared.origin}"
-        return self._finish(entry if parent is None else inherit(entry, parent), plugin, origin)
-
-    def _parent(self, declared: Declared, parent: str) -> MethodEntry | None:
-        if not self.declarations.check_name(declared, ("extends",), "method", parent, self.names()):
-            return None
-        if parent in (*self._visiting, declared.name):
-            chain = " -> ".join((*self._visiting, declared.name, parent))
-            self.declarations.faults.append(declared.fault(("extends",), f"extends itself: {chain}"))
-            return None
-        self._visiting.append(declared.name)
-        entry = self._resolve(parent)
-        self._visiting.pop()
-        if parent in self.broken:
-            reason = f"it extends {parent}: {self.broken[parent].reason}"
-            self._break(declared.name, declared.origin, reason)
-        return entry
+        self._add(entry if parent is None else inherit(entry, parent), plugin, origin)
 
     def _plugin(self, name: str, target: str, base: Path, origin: str) -> PluginSource | None:
         try:
@@ -176,12 +159,9 @@ class MethodResolver:
             self._break(name, origin, error.message)
             return None
 
-    def _finish(self, entry: MethodEntry, plugin: PluginSource | None, origin: str) -> MethodEntry | None:
-        if plugin is None:
-            return None
+    def _add(self, entry: MethodEntry, plugin: PluginSource, origin: str) -> None:
         self.entries[entry.name], self.plugins[entry.name] = entry, plugin
         self.origins[entry.name] = origin
-        return entry
 
     def _in_option_types(self, declared: Declared, entry: MethodEntry, plugin: PluginSource) -> MethodEntry:
         """`entry` with its settings checked against the plugin's options, and in their types."""
