@@ -3,8 +3,8 @@
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
-from types import TracebackType
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -29,24 +29,13 @@ class Lines(ProgressListener):
         self.last = 0.0
         self.name = ""
 
-    def __enter__(self) -> "Lines":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        pass
-
     def started(self, cell: Cell) -> None:
         self.name = f"[{self.done + 1}/{self.total}] {cell.slot}"
         self.began = self.last = time.monotonic()
 
     def ended(self, cell: Cell, state: str, reason: str) -> None:
         self.done += 1
-        self.say(
-            f"{state} in {duration(time.monotonic() - self.began)}"
-            + (f": {first_line(reason)}" if reason else "")
-        )
+        self.say(end_of(state, reason, self.began))
 
     def epoch(self, row: dict[str, Any]) -> None:
         if time.monotonic() - self.last > LINE_SECONDS:
@@ -79,8 +68,8 @@ class Several(Lines):
 
     def ended(self, cell: Cell, state: str, reason: str) -> None:
         self.done += 1
-        took = duration(time.monotonic() - self.starts.get(cell.id, time.monotonic()))
-        self.note(f"{cell.slot}: {state} in {took}" + (f": {first_line(reason)}" if reason else ""))
+        began = self.starts.get(cell.id, time.monotonic())
+        self.note(f"{cell.slot}: {end_of(state, reason, began)}")
 
     def note(self, text: str) -> None:
         print(f"[{self.done}/{self.total} done] {text}", file=sys.stderr, flush=True)
@@ -107,16 +96,6 @@ class Bars(ProgressListener):
         self.loss = ""
         self.worst = ""
 
-    def __enter__(self) -> "Bars":
-        self.progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.progress.update(self.task, visible=False)
-        self.progress.stop()
-
     def started(self, cell: Cell) -> None:
         self.began = time.monotonic()
         self.loss = self.worst = ""
@@ -129,8 +108,7 @@ class Bars(ProgressListener):
         )
 
     def ended(self, cell: Cell, state: str, reason: str) -> None:
-        text = f"{cell.slot}: {state} in {duration(time.monotonic() - self.began)}"
-        self.note(text + (f": {first_line(reason)}" if reason else ""))
+        self.note(f"{cell.slot}: {end_of(state, reason, self.began)}")
         self.progress.advance(self.plan)
 
     def note(self, text: str) -> None:
@@ -152,9 +130,24 @@ class Bars(ProgressListener):
         self.progress.update(self.task, total=100, completed=round(100 * progress.done), info=info)
 
 
-def progress(total: int) -> Bars | Lines:
+@contextmanager
+def progress(total: int) -> Iterator[Bars | Lines]:
     """Bars when standard error is a terminal, else lines."""
-    return Bars(total) if sys.stderr.isatty() else Lines(total)
+    if not sys.stderr.isatty():
+        yield Lines(total)
+        return
+    bars = Bars(total)
+    with bars.progress:
+        try:
+            yield bars
+        finally:
+            bars.progress.update(bars.task, visible=False)
+
+
+def end_of(state: str, reason: str, began: float) -> str:
+    """How a cell ended that began at `began` on the monotonic clock, and how long it took."""
+    took = f"{state} in {duration(time.monotonic() - began)}"
+    return f"{took}: {first_line(reason)}" if reason else took
 
 
 def describe(row: dict[str, Any]) -> str:

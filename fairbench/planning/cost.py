@@ -65,7 +65,10 @@ def read_paces(results: Path, registry: Registry, device: str) -> Paces:
                 cell = run.read_cell()
                 seconds.setdefault(cell.entry, []).extend(row["seconds"] for row in rows)
                 examples.setdefault(cell.entry, cell)
-    epochs = {**_measured_steps(results, device), **{key: median(values) for key, values in seconds.items()}}
+    epochs = {
+        **_measured_steps(results).get(device, {}),
+        **{key: median(values) for key, values in seconds.items()},
+    }
     passes: dict[tuple[str, str], list[float]] = {}
     for entry, cell in examples.items():
         with suppress(FairbenchError):  # of another registry, or damaged
@@ -76,11 +79,9 @@ def read_paces(results: Path, registry: Registry, device: str) -> Paces:
 
 def write_step(results: Path, device: str, entry: str, epoch_seconds: float) -> None:
     """Keep the seconds of an epoch that `plan --measure` measured for an entry."""
-    known = {**_measured_steps(results, device), entry: epoch_seconds}
-    everything = _all_measured_steps(results)
-    write_json(
-        ResultsFolder(results).steps_file, {"schema": 1, "epoch_seconds": {**everything, device: known}}
-    )
+    steps = _measured_steps(results)
+    steps.setdefault(device, {})[entry] = epoch_seconds
+    write_json(ResultsFolder(results).steps_file, {"schema": 1, "epoch_seconds": steps})
 
 
 def estimate(cell: Cell, registry: Registry, paces: Paces, *, cuda: bool) -> Estimate:
@@ -148,7 +149,8 @@ def _device_of(run: RunFolder) -> str:
         return ""
 
 
-def _all_measured_steps(results: Path) -> dict[str, dict[str, float]]:
+def _measured_steps(results: Path) -> dict[str, dict[str, float]]:
+    """Seconds of an epoch by device and entry, as `write_step` keeps them."""
     try:
         seconds = read_json(ResultsFolder(results).steps_file)["epoch_seconds"]
         return {
@@ -157,10 +159,6 @@ def _all_measured_steps(results: Path) -> dict[str, dict[str, float]]:
         }
     except (RecordError, KeyError, TypeError, ValueError, AttributeError):
         return {}
-
-
-def _measured_steps(results: Path, device: str) -> dict[str, float]:
-    return _all_measured_steps(results).get(device, {})
 
 
 def _mflops(model: str, registry: Registry) -> float:
@@ -178,7 +176,7 @@ def _passes(cell: Cell, registry: Registry) -> float:
         teacher = getattr(cell.components, name)
         if teacher is not None:
             per_image += _mflops(teacher.model or cell.model, registry) / _mflops(cell.model, registry)
-    return float(train_size(cell, registry) * per_image * registry.get("method", cell.method).cost)
+    return float(num_images(cell, registry, "train") * per_image * registry.get("method", cell.method).cost)
 
 
 def _bytes(cell: Cell, registry: Registry) -> tuple[float, float]:
@@ -186,7 +184,7 @@ def _bytes(cell: Cell, registry: Registry) -> tuple[float, float]:
     selected, kept = cell.selected_epochs, cell.kept_epochs
     weights = 4e6 * (registry.get("model", cell.model).mparams or UNKNOWN_MPARAMS)
     averaged = 1 if cell.components.averaging is None else 2
-    images = _size(cell, registry, "test")
+    images = num_images(cell, registry, "test")
     rows = len(selected) + sum(len(attack.epochs(selected, kept)) for attack in cell.evaluation)
     pixels = 1.0 * prod(registry.get("dataset", cell.dataset).image_shape)
     ensembles = [attack for attack in cell.evaluation if not isinstance(attack.attack, PgdAttack)]
@@ -196,12 +194,7 @@ def _bytes(cell: Cell, registry: Registry) -> tuple[float, float]:
     return stays, weights * (1 + averaged) * states
 
 
-def train_size(cell: Cell, registry: Registry) -> int:
-    """Training images of a cell, at most; 0 when neither the registry nor a manifest knows."""
-    return _size(cell, registry, "train")
-
-
-def _size(cell: Cell, registry: Registry, split: str) -> int:
+def num_images(cell: Cell, registry: Registry, split: str) -> int:
     """Images of a split, at most; 0 when neither the registry nor a manifest knows."""
     entry = registry.get("dataset", cell.dataset)
     embedded = entry.reader == "digits"
@@ -219,7 +212,7 @@ def _evaluation(cell: Cell, registry: Registry, seconds_per_pass: float) -> floa
     passes = float(len(selected))  # clean
     for attack in cell.evaluation:
         passes += attack_passes(attack.attack) * len(attack.epochs(selected, kept))
-    return _size(cell, registry, "test") * passes * seconds_per_pass
+    return num_images(cell, registry, "test") * passes * seconds_per_pass
 
 
 def attack_passes(attack: AttackEntry) -> float:

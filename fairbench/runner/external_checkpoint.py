@@ -1,37 +1,24 @@
-"""Evaluate a model that no run made, and remember the outcomes."""
+"""Networks that no run made: of the registry, of a file with a function, and of the RobustBench zoo."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fairbench.attacks.frozen import frozen
 from fairbench.core.errors import ConfigError, FairbenchError
-from fairbench.core.files import make_folder, write_json
-from fairbench.core.identity import digest, digest_bytes
-from fairbench.core.lease import hold_lease
-from fairbench.data.images import ImageSet, load_images, to_unit
-from fairbench.data.manifest import read_manifest
-from fairbench.evaluation.external_checkpoint import digest_weights, read_checkpoint
+from fairbench.core.identity import digest_bytes
+from fairbench.data.images import ImageSet, to_unit
 from fairbench.evaluation.health import require_logits
 from fairbench.models.build import build_model
 from fairbench.models.checkpoints import load_weights
 from fairbench.models.wideresnet import UNUSED_PREFIXES
 from fairbench.models.zoo import CONSTANTS, zoo_file, zoo_model
 from fairbench.planning.resolve import model_identity
-from fairbench.records.progress import Progress
-from fairbench.records.results_folder import ResultsFolder
-from fairbench.records.run_folder import LEASE, OutcomeFiles, outcome_name
-from fairbench.registry import AttackEntry, DatasetEntry, ModelEntry
-from fairbench.registry.attacks import require_possible
-from fairbench.registry.fields import identity_settings
-from fairbench.runner.device import choose_device, describe_device
-from fairbench.runner.evaluating import evaluate_into
-from fairbench.runner.provenance import now, versions
+from fairbench.registry import ModelEntry
 
 BUILDER = "a model file has a function (num_classes, image_shape) -> torch.nn.Module"
 
@@ -115,85 +102,3 @@ def try_out(model: nn.Module, images: ImageSet) -> None:
             hint="is this the data set that it was made for? see where: fairbench --debug evaluate ...",
         ) from error
     require_logits(outputs, 2, images.num_classes)
-
-
-@dataclass(frozen=True)
-class CheckpointOutcomes:
-    """The outcomes files of a checkpoint by attack, "clean" for none; about: passes and findings of each."""
-
-    folder: Path
-    classes: tuple[str, ...]
-    files: Mapping[str, Path]
-    about: Mapping[str, Mapping[str, Any]]
-
-
-def evaluate_checkpoint(
-    path: Path | None,
-    architecture: Architecture,
-    dataset: DatasetEntry,
-    attacks: Mapping[str, AttackEntry | None],
-    *,
-    data_root: Path,
-    results: Path,
-    device_name: str,
-    subset_per_class: int | None,
-    progress: Callable[[str, Progress], None],
-) -> CheckpointOutcomes:
-    """Evaluate the weights in `path` under each of `attacks`, unless the outcomes are in the results folder.
-
-    Without a `path` the model keeps the weights that its architecture gives it. Raises CheckpointError,
-    DataError and ConfigError.
-    """
-    manifest = None if dataset.reader == "digits" else read_manifest(data_root, dataset.name)
-    num_classes = (manifest or dataset).num_classes
-    require_possible((each for each in attacks.values() if each is not None), num_classes, dataset.name)
-    weights = None if path is None else read_checkpoint(path)
-    device = choose_device(device_name)
-    images = load_images(
-        dataset.name,
-        "test",
-        root=data_root,
-        device=device,
-        reader=dataset.reader,
-        subset_per_class=subset_per_class,
-    )
-    model = architecture.build(images.num_classes, images.image_shape)
-    if path is None or weights is None:
-        stem, source = architecture.name, digest_weights(model.state_dict())
-    else:
-        load_foreign(model, weights, architecture, str(path))
-        stem, source = path.stem, digest_bytes(path.read_bytes())
-    model.to(device)
-    try_out(model, images)
-    folder = _evaluation_folder(results, stem, source, architecture, dataset, images)
-    files: dict[str, Path] = {}
-    about: dict[str, Mapping[str, Any]] = {}
-    with hold_lease(folder / LEASE) as lease:
-        for name, attack in attacks.items():
-            key = "clean" if attack is None else outcome_name(name, digest(identity_settings(attack), 8))
-            files[name] = folder / f"{key}.npy"
-            show, outcomes = partial(progress, name), OutcomeFiles(files[name])
-            line = evaluate_into(outcomes, model, images, attack, progress=show, check=lease.check)
-            about[name] = line["about"]
-    return CheckpointOutcomes(folder, images.classes, files, about)
-
-
-def _evaluation_folder(
-    results: Path,
-    stem: str,
-    source: str,
-    architecture: Architecture,
-    dataset: DatasetEntry,
-    images: ImageSet,
-) -> Path:
-    """The folder of the outcomes of these weights (digest `source`) on these images, with evaluation.json."""
-    pixels, labels = images.images.cpu().numpy().tobytes(), images.labels.cpu().numpy().tobytes()
-    what = {
-        "checkpoint": source,
-        "model": architecture.identity,
-        "images": digest_bytes(pixels + labels),
-    }
-    folder = make_folder(ResultsFolder(results).evaluations / f"{stem[:40]}.{digest(what)}")
-    facts = {"dataset": dataset.name, "versions": versions(), "device": describe_device(images.device)}
-    write_json(folder / "evaluation.json", {"schema": 1, **what, **facts, "time": now()})
-    return folder

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairbench.core.errors import ConfigError
+from fairbench.core.files import make_folder, write_json
+from fairbench.core.identity import digest, digest_bytes
+from fairbench.core.lease import hold_lease
+from fairbench.data.images import ImageSet, load_images
+from fairbench.data.manifest import read_manifest
+from fairbench.evaluation.external_checkpoint import digest_weights, read_checkpoint
 from fairbench.metrics.classwise import (
     average_accuracy,
     class_accuracy,
@@ -20,15 +27,22 @@ from fairbench.metrics.classwise import (
 )
 from fairbench.records.outcomes import read_outcomes
 from fairbench.records.progress import Progress
-from fairbench.registry import AttackEntry, Registry
-from fairbench.registry.attacks import REFERENCE
+from fairbench.records.results_folder import ResultsFolder
+from fairbench.records.run_folder import LEASE, OutcomeFiles, outcome_name
+from fairbench.registry import AttackEntry, DatasetEntry, Registry
+from fairbench.registry.attacks import REFERENCE, require_possible
+from fairbench.registry.fields import identity_settings
+from fairbench.runner.device import choose_device, describe_device
+from fairbench.runner.evaluating import evaluate_into
 from fairbench.runner.external_checkpoint import (
     Architecture,
-    evaluate_checkpoint,
     from_file,
     from_zoo,
+    load_foreign,
     registered,
+    try_out,
 )
+from fairbench.runner.provenance import now, versions
 
 ZOO = "robustbench:"
 MODEL_FILE = re.compile(r".*\.py(:.*)?")
@@ -100,7 +114,7 @@ def evaluate_model(
     """
     images = registry.get("dataset", dataset, asked_by=f"--dataset {dataset}")
     checkpoint, architecture = find_architecture(model, checkpoint, dataset, registry)
-    outcomes = evaluate_checkpoint(
+    return evaluate_checkpoint(
         checkpoint,
         architecture,
         images,
@@ -111,24 +125,65 @@ def evaluate_model(
         subset_per_class=per_class,
         progress=progress,
     )
-    rows = {name: read_outcomes(file) for name, file in outcomes.files.items()}
-    correct = {name: each["correct"] for name, each in rows.items()}
+
+
+def evaluate_checkpoint(
+    path: Path | None,
+    architecture: Architecture,
+    dataset: DatasetEntry,
+    attacks: Mapping[str, AttackEntry | None],
+    *,
+    data_root: Path,
+    results: Path,
+    device_name: str,
+    subset_per_class: int | None,
+    progress: Callable[[str, Progress], None],
+) -> ExternalEvaluation:
+    """Evaluate the weights in `path` under each of `attacks`, unless the outcomes are in the results folder.
+
+    Without a `path` the model keeps the weights that its architecture gives it. Raises CheckpointError,
+    DataError and ConfigError.
+    """
+    manifest = None if dataset.reader == "digits" else read_manifest(data_root, dataset.name)
+    num_classes = (manifest or dataset).num_classes
+    require_possible((each for each in attacks.values() if each is not None), num_classes, dataset.name)
+    weights = None if path is None else read_checkpoint(path)
+    device = choose_device(device_name)
+    images = load_images(
+        dataset.name,
+        "test",
+        root=data_root,
+        device=device,
+        reader=dataset.reader,
+        subset_per_class=subset_per_class,
+    )
+    model = architecture.build(images.num_classes, images.image_shape)
+    if path is None or weights is None:
+        stem, source = architecture.name, digest_weights(model.state_dict())
+    else:
+        load_foreign(model, weights, architecture, str(path))
+        stem, source = path.stem, digest_bytes(path.read_bytes())
+    model.to(device)
+    try_out(model, images)
+    folder = _evaluation_folder(results, stem, source, architecture, dataset, images)
+    summaries: dict[str, AttackSummary] = {}
+    correct: dict[str, NDArray[np.bool_]] = {}
+    findings: list[str] = []
+    with hold_lease(folder / LEASE) as lease:
+        for name, attack in attacks.items():
+            key = "clean" if attack is None else outcome_name(name, digest(identity_settings(attack), 8))
+            files, show = OutcomeFiles(folder / f"{key}.npy"), partial(progress, name)
+            about = evaluate_into(files, model, images, attack, progress=show, check=lease.check)["about"]
+            rows = read_outcomes(files.rows)
+            summaries[name], correct[name] = summarise(rows, images.classes, about), rows["correct"]
+            findings += [f"{name}: {finding['text']}" for finding in about.get("health", ())]
+    both = {name: f"{name}{REFERENCE}" for name in correct if f"{name}{REFERENCE}" in correct}
     return ExternalEvaluation(
-        folder=outcomes.folder,
-        num_images=len(rows["clean"]),
-        attacks={
-            name: summarise(each, outcomes.classes, outcomes.about[name]) for name, each in rows.items()
-        },
-        findings=tuple(
-            f"{name}: {finding['text']}"
-            for name, about in outcomes.about.items()
-            for finding in about.get("health", ())
-        ),
-        agreement={
-            name: agreement(correct[name], correct[f"{name}{REFERENCE}"])
-            for name in correct
-            if f"{name}{REFERENCE}" in correct
-        },
+        folder=folder,
+        num_images=len(images),
+        attacks=summaries,
+        findings=tuple(findings),
+        agreement={name: agreement(correct[name], correct[other]) for name, other in both.items()},
     )
 
 
@@ -179,3 +234,24 @@ def agreement(own: NDArray[np.bool_], reference: NDArray[np.bool_]) -> Agreement
         only_this=int((~own & reference).sum()),
         only_reference=int((own & ~reference).sum()),
     )
+
+
+def _evaluation_folder(
+    results: Path,
+    stem: str,
+    source: str,
+    architecture: Architecture,
+    dataset: DatasetEntry,
+    images: ImageSet,
+) -> Path:
+    """The folder of the outcomes of these weights (digest `source`) on these images, with evaluation.json."""
+    pixels, labels = images.images.cpu().numpy().tobytes(), images.labels.cpu().numpy().tobytes()
+    what = {
+        "checkpoint": source,
+        "model": architecture.identity,
+        "images": digest_bytes(pixels + labels),
+    }
+    folder = make_folder(ResultsFolder(results).evaluations / f"{stem[:40]}.{digest(what)}")
+    facts = {"dataset": dataset.name, "versions": versions(), "device": describe_device(images.device)}
+    write_json(folder / "evaluation.json", {"schema": 1, **what, **facts, "time": now()})
+    return folder

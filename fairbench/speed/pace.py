@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fairbench.core.files import make_folder
-from fairbench.planning.cost import device_name, read_paces, train_size, write_step
+from fairbench.planning.cost import device_name, num_images, read_paces, write_step
 from fairbench.planning.status import CellStatus
 from fairbench.registry import Registry
 from fairbench.runner.device import check_precision, choose_device
@@ -32,7 +32,7 @@ def measure_paces(
         known.add(cell.entry)
         protocol = cell.training_protocol
         check_precision(protocol.precision, where)
-        size = train_size(cell, registry)
+        size = num_images(cell, registry, "train")
         setting = TimedSetting(registry, cell.dataset, cell.model, protocol, where)
         with TimedTraining(setting, cell.method, Speedups.of(where, protocol, size)) as training:
             training.start(SECONDS)

@@ -62,9 +62,8 @@ def test_a_reason_is_shown_by_its_first_line():
 
 
 def test_without_a_terminal_progress_is_plain_lines_on_standard_error(capsys):
-    shown = progress(2)
-    assert isinstance(shown, Lines)
-    with shown:
+    with progress(2) as shown:
+        assert isinstance(shown, Lines)
         shown.name = "[1/2] cell"
         shown.say("epoch 1")
     out, error = capsys.readouterr()

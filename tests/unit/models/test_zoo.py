@@ -13,7 +13,8 @@ from fairbench.data.prepare import prepare
 from fairbench.models.zoo import import_robustbench, zoo_file, zoo_model, zoo_threats
 from fairbench.records.outcomes import read_outcomes
 from fairbench.registry import DatasetEntry
-from fairbench.runner import external_checkpoint
+from fairbench.runner.external_checkpoint import from_zoo
+from fairbench.runner.external_evaluation import evaluate_checkpoint
 
 RESNET18 = "Addepalli2021Towards_RN18"
 zoo = pytest.mark.skipif(
@@ -78,11 +79,9 @@ def test_a_checkpoint_of_the_zoo_is_evaluated_even_without_its_normalisation(
     file = tmp_path / "zoo" / "cifar10" / "Linf" / f"{name}.pt"
     file.parent.mkdir(parents=True)
     torch.save({"state_dict": weights}, file)
-    checkpoint, architecture = external_checkpoint.from_zoo(
-        name, "cifar10", tmp_path / "zoo" if as_folder else file
-    )
+    checkpoint, architecture = from_zoo(name, "cifar10", tmp_path / "zoo" if as_folder else file)
     assert checkpoint == file
-    found = external_checkpoint.evaluate_checkpoint(
+    found = evaluate_checkpoint(
         checkpoint,
         architecture,
         dataset,
@@ -95,7 +94,7 @@ def test_a_checkpoint_of_the_zoo_is_evaluated_even_without_its_normalisation(
     )
     with torch.no_grad():
         x = torch.from_numpy(images[::-1][::2].copy()).permute(0, 3, 1, 2) / 255
-        assert read_outcomes(found.files["clean"])["prediction"].tolist() == model(x).argmax(1).tolist()
+        assert read_outcomes(found.folder / "clean.npy")["prediction"].tolist() == model(x).argmax(1).tolist()
     assert f'"robustbench:{name}"' in (found.folder / "evaluation.json").read_text()
 
 
