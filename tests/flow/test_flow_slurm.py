@@ -113,7 +113,7 @@ def test_what_is_queued_is_shown_and_not_submitted_twice_and_short_cells_share_a
     monkeypatch.setenv("TEST_PACE", "0.2")
     chosen = cluster("--seeds", "0..1", "--detach", at_a_time=1, per_task=2)
     _, error = bench.run(*chosen)
-    assert "4 cells are in the queue" in error
+    assert "4 cells in the queue" in error
     _, error = bench.run(*chosen)
     assert error.count("is in the queue already") >= 3
     shown = json.loads(bench.call("status", "--results", str(bench.results), "--json")[0])["runs"]
