@@ -139,6 +139,16 @@ def test_a_method_of_each_shape_keeps_the_contract(bench, folder, like):
     assert f"like-{like} keeps the contract" in out
 
 
+def test_a_method_with_a_teacher_runs_with_its_registry_file(bench, folder):
+    out, _ = bench.call("new", "method", "pupil", "--like", "rslad")
+    command = out.splitlines()[-1].split()
+    assert command[:2] == ["fairbench", "run"]
+    tiny = ["--seeds", "0", "--epochs", "2", "--device", "cpu", "--results", "results"]
+    tiny += ["--set", "protocol.subset.train_per_class=13", "--set", "protocol.subset.test_per_class=5"]
+    out, _ = bench.call(*command[1:], *tiny)
+    assert "\npupil " in out
+
+
 @pytest.mark.parametrize("like", [None, *SKELETONS])
 def test_examples_in_a_new_registry_file_are_valid(bench, folder, like):
     bench.call("new", "method", "new-idea", *([] if like is None else ["--like", like]))
