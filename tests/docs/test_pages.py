@@ -6,9 +6,15 @@ from pathlib import Path
 
 import click
 import pytest
+import torch
 
+from fairbench import api
 from fairbench.cli.main import cli, main
 from fairbench.cli.options import open_registry
+from fairbench.registry import load_registry
+from fairbench.registry.new_method import write_method
+from fairbench.testing import LAWS, find, toys
+from fairbench.testing.law import Trial
 
 TOP = Path(__file__).resolve().parents[2]
 PAGES = [
@@ -17,6 +23,15 @@ PAGES = [
     TOP / "results" / "README.md",
     *sorted((TOP / "docs").glob("*.md")),
 ]
+GUIDE = TOP / "docs" / "write-a-method.md"
+IMPORTS = (
+    "from dataclasses import dataclass\n\nimport torch\nfrom torch import Tensor\n\n"
+    f"from fairbench.api import {', '.join(api.__all__)}\n\n\n"
+)
+LAWS_OF_PARTS = (
+    *("terms", "training", "budget", "purity", "resume", "odd-batches"),
+    *("two-labels", "renaming", "waiting", "per-class"),
+)
 
 
 def blocks(page, language):
@@ -51,7 +66,7 @@ def test_every_link_between_pages_leads_to_a_file(page):
 
 
 def test_the_guides_method_runs_beside_the_baseline(tmp_path, capsys):
-    (tmp_path / "floor.py").write_text(blocks(TOP / "docs" / "write-a-method.md", "python")[0])
+    (tmp_path / "floor.py").write_text(blocks(GUIDE, "python")[0])
     tiny = [
         "--epochs",
         "2",
@@ -69,6 +84,50 @@ def test_the_guides_method_runs_beside_the_baseline(tmp_path, capsys):
         )
     assert stopped.value.code == 0
     assert re.search(r"^floor ", capsys.readouterr().out, flags=re.M)
+
+
+def parts():
+    """The blocks of the guide after its first method, each with the heading above it."""
+    chapter = GUIDE.read_text().partition("## 7. ")[2]
+    for heading, text in re.findall(r"^### (.*?)\n(.*?)(?=^### |\Z)", chapter, flags=re.M | re.S):
+        for block in re.findall(r"^```python\n(.*?)^```", text, flags=re.M | re.S):
+            yield pytest.param(block, id=heading)
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    """The file `fairbench new method mine --like trades` writes, with everything imported."""
+    monkeypatch.chdir(tmp_path)
+    write_method("mine", like="trades")
+    path = tmp_path / "mine.py"
+    path.write_text(re.sub(r"^from dataclasses.*?\n\n\n", IMPORTS, path.read_text(), flags=re.M | re.S))
+    return path
+
+
+@pytest.mark.parametrize("block", list(parts()))
+def test_each_part_of_the_guide_keeps_the_laws_in_the_class_that_the_guide_names(mine, block):
+    mine.write_text(mine.read_text() + "\n" + block)
+    trial = Trial(find(str(mine)), LAWS)
+    outcomes = {name: trial.outcome(name) for name in LAWS_OF_PARTS}
+    assert {name: outcome.remark for name, outcome in outcomes.items() if outcome.state != "ok"} == {}
+
+
+def test_the_weight_perturbation_of_the_guides_part_raises_what_the_guide_says(mine):
+    (block,) = [parameter.values[0] for parameter in parts() if parameter.id == "What AWP raises"]
+    mine.write_text(mine.read_text() + "\n" + block)
+    method, model, batch = find(str(mine)).build(), toys.network(), toys.batch()
+    terms = method.loss(model, batch, (batch.x + 0.05).clamp(0, 1), toys.context())
+    clean, robust, spread = (terms.terms[name] for name in ("clean", "robust", "spread"))
+    assert spread > 0
+    torch.testing.assert_close(terms.base(), clean.mean() + robust.mean())
+    torch.testing.assert_close(terms.total(), 0.7 * clean.mean() + robust.mean() + spread)
+
+
+def test_registry_files_in_the_guide_are_valid(mine):
+    (mine.parent / "floor.py").write_text(blocks(GUIDE, "python")[0])
+    for block in blocks(GUIDE, "yaml"):
+        (mine.parent / "shown.yaml").write_text(block)
+        assert load_registry([mine.parent / "shown.yaml"]).broken == ()
 
 
 def test_the_readme_shows_a_table_of_the_quickstart():
