@@ -1,30 +1,28 @@
-"""Laws of single calls: what `budget`, `perturb`, `loss` and `validate` return, and must not change."""
+"""Laws of single calls: what `budget`, `perturb` and `loss` return, and what they do to BatchNorm."""
 
-import copy
-import random
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
+from fairbench.attacks.budget import Budget
 from fairbench.attacks.frozen import frozen
 from fairbench.data.batch import Batch
 from fairbench.objectives.contract import AdversarialObjective, Adversary, Context
-from fairbench.objectives.loss_terms import LossTerms
 from fairbench.testing import toys
-from fairbench.testing.law import BrokenLawError, Subject, require
+from fairbench.testing.law import Subject, authors_line, require
 from fairbench.testing.runs import trained
 from fairbench.training import step
-from fairbench.training.contract_checks import by_name, check_adversary, check_terms
+from fairbench.training.contract_checks import check_adversary, check_terms
 
 SEEDS = (0, 1, 2)
-IN_STATE = (
-    "change the state in the on_... hooks only; pass values from perturb() to loss() in the adversary dict"
-)
+TRAINING = 5
+"""Position of the parameter `training` of both functions for BatchNorm."""
+SMALL = Budget(eps=0.002, step_size=0.0005, num_steps=10)
+"""So small that a radius of the method's own leaves it, and that no image is misclassified early."""
 
 
 def well_formed(subject: Subject) -> None:
@@ -49,9 +47,9 @@ def within_budget(subject: Subject) -> str:
     widest: list[float] = []
     reaches: set[float] = set()
     for method, model, epoch in stages(subject):
-        for seed in SEEDS:
+        for seed, budget in (*((seed, toys.BUDGET) for seed in SEEDS), (0, SMALL)):
             given = toys.batch(seed=seed)
-            adversary, ctx = attack(method, model, given, toys.context(epoch, seed=seed))
+            adversary, ctx = attack(method, model, given, toys.context(epoch, seed=seed, budget=budget))
             check_adversary(method, given, adversary, ctx.budget)
             radius = torch.as_tensor(ctx.budget.eps, dtype=torch.float64)
             require(
@@ -60,7 +58,7 @@ def within_budget(subject: Subject) -> str:
                 "return ctx.budget, or ctx.budget.scale(weight[y]) with one factor per sample",
             )
             reaches |= set() if ctx.budget.reach is None else {ctx.budget.reach}
-            widest += [float(radius.min() / toys.BUDGET.eps), float(radius.max() / toys.BUDGET.eps)]
+            widest += [float(radius.min() / budget.eps), float(radius.max() / budget.eps)]
     low, high = min(widest), max(widest)
     remarks = [] if low == high == 1 else [f"radius {low:.2f} to {high:.2f} times the protocol's"]
     if reaches:
@@ -68,26 +66,19 @@ def within_budget(subject: Subject) -> str:
     return "; ".join(remarks)
 
 
-def pure(subject: Subject) -> None:
-    """`budget`, `perturb`, `loss` and `validate` change neither state nor batch nor model."""
-    for method, model, epoch in stages(subject):
-        check_purity(method, model, epoch)
+class BatchStatistics(TorchFunctionMode):
+    """Notes the lines that normalise with the statistics of the batch, in any network."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
 
-def check_purity(method: AdversarialObjective, model: nn.Module, epoch: int) -> None:
-    """Raise BrokenLawError when a call changes something."""
-    given, ctx = toys.batch(), toys.context(epoch)
-    untouched(method, model, given, "budget", lambda: method.budget(given.y, ctx))
-    inside = replace(ctx, budget=method.budget(given.y, ctx))
-    with frozen(model, method.resolved_needs().attack_bn):
-        result = untouched(method, model, given, "perturb", lambda: method.perturb(model, given, inside))
-    adversary = step.detached(result)
-    untouched(
-        method, model, given, "loss", lambda: method.loss(model.train(), given, adversary, inside), adversary
-    )
-    if method.resolved_needs().validation is not None:
-        with frozen(model), torch.no_grad():
-            untouched(method, model, given, "validate", lambda: method.validate(model, given, ctx))
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        options = kwargs or {}
+        batch_norm = function in (torch.batch_norm, torch.nn.functional.batch_norm)
+        if batch_norm and options.get("training", args[TRAINING : TRAINING + 1] == (True,)):
+            self.lines.append(authors_line())
+        return function(*args, **options)
 
 
 def batch_norm_as_declared(subject: Subject) -> str:
@@ -102,12 +93,18 @@ def check_batch_norm(method: AdversarialObjective, model: nn.Module, epoch: int)
     """Raise BrokenLawError when statistics or modes are not treated as declared."""
     given, declared = toys.batch(), method.resolved_needs().attack_bn
     before = buffers(model)
-    adversary, ctx = attack(method, model, given, toys.context(epoch))
+    with BatchStatistics() as seen:
+        adversary, ctx = attack(method, model, given, toys.context(epoch))
     changed = toys.differences(before, buffers(model))
     require(
         declared == "train" or not changed,
         f"perturb() changed BatchNorm's statistics: {', '.join(changed)}.",
         'do not change the mode of the model, or declare needs = Needs(attack_bn="train")',
+    )
+    require(
+        declared != "eval" or not seen.lines,
+        f"perturb() runs a network in train mode: {', '.join(dict.fromkeys(seen.lines))}.",
+        "attack the network that perturb() gets, in the mode that it has, and no copy in train mode",
     )
     require(
         declared != "train" or changed,
@@ -151,88 +148,3 @@ def attack(
 
 def buffers(model: nn.Module) -> dict[str, Tensor]:
     return toys.copied(dict(model.named_buffers()))
-
-
-def untouched(
-    method: AdversarialObjective,
-    model: nn.Module,
-    given: Batch,
-    part: str,
-    call: Callable[[], Any],
-    adversary: Adversary | None = None,
-) -> Any:
-    """What `call` returns; it is called twice. Raises BrokenLawError when it changes something."""
-    state, config = toys.copied(method.state_dict()), copy.copy(method.config)
-    attributes = dict(vars(method))
-    weights = toys.copied(dict(model.named_parameters()))
-    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
-
-    def handed() -> dict[str, Tensor]:
-        images = {} if adversary is None else by_name(adversary)
-        return {"batch.x": given.x, "batch.y": given.y, **images}
-
-    images = toys.copied(handed())
-    with global_draws(part):
-        first, second = call(), call()
-    changed = toys.differences(state, method.state_dict())
-    require(not changed, f"{part}() changed the state: {', '.join(changed)}.", IN_STATE)
-    kept = [name for name, value in vars(method).items() if attributes.get(name, method) is not value]
-    require(not kept, f"{part}() stored self.{', self.'.join(kept)}.", IN_STATE)
-    require(config == method.config, f"{part}() changed the configuration.", "read self.config only")
-    overwritten = toys.differences(images, handed())
-    require(
-        not overwritten,
-        f"{part}() changed {', '.join(overwritten)} in place.",
-        "write x = x + d instead of x += d: these images are used again",
-    )
-    moved = toys.differences(weights, dict(model.named_parameters()))
-    require(
-        not moved,
-        f"{part}() changed the weights {', '.join(moved)}.",
-        "only the optimiser may change weights",
-    )
-    stained = [name for name, parameter in model.named_parameters() if parameter.grad is not gradients[name]]
-    require(
-        not stained,
-        f"{part}() left gradients on {', '.join(stained)}.",
-        "take torch.autograd.grad(loss, x) instead of loss.backward()",
-    )
-    differ = toys.differences(values(first), values(second))
-    require(
-        not differ,
-        f"{part}() returns something else when it is called again: {', '.join(differ)}.",
-        "its result may depend on its arguments, on self.state and on ctx.rng(purpose) only",
-    )
-    return first
-
-
-@contextmanager
-def global_draws(part: str) -> Iterator[None]:
-    """A block that raises BrokenLawError when a global random generator is used in it."""
-
-    def now() -> dict[str, bytes]:
-        return {
-            "torch": bytes(torch.get_rng_state().numpy()),
-            "random": repr(random.getstate()).encode(),
-            "numpy.random": repr(np.random.get_state()).encode(),
-        }
-
-    before = now()
-    yield
-    used = [name for name, state in now().items() if state != before[name]]
-    if used:
-        raise BrokenLawError(
-            f"{part}() draws from the global generator of {', '.join(used)}.",
-            hint='draw from ctx.rng("a purpose"): .normal, .uniform, .other_class or .choice',
-        )
-
-
-def values(result: Any) -> dict[str, Tensor]:
-    """The tensors in what a method returned."""
-    if isinstance(result, LossTerms):
-        logits = {"logits": result.logits, "logits_adv": result.logits_adv}
-        return {**result.terms, **{name: value for name, value in logits.items() if value is not None}}
-    if isinstance(result, Tensor | dict):
-        return by_name(result)
-    numbers = {name: value for name, value in vars(result).items() if not isinstance(value, str | None)}
-    return {name: torch.as_tensor(value) for name, value in numbers.items()}

@@ -21,7 +21,8 @@ from fairbench.training.networks import first_line
 NUM_CLASSES = 4
 KIT = f"{Path(__file__).parent}{os.sep}"
 PACKAGE = f"{Path(__file__).parents[1]}{os.sep}"
-WATCHING = {f"{KIT}law.py", f"{KIT}device_laws.py"}
+WATCHING = {f"{KIT}{name}.py" for name in ("law", "attack_laws", "device_laws", "shown_laws")}
+TOYS = f"{KIT}toys.py"
 TORCH = f"{Path(torch.__file__).parent}{os.sep}"
 
 
@@ -139,7 +140,7 @@ def authors_line(error: BaseException | None = None) -> str:
     """The line of the method's code that raised `error`, or that led to this call, as "file:line: code".
 
     It is the innermost line outside of torch and fairbench; if there is none, because the method inherits the
-    code, that of fairbench; "" in the toy network and images.
+    code, that of fairbench; "" in the toy images. The toy network counts for the line that calls it.
     """
     frames = (
         traceback.walk_stack(sys._getframe())
@@ -151,10 +152,10 @@ def authors_line(error: BaseException | None = None) -> str:
     for frame, number in frames:  # the innermost first
         file = frame.f_code.co_filename
         watching = watching and (file in WATCHING or file.startswith(TORCH))
-        if watching:
+        if watching or (file == TOYS and frame.f_code.co_name == "forward"):
             continue
         if file.startswith(KIT):
-            if file == f"{KIT}toys.py":
+            if file == TOYS:
                 place = None
             break
         if file.startswith(PACKAGE):

@@ -1,6 +1,15 @@
 """The laws that every method has to keep, in the order in which `fairbench check` prints them."""
 
-from fairbench.testing import attack_laws, cost_laws, device_laws, option_laws, training_laws
+from fairbench.testing import (
+    attack_laws,
+    cost_laws,
+    device_laws,
+    option_laws,
+    purity_laws,
+    shown_laws,
+    strength_laws,
+    training_laws,
+)
 from fairbench.testing.law import Law
 
 RUNS = ("terms", "training")
@@ -8,8 +17,10 @@ _ALL = (
     Law("terms", "perturb and loss run, and the loss is well-formed and finite", attack_laws.well_formed),
     Law("training", "training runs with all hooks", training_laws.trains, ("terms",)),
     Law("budget", "images stay in [0, 1] and in the declared ball", attack_laws.within_budget, RUNS),
-    Law("purity", "budget, perturb, loss and validate change nothing", attack_laws.pure, RUNS),
+    Law("attack", "the attack raises the loss", strength_laws.raises_the_loss, (*RUNS, "budget")),
+    Law("purity", "budget, perturb, loss and validate change nothing", purity_laws.pure, RUNS),
     Law("batchnorm", "the attack treats BatchNorm as declared", attack_laws.batch_norm_as_declared, RUNS),
+    Law("shown", "the network is shown the given images", shown_laws.shows_what_it_says, RUNS),
     Law(
         "seeds",
         "the same seed gives the same result bit for bit, another seed another one",

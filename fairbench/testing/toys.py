@@ -15,6 +15,7 @@ from fairbench.core.seeds import derive_seed
 from fairbench.core.teachers import TEACHERS
 from fairbench.data.batch import Batch
 from fairbench.objectives.contract import AdversarialObjective, Context, DataInfo, build_config
+from fairbench.objectives.losses import cross_entropy
 from fairbench.objectives.teachers import Ask, Teachers
 from fairbench.training.epoch import Contexts, EpochProgress
 from fairbench.training.statistics import EpochTotals
@@ -88,6 +89,23 @@ def renamed(model: ToyNetwork, permutation: Tensor | None) -> ToyNetwork:
             for parameter in (model.fc.weight, model.fc.bias):
                 parameter.copy_(parameter[permutation.argsort()])
     return model
+
+
+@functools.cache
+def _capable(num_classes: int) -> ToyNetwork:
+    model = settled(num_classes)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    for seed in range(60):
+        given = batch(48, num_classes, seed)
+        optimizer.zero_grad()
+        cross_entropy(model(given.x), given.y).mean().backward()
+        optimizer.step()
+    return model
+
+
+def capable(num_classes: int = 4) -> ToyNetwork:
+    """A network that was trained on toy images and classifies most of them correctly, in eval mode."""
+    return copy.deepcopy(_capable(num_classes)).eval()
 
 
 def batch(size: int = 12, num_classes: int = 4, seed: int = 0, labels: Tensor | None = None) -> Batch:

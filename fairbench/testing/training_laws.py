@@ -17,9 +17,10 @@ from fairbench.objectives.contract import AdversarialObjective
 from fairbench.testing import toys
 from fairbench.testing.law import NUM_CLASSES, BrokenLawError, NotApplicable, Subject, require
 from fairbench.testing.runs import left_behind, trained
+from fairbench.testing.snapshots import changed_names, kept_values
 from fairbench.testing.training import UNBALANCED, Event, Training
 
-CUTS: tuple[Event, ...] = ((2, 1), (2, "end"), (3, "start"))
+CUTS: tuple[Event, ...] = ((1, 1), (1, "end"), (2, 1), (2, "end"), (3, "start"))
 PERMUTATION = torch.tensor([2, 0, 3, 1])  # class c becomes class PERMUTATION[c]
 ODD_BATCHES = {
     "a class is absent": (0, 1, 1, 3, 3, 3),
@@ -27,6 +28,7 @@ ODD_BATCHES = {
     "there is only one image": (1,),
     "every class has one image": (0, 1, 2, 3),
 }
+DECLARE = "declare values to be saved as fields of State: per_class(...), per_class_pair(...), a number"
 FINITE = "divide by count.clamp(min=1), and avoid log(0): an absent class must not affect the others"
 
 
@@ -60,7 +62,8 @@ def deterministic(subject: Subject) -> str:
 
 def resumes(subject: Subject) -> None:
     """Training that is saved and resumed at any event equals uninterrupted training, bit for bit."""
-    whole = trained(subject).left
+    whole = trained(subject)
+    kept = kept_values(whole.training.method)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "state.safetensors"
         half = Training(subject.build(), labels=UNBALANCED)
@@ -69,22 +72,20 @@ def resumes(subject: Subject) -> None:
             resumed = Training(subject.build(), labels=UNBALANCED)
             resumed.resume(read_tensors(path)[0], cut)
             where = f"before epoch {cut[0]}" if cut[1] == "start" else f"in the middle of epoch {cut[0]}"
-            hidden = sorted(set(vars(half.method)) - set(vars(resumed.method)))
-            hint = (
-                "declare values to be saved as fields of State: per_class(...), per_class_pair(...), a number"
-            )
-            if hidden:
-                hint = f"self.{', self.'.join(hidden)} is not saved: {hint}"
+            lost = changed_names(kept_values(half.method), kept_values(resumed.method))
+            hint = f"{', '.join(lost)} is not saved: {DECLARE}" if lost else DECLARE
             try:
                 left = left_behind(resumed.run())
             except AttributeError as error:
                 raise BrokenLawError(f"a run saved {where} cannot be resumed: {error}.", hint=hint) from error
-            changed = toys.differences(whole, left)
+            changed = toys.differences(whole.left, left)
             require(
                 not changed,
                 f"a run saved {where} and resumed gives another result: {', '.join(changed[:3])}.",
                 hint,
             )
+            other = [name for name in changed_names(kept, kept_values(resumed.method)) if "self." in name]
+            require(not other, f"a run saved {where} ends with other values in {', '.join(other)}.", DECLARE)
 
 
 def bears_odd_batches(subject: Subject) -> str:

@@ -1,5 +1,6 @@
 """A method that breaks one law is caught by that law, by no other, and told what to do."""
 
+import itertools
 import random
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -144,6 +145,23 @@ class TooFarLater(Sound):
         return attacks.pgd(model, batch.x, aim, budget=wide, start="gaussian", rng=ctx.rng("attack"))
 
 
+@breaks("attack", "the loss falls from", "maximises its loss")
+class TheWrongSign(Sound):
+    def perturb(self, model, batch, ctx):
+        def aim(logits):
+            return -losses.cross_entropy(logits, batch.y)
+
+        return attacks.pgd(model, batch.x, aim, budget=ctx.budget, start="uniform", rng=ctx.rng("attack"))
+
+
+@breaks("shown", "returns as logits the outputs for x_adv", "LossTerms(..., logits=logits)")
+class Swapped(Sound):
+    def loss(self, model, batch, x_adv, ctx):
+        terms = super().loss(model, batch, x_adv, ctx)
+        terms.logits, terms.logits_adv = terms.logits_adv, terms.logits
+        return terms
+
+
 @breaks("purity", "loss() changed the state: weight", "on_... hooks only")
 class StateInLoss(Sound):
     def loss(self, model, batch, x_adv, ctx):
@@ -204,14 +222,23 @@ class StateInValidate(Sound):
         return super().validate(model, batch, ctx)
 
 
-CALLS = []
+CALLS = itertools.count()
 
 
 @breaks("purity", "perturb() returns something else when it is called again: x_adv", "self.state")
 class CountsCalls(Sound):
     def perturb(self, model, batch, ctx):
-        CALLS.append(1)
-        return super().perturb(model, batch, ctx) if len(CALLS) % 2 else batch.x
+        return batch.x if next(CALLS) % 2 else super().perturb(model, batch, ctx)
+
+
+STORED = []
+
+
+@breaks("purity", "perturb() changed STORED of test_kit_broken.py", "on_... hooks only")
+class StoresInTheModule(Sound):
+    def perturb(self, model, batch, ctx):
+        STORED.append(batch.y)
+        return super().perturb(model, batch, ctx)
 
 
 @breaks("batchnorm", "perturb() changed BatchNorm's statistics", 'attack_bn="train"')
@@ -301,19 +328,19 @@ class RefusesBatches(Sound):
             raise EmptyClassError("only one class.")
 
 
-@breaks("two-labels", "images that depend on the labels", "one_label=True")
-class ImagesByLabel(Sound):
-    def loss(self, model, batch, x_adv, ctx):
-        shade = (1 / self.state.weight[batch.y]).to(batch.x.dtype)  # hard classes are shown darker
-        return super().loss(model, replace(batch, x=batch.x * shade.view(-1, 1, 1, 1)), x_adv, ctx)
-
-
 @breaks("two-labels", "training differs: loss", "do not use batch.y2")
 class MixesByItself(Sound):
     def perturb(self, model, batch, ctx):
         if batch.y2 is None:
             return super().perturb(model, batch, ctx)
         return batch.x
+
+
+@breaks("two-labels", "images that depend on the labels", "one_label=True")
+class ImagesByLabel(Sound):
+    def loss(self, model, batch, x_adv, ctx):
+        shade = (1 / self.state.weight[batch.y]).to(batch.x.dtype)  # hard classes are shown darker
+        return super().loss(model, replace(batch, x=batch.x * shade.view(-1, 1, 1, 1)), x_adv, ctx)
 
 
 @breaks("renaming", "the renamed ones", "do not use class numbers")

@@ -1,0 +1,114 @@
+"""The law of the attack: it raises the loss of a trained network, in the whole ball that is declared."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from fairbench.attacks.budget import Budget, lengths
+from fairbench.attacks.pgd import pgd
+from fairbench.data.batch import Batch
+from fairbench.objectives.losses import cross_entropy
+from fairbench.testing import toys
+from fairbench.testing.attack_laws import SMALL, attack
+from fairbench.testing.law import Subject, require
+from fairbench.testing.runs import trained
+from fairbench.testing.training import EPOCHS
+from fairbench.training.contract_checks import images_of
+
+LONG = Budget(eps=0.1, step_size=0.025, num_steps=10)
+SIZE = 48  # images
+WEAKEST = 0.12
+"""Smallest rise of the loss relative to that of PGD. The weakest registered method (BAT) has 0.35."""
+LEAST_RADIUS = 0.75
+"""Smallest part of the radius that an attack has to use."""
+
+
+@dataclass(frozen=True)
+class Strength:
+    """The mean cross-entropy of clean images, of the method's images and of those of PGD in the same ball."""
+
+    clean: float
+    method: float
+    pgd: float
+    radius: float  # the largest part of its radius by which the method moves an image
+    distance: float  # the same in pixel units
+
+    @property
+    def relative(self) -> float:
+        """The rise of the loss relative to that of PGD."""
+        return (self.method - self.clean) / (self.pgd - self.clean)
+
+
+def raises_the_loss(subject: Subject) -> str:
+    """The attack raises the cross-entropy, and uses the radius that the method declares."""
+    strong = list(strengths(subject, LONG))
+    if not strong:
+        return "every radius is 0"
+    best = max(strong, key=lambda strength: strength.relative)
+    distance = max(strength.distance for strength in strong)
+    require(
+        distance > 0,
+        "perturb() returns the clean images: no pixel moves.",
+        "maximise a loss of the logits. At the clean image the KL to the clean prediction has gradient 0, "
+        'so that its attack needs start="gaussian"',
+    )
+    direction = "rises" if best.method > best.clean else "falls"
+    loss = f"the loss {direction} from {best.clean:.2f} to {best.method:.2f}"
+    require(
+        best.relative >= WEAKEST,
+        f"perturb() hardly attacks a trained network: {loss}; PGD in the same ball reaches {best.pgd:.2f}.",
+        "attacks.pgd maximises its loss: pass the loss to raise, or minus the loss of a target; "
+        "pass budget=ctx.budget",
+    )
+    small = list(strengths(subject, SMALL))
+    used = max((strength.radius for strength in small), default=1.0)
+    constant = abs(distance - max((strength.distance for strength in small), default=0.0)) < 0.1 * distance
+    require(
+        used >= LEAST_RADIUS,
+        f"perturb() uses only {used:.2f} of the radius{', whatever ctx.budget is' if constant else ''}.",
+        "pass budget=ctx.budget to the attack; for a smaller ball on purpose, override budget()",
+    )
+    unused = f"; {used:.2f} of the radius is used" if used < 0.98 else ""
+    return f"{loss}, by PGD to {best.pgd:.2f}{unused}"
+
+
+def strengths(subject: Subject, budget: Budget) -> Iterator[Strength]:
+    """The strength of a fresh method and of a trained one in the last epoch, unless every radius is 0."""
+    for method in (subject.build(), trained(subject).ends()[0]):
+        given, model = toys.batch(SIZE, seed=100), toys.capable()
+        adversary, ctx = attack(method, model, given, toys.context(EPOCHS, budget=budget))
+        radius = torch.as_tensor(ctx.budget.eps, dtype=given.x.dtype).abs().expand(SIZE)
+        if not bool((radius > 0).any()):
+            continue
+        reference = pgd(
+            model.eval(),
+            given.x,
+            partial(cross_entropy, label=given.y),
+            budget=replace(ctx.budget, step_size=radius / 4, num_steps=10),
+            start="uniform",
+            rng=ctx.rng("reference"),
+        )
+        yield measured(model, given, list(images_of(given, adversary).values()), reference, ctx.budget)
+
+
+def measured(
+    model: nn.Module, given: Batch, images: list[Tensor], reference: Tensor, budget: Budget
+) -> Strength:
+    """The strength of the strongest of a method's `images`, and of the `reference`."""
+
+    def loss(shown: Tensor) -> float:
+        with torch.no_grad():
+            return float(cross_entropy(model(shown), given.y).mean())
+
+    radius = torch.as_tensor(budget.eps, dtype=given.x.dtype).abs().expand(len(given))
+    distances = torch.stack([lengths(each - given.x, budget.norm).flatten() for each in images]).amax(0)
+    return Strength(
+        clean=loss(given.x),
+        method=max(map(loss, images)),
+        pgd=loss(reference),
+        radius=float((distances / radius)[radius > 0].max()),
+        distance=float(distances.max()),
+    )
