@@ -75,7 +75,7 @@ def _joined(name: str, texts: list[str], partly: bool) -> str:
     if partly and texts[0] == "yes":
         return SOMETIMES
     joined = " or ".join(dict.fromkeys(texts))
-    return f"{joined} {SOMETIMES}" if partly and name == "teachers" else joined
+    return f"{joined} {SOMETIMES}" if partly and name in ("teachers", "watched", "waits") else joined
 
 
 def _text(value: ast.expr) -> str:

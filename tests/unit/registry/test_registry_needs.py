@@ -25,6 +25,12 @@ def needs_of(text, modules=()):
         ('api.Needs(validation="start", attack_bn="train")', {"validation": "start", "attack_bn": "train"}),
         ("Needs(validation=None, clean_forward_after_step=False)", {}),
         ("Needs(clean_forward_after_step=True)", {"clean_forward_after_step": "yes"}),
+        (
+            'Needs(watched={"kappa", "hard"}, attack_bn="batch")',
+            {"watched": "hard, kappa", "attack_bn": "batch"},
+        ),
+        ('Needs(waits="hard images " "are selected")', {"waits": "hard images are selected"}),
+        ('Needs(waits="")', {}),
         ("Needs()", {}),
         ("None", {}),
     ],
@@ -58,6 +64,13 @@ def test_what_only_some_settings_need_is_not_told_as_needed():
         "        return Needs(one_label=True) if config.margins else Needs()\n"
     )
     assert found == {"one_label": "in some settings"}
+    found = needs_of(
+        "class A(AdversarialObjective):\n"
+        "    @staticmethod\n"
+        "    def needs(config):\n"
+        '        return Needs(waits="images are selected") if config.subset else Needs()\n'
+    )
+    assert found == {"waits": "images are selected in some settings"}
 
 
 def test_needs_are_inherited_from_the_same_file_and_from_ours_only():
@@ -77,6 +90,10 @@ def test_a_plugin_is_described_with_its_needs(write, plugin):
     asked = plugin.replace("    def loss", '    needs = Needs(validation="end")\n\n    def loss')
     assert describe(write("a.py", asked)).needs == {"validation": "end"}
     assert describe(write("b.py", plugin)).needs == {}
+    waits = plugin.replace(
+        "    def loss", '    needs = Needs(waits="why", watched={"kappa"})\n\n    def loss'
+    )
+    assert describe(write("c.py", waits)).needs == {"waits": "why", "watched": "kappa"}
 
 
 def test_needs_of_the_built_in_methods():
