@@ -1,6 +1,7 @@
-"""Import the object of a registry target: `package.module:Name` or `path/to/file.py:Name`."""
+"""Import the object of a registry target, `module:Name` or `file.py:Name`, and say what is installed."""
 
 import importlib
+import importlib.metadata
 import importlib.util
 import sys
 from pathlib import Path
@@ -20,6 +21,14 @@ def load_object(target: str) -> Any:
         return getattr(module, name)
     except AttributeError:
         raise ImportError(f"{module_or_file} has no {name!r}") from None
+
+
+def version_of(package: str) -> str:
+    """The installed version of a package; "" when it is not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
 
 
 def _load_file(path: Path) -> Any:

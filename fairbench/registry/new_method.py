@@ -1,6 +1,5 @@
 """Write a new method to start from, alone or as a package that can be installed."""
 
-import importlib.metadata
 import importlib.util
 import keyword
 import shlex
@@ -10,6 +9,7 @@ from pathlib import Path
 from string import Template
 
 from fairbench.core.errors import ConfigError, ResultsError
+from fairbench.core.imports import version_of
 from fairbench.registry import load_registry, read_scalar, templates
 from fairbench.registry.declare import RESERVED
 from fairbench.registry.fields import NAME
@@ -32,12 +32,34 @@ def write_method(name: str, package: Path | None = None, like: str | None = None
     written.
     """
     check_name(name, packaged=package is not None)
-    words = {"name": name, "module": module_of(name), "class_name": class_of(name), "title": name.upper()}
     skeleton = DEFAULT if like is None else SKELETONS[like]
-    contents = (single_files if package is None else package_files)(words, skeleton)
-    files = {(package or Path()) / place: text for place, text in contents.items()}
+    words = words_of(name, package, skeleton)
+    contents = templates.FILES if package is None else templates.PACKAGE
+    files = {
+        (package or Path()) / filled(place, words): filled(text or skeleton.plugin, words)
+        for place, text in contents.items()
+    }
     write_new(files)
-    return NewMethod(tuple(files), tuple(next_commands(words, package, skeleton)))
+    commands = templates.COMMANDS if package is None else templates.PACKAGE_COMMANDS
+    return NewMethod(tuple(files), tuple(filled(commands, words).splitlines()))
+
+
+def words_of(name: str, package: Path | None, skeleton: Skeleton) -> dict[str, str]:
+    """What the templates call `$name`, `$module` and so on."""
+    words = {"name": name, "module": module_of(name), "class_name": class_of(name), "title": name.upper()}
+    words |= {"components": skeleton.components, "option": skeleton.option}
+    if package is None:
+        return words | {"method": f"{words['module']}.py", "target": filled(templates.TARGET, words)}
+    needed = skeleton.needs_registry
+    return words | {
+        "method": name,
+        "target": "",
+        "package": shlex.quote(str(package)),
+        "package_with_tests": shlex.quote(f"{package}[test]"),
+        "registry_option": " --registry registry.yaml" if needed else "",
+        "own_registry": f" --registry {shlex.quote(str(package / 'registry.yaml'))}" if needed else "",
+        "registry_use": templates.REQUIRED if needed else templates.OPTIONAL,
+    }
 
 
 def check_name(name: str, *, packaged: bool) -> None:
@@ -60,7 +82,7 @@ def check_name(name: str, *, packaged: bool) -> None:
         raise ConfigError(
             f"{taken!r} is an installed module, which {name!r} would hide.", hint="choose another name"
         )
-    if packaged and distributed(f"fairbench-{name}"):
+    if packaged and version_of(f"fairbench-{name}"):
         raise ConfigError(f"'fairbench-{name}' is installed already.", hint="choose another name")
 
 
@@ -68,15 +90,6 @@ def installed(module: str) -> bool:
     """Whether Python finds a module of this name outside the current folder."""
     spec = importlib.util.find_spec(module)
     return spec is not None and (spec.origin is None or Path(spec.origin).parent != Path.cwd())
-
-
-def distributed(name: str) -> bool:
-    """Whether a package of this name is installed."""
-    try:
-        importlib.metadata.distribution(name)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
 
 
 def module_of(name: str) -> str:
@@ -89,49 +102,9 @@ def class_of(name: str) -> str:
     return "".join(part.capitalize() for part in name.split("-"))
 
 
-def single_files(words: dict[str, str], skeleton: Skeleton) -> dict[Path, str]:
-    """A plugin file, a registry file that names it, and its test: text by path."""
-    module = words["module"]
-    return {
-        Path(f"{module}.py"): filled(skeleton.plugin, words),
-        Path("registry.yaml"): registry_file(words, skeleton, target=filled(templates.TARGET, words)),
-        Path(f"test_{module}.py"): filled(templates.TEST, words, method=f"{module}.py"),
-    }
-
-
-def package_files(words: dict[str, str], skeleton: Skeleton) -> dict[Path, str]:
-    """A package with an entry point for the method, and its test: text by path."""
-    module, source = words["module"], Path("src") / f"fairbench_{words['module']}"
-    return {
-        Path("pyproject.toml"): filled(templates.PYPROJECT, words),
-        Path("README.md"): readme(words, skeleton),
-        source / "__init__.py": filled(templates.INIT, words),
-        source / f"{module}.py": filled(skeleton.plugin, words),
-        Path("registry.yaml"): registry_file(words, skeleton, target=""),
-        Path("tests") / f"test_{module}.py": filled(templates.TEST, words, method=words["name"]),
-    }
-
-
-def registry_file(words: dict[str, str], skeleton: Skeleton, target: str) -> str:
-    """The registry file that names the method."""
-    more = {"components": skeleton.components, "option": skeleton.option}
-    return filled(templates.REGISTRY, words, target=target, **more)
-
-
-def readme(words: dict[str, str], skeleton: Skeleton) -> str:
-    """The README of a package."""
-    needed = skeleton.needs_registry
-    return filled(
-        templates.README,
-        words,
-        registry_option=" --registry registry.yaml" if needed else "",
-        registry_use=templates.REQUIRED if needed else templates.OPTIONAL,
-    )
-
-
-def filled(template: str, words: dict[str, str], **more: str) -> str:
+def filled(template: str, words: dict[str, str]) -> str:
     """A template with its words put in."""
-    return Template(template).substitute(words | more)
+    return Template(template).substitute(words)
 
 
 def write_new(files: dict[Path, str]) -> None:
@@ -151,21 +124,3 @@ def write_new(files: dict[Path, str]) -> None:
         raise ResultsError(
             f"cannot write {error.filename}: {error.strerror}.", hint="choose a folder that you may write to"
         ) from error
-
-
-def next_commands(words: dict[str, str], package: Path | None, skeleton: Skeleton) -> list[str]:
-    """The commands that install, check, test and run the new method."""
-    module, name = words["module"], words["name"]
-    if package is not None:
-        registry = f" --registry {shlex.quote(str(package / 'registry.yaml'))}"
-        return [
-            f"python -m pip install -e {shlex.quote(f'{package}[test]')}",
-            f"fairbench check {name}",
-            f"python -m pytest {shlex.quote(str(package))}",
-            f"fairbench run{registry if skeleton.needs_registry else ''} --methods {name}",
-        ]
-    return [
-        f"fairbench check {module}.py",
-        f"python -m pytest test_{module}.py",
-        f"fairbench run --registry registry.yaml --methods {name}",
-    ]

@@ -1,6 +1,7 @@
 """Templates of the files beside the plugin of `fairbench new`.
 
-`$name`: registry; `$module` and `$class_name`: Python.
+`$name`: registry; `$module` and `$class_name`: Python; `$method`: what the test and `check` call the method;
+`$target`: the line of registry.yaml that names the class; `$package`: the folder of the package.
 """
 
 TEST = '''"""$title fulfils the contract of fairbench."""
@@ -67,3 +68,29 @@ $registry_use
 
 OPTIONAL = "optional; pass it with `--registry registry.yaml`."
 REQUIRED = "required for training, because it names the teacher; pass it with `--registry registry.yaml`."
+
+PLUGIN = ""  # stands for the plugin of the shape that was chosen
+FILES = {"$module.py": PLUGIN, "registry.yaml": REGISTRY, "test_$module.py": TEST}
+"""The files of a method alone, by path."""
+
+PACKAGE = {
+    "pyproject.toml": PYPROJECT,
+    "README.md": README,
+    "src/fairbench_$module/__init__.py": INIT,
+    "src/fairbench_$module/$module.py": PLUGIN,
+    "registry.yaml": REGISTRY,
+    "tests/test_$module.py": TEST,
+}
+"""The files of a package with an entry point for the method, by path."""
+
+COMMANDS = """fairbench check $method
+python -m pytest test_$module.py
+fairbench run --registry registry.yaml --methods $name
+"""
+"""What to type next."""
+
+PACKAGE_COMMANDS = """python -m pip install -e $package_with_tests
+fairbench check $method
+python -m pytest $package
+fairbench run$own_registry --methods $name
+"""

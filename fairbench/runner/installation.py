@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fairbench.core.errors import DataError
+from fairbench.core.imports import version_of
 from fairbench.data.manifest import read_manifest
 from fairbench.registry import DatasetEntry, Registry, load_registry
-from fairbench.runner.provenance import version_of
 
 REQUIRED = (
     "torch",

@@ -1,6 +1,5 @@
 """The provenance of a run: versions, machine, code and command. Does not import torch."""
 
-import importlib.metadata
 import os
 import platform
 import subprocess
@@ -11,6 +10,7 @@ from typing import Any
 
 import fairbench
 from fairbench.core.identity import digest_bytes
+from fairbench.core.imports import version_of
 from fairbench.records.cell import Cell
 
 PACKAGES = (
@@ -52,14 +52,6 @@ def provenance(cell: Cell, device: dict[str, Any]) -> dict[str, Any]:
 def versions() -> dict[str, str]:
     """Versions of the installed packages that can change a result."""
     return {name: version for name in PACKAGES if (version := version_of(name))}
-
-
-def version_of(package: str) -> str:
-    """The installed version of a package; "" when it is not installed."""
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
 
 
 def source_commit() -> str | None:
