@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from fairbench.cli.options import device_option, json_option, open_registry, registry_option, split_names
+from fairbench.cli.options import PATH, count, open_registry, shared, split_names, value
 from fairbench.cli.output import columns, print_json
 from fairbench.core.errors import ConfigError
 
@@ -15,44 +15,23 @@ if TYPE_CHECKING:
 
 
 @click.command("bench")
-@click.option("--methods", default="trades,trix", metavar="A,B|all", help="Methods to time.")
-@click.option("--models", default="resnet18", metavar="A,B", help="Networks to train.")
-@click.option("--precisions", default="fp32", metavar="A,B", help="Any of fp32, tf32, bf16.")
-@click.option(
-    "--dataset",
-    default="cifar10",
-    metavar="NAME",
-    help="Data set that gives the image size and the number of images.",
+@value("--methods", "A,B|all", "Methods to time.", default="trades,trix")
+@value("--models", "A,B", "Networks to train.", default="resnet18")
+@value("--precisions", "A,B", "Any of fp32, tf32, bf16.", default="fp32")
+@value("--dataset", "NAME", "Data set that gives the image size and the number of images.", default="cifar10")
+@value(
+    "--protocol", "NAME", "Protocol that gives attack, optimiser and number of epochs.", default="trix-150"
 )
-@click.option(
-    "--protocol",
-    default="trix-150",
-    metavar="NAME",
-    help="Protocol that gives attack, optimiser and number of epochs.",
-)
-@click.option(
-    "--batch-size",
-    type=click.IntRange(min=2),
-    metavar="N",
-    help="Images per step, instead of the protocol's.",
-)
-@click.option(
-    "--seconds", type=click.FloatRange(min=0.01), default=5.0, metavar="S", help="Length of a timing block."
-)
-@click.option(
-    "--rounds", type=click.IntRange(min=1), default=3, metavar="N", help="Timing blocks per measurement."
-)
+@count("--batch-size", "Images per step, instead of the protocol's.", least=2)
+@value("--seconds", "S", "Length of a timing block.", type=click.FloatRange(min=0.01), default=5.0)
+@count("--rounds", "Timing blocks per measurement.", default=3)
 @click.option("--reference/--no-reference", default=True, help="Also time a plain PyTorch loop.")
 @click.option("--ablate", is_flag=True, help="Also time the last method without each speed-up.")
 @click.option(
     "--profile", is_flag=True, help="Also list the operations that take the time of the last method."
 )
-@click.option(
-    "--output", type=click.Path(path_type=Path), metavar="FILE", help="Also write the result to this file."
-)
-@json_option
-@device_option
-@registry_option
+@value("--output", "FILE", "Also write the result to this file.", type=PATH)
+@shared("json", "device", "registry")
 def bench_command(
     methods: str,
     models: str,

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import click
 
-from fairbench.cli.options import device_option, open_registry, registry_option
+from fairbench.cli.options import PATH, open_registry, shared
 from fairbench.cli.progress import progress
 
 
 @click.command("cell")
-@click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FOLDER...")
-@device_option
-@registry_option
+@click.argument("folders", nargs=-1, required=True, type=PATH, metavar="FOLDER...")
+@shared("device", "registry")
 @click.option("--wait", is_flag=True, help="Wait for cells held by other processes; take over stale ones.")
 @click.option("--until-eof", is_flag=True, help="Stop when standard input is closed.")
 def cell_command(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fairbench.cli.options import json_option, registry_option, warn_of_broken
+from fairbench.cli.options import shared, warn_of_broken
 from fairbench.cli.output import print_json
 
 if TYPE_CHECKING:
@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 
 @click.command("check", epilog="Example: fairbench check mymethod.py")
 @click.argument("method", metavar="NAME|FILE.py|all")
-@registry_option
-@json_option
+@shared("registry", "json")
 def check_command(method: str, registry_files: tuple[Path, ...], as_json: bool) -> None:
     """Test a method, or all of them, against the laws of the contract, on toy images and the CPU.
 

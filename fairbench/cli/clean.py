@@ -4,14 +4,13 @@ from pathlib import Path
 
 import click
 
-from fairbench.cli.options import json_option, results_option
+from fairbench.cli.options import shared
 from fairbench.cli.output import print_json, size
 from fairbench.records.results_folder import ResultsFolder
 
 
 @click.command("clean", epilog="Example: fairbench clean --weights --yes")
-@results_option
-@json_option
+@shared("results", "json")
 @click.option("--weights", is_flag=True, help="Also checkpoints of finished runs. New attacks need them.")
 @click.option("--failed", is_flag=True, help="Also whole folders of runs that failed or diverged.")
 @click.option("--unfinished", is_flag=True, help="Also whole folders of runs that have not ended.")

@@ -5,16 +5,13 @@ from pathlib import Path
 
 import click
 
-from fairbench.cli.options import data_option, json_option, registry_option, results_option
+from fairbench.cli.options import shared
 from fairbench.cli.output import columns, print_json
 from fairbench.data.manifest import data_root
 
 
 @click.command("doctor")
-@results_option
-@data_option
-@registry_option
-@json_option
+@shared("results", "data", "registry", "json")
 def doctor_command(results: Path, data: str | None, registry_files: tuple[Path, ...], as_json: bool) -> None:
     """Check packages, device, methods, data sets and folders; say how to fix problems.
 

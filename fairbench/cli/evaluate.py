@@ -1,23 +1,15 @@
 """`fairbench evaluate`: attack a model that was trained elsewhere."""
 
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from fairbench.cli.options import (
-    data_option,
-    device_option,
-    json_option,
-    open_registry,
-    registry_option,
-    results_option,
-)
+from fairbench.cli.options import PATH, count, open_registry, shared, value
 from fairbench.cli.output import columns, print_json
-from fairbench.cli.progress import LINE_SECONDS, describe_attack
+from fairbench.cli.progress import Lines, describe_attack
 from fairbench.data.manifest import data_root
 from fairbench.planning.attack_choice import choose_attacks
 from fairbench.records.attack_strength import describe_standing
@@ -31,38 +23,29 @@ if TYPE_CHECKING:
 @click.command(
     "evaluate", epilog="Example: fairbench evaluate my.pt --model resnet18 --dataset cifar10 --attacks pgd-20"
 )
-@click.argument("checkpoint", required=False, type=click.Path(path_type=Path))
-@click.option(
+@click.argument("checkpoint", required=False, type=PATH)
+@value(
     "--model",
-    required=True,
-    metavar="NAME|FILE.py:FUNCTION",
-    help="Network: a model of the registry, a function that builds it, or robustbench:NAME (a model of the "
+    "NAME|FILE.py:FUNCTION",
+    "Network: a model of the registry, a function that builds it, or robustbench:NAME (a model of the "
     "RobustBench zoo for cifar10 or cifar100).",
+    required=True,
 )
-@click.option("--dataset", required=True, metavar="NAME", help="Data set whose test images are used.")
-@click.option("--attacks", default="pgd-20", metavar="A,B|all", help="Attacks to run.")
-@click.option(
+@value("--dataset", "NAME", "Data set whose test images are used.", required=True)
+@value("--attacks", "A,B|all", "Attacks to run.", default="pgd-20")
+@value(
     "--eps",
-    metavar="RADIUS",
-    help="Radius instead of the attacks' own, for example 8/255; PGD's step size is scaled with it.",
+    "RADIUS",
+    "Radius instead of the attacks' own, for example 8/255; PGD's step size is scaled with it.",
 )
-@click.option(
+@value(
     "--seed",
+    "N",
+    "Seed of the attacks' random numbers, instead of their own.",
     type=click.IntRange(0, 2**31 - 1),
-    metavar="N",
-    help="Seed of the attacks' random numbers, instead of their own.",
 )
-@click.option(
-    "--per-class",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Use only the first N test images of each class.",
-)
-@results_option
-@data_option
-@registry_option
-@device_option
-@json_option
+@count("--per-class", "Use only the first N test images of each class.")
+@shared("results", "data", "registry", "device", "json")
 def evaluate_command(
     checkpoint: Path | None,
     model: str,
@@ -88,7 +71,7 @@ def evaluate_command(
 
     from fairbench.runner.external_evaluation import evaluate_model
 
-    show = AttackProgress(silent=as_json)
+    shown = AttackProgress(len(chosen))
     evaluation = evaluate_model(
         model,
         checkpoint,
@@ -99,35 +82,26 @@ def evaluate_command(
         results=results,
         device=device,
         per_class=per_class,
-        progress=show,
+        progress=(lambda name, progress: None) if as_json else shown.attack,
     )
-    show.close()
     if as_json:
         print_json(evaluation.to_json())
     else:
+        if sys.stderr.isatty():
+            click.echo(err=True)  # ends the changing line
         show_evaluation(evaluation, chosen)
 
 
-class AttackProgress:
+class AttackProgress(Lines):
     """Progress of attacks on standard error: a changing line on a terminal, elsewhere a line now and then."""
 
-    def __init__(self, *, silent: bool) -> None:
-        self.silent = silent
-        self.last = time.monotonic()
-
-    def __call__(self, name: str, progress: "Progress") -> None:
-        if self.silent:
-            return
+    def attack(self, name: str, progress: "Progress") -> None:
+        """The attack `name` is this far."""
+        self.name = name
         if sys.stderr.isatty():
             click.echo(f"\r{name}: {describe_attack(progress)}\033[K", err=True, nl=False)
-        elif time.monotonic() - self.last > LINE_SECONDS:
-            self.last = time.monotonic()
-            click.echo(f"{name}: {describe_attack(progress)}", err=True)
-
-    def close(self) -> None:
-        """End the line on a terminal."""
-        if not self.silent and sys.stderr.isatty():
-            click.echo(err=True)
+        else:
+            self.say_rarely(describe_attack(progress))
 
 
 def show_evaluation(evaluation: "ExternalEvaluation", attacks: Mapping[str, "AttackEntry"]) -> None:

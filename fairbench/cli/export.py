@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fairbench.cli.options import json_option, open_registry, registry_option, results_option
+from fairbench.cli.options import PATH, count, open_registry, shared
 from fairbench.cli.output import print_json
 from fairbench.records.results_folder import find_run
 
@@ -26,16 +26,12 @@ if TYPE_CHECKING:
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="FOLDER",
     help="Folder to write to.  [default: RESULTS/exports/RUN.epoch-N]",
 )
-@click.option(
-    "--epoch", type=click.IntRange(min=1), metavar="N", help="Evaluated epoch to export.  [default: the last]"
-)
-@results_option
-@registry_option
-@json_option
+@count("--epoch", "Evaluated epoch to export.  [default: the last]")
+@shared("results", "registry", "json")
 def export_command(
     run: str,
     to: "Format",

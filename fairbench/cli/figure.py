@@ -5,15 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fairbench.cli.options import (
-    device_option,
-    open_registry,
-    read_records,
-    record_options,
-    registry_option,
-    results_option,
-    split_names,
-)
+from fairbench.cli.options import PATH, open_registry, read_records, shared, split_names, value
 from fairbench.figures.kinds import FEATURES, KINDS, draw_figures
 
 if TYPE_CHECKING:
@@ -35,22 +27,20 @@ HELP = (
     "-o",
     "--output",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="A .pdf, .svg or .png file, or a folder.  [default: KIND.pdf]",
 )
-@results_option
-@record_options
+@shared("results", "record")
 @click.option(
     "--side", type=click.Choice(["clean", "robust"]), help="Show only clean or only robust accuracy."
 )
-@click.option("--classes", metavar="A,B", help="The two classes of the kind features.  [default: cat,horse]")
+@value("--classes", "A,B", "The two classes of the kind features.  [default: cat,horse]")
 @click.option(
     "--width",
     type=click.Choice(["one", "two"]),
     help="Width in columns of a two-column paper.  [default: depends on KIND]",
 )
-@registry_option
-@device_option
+@shared("registry", "device")
 def figure_command(
     kind: str,
     output: Path | None,

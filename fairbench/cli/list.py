@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from fairbench.cli.options import json_option, open_registry, registry_option
+from fairbench.cli.options import open_registry, shared
 from fairbench.cli.output import columns, print_json
 from fairbench.planning.catalogue import KINDS, describe, facts, lines
 from fairbench.registry import Registry
@@ -14,8 +14,7 @@ from fairbench.registry import Registry
 @click.command("list", epilog="Example: fairbench list methods --verbose")
 @click.argument("kind", type=click.Choice(KINDS), required=False)
 @click.option("--verbose", "-v", is_flag=True, help="Also print options, papers and origins.")
-@registry_option
-@json_option
+@shared("registry", "json")
 def list_command(kind: str | None, verbose: bool, registry_files: tuple[Path, ...], as_json: bool) -> None:
     """List the methods, data sets, networks, attacks, protocols and suites that can be used."""
     registry = open_registry(registry_files)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from fairbench.cli.options import results_option
+from fairbench.cli.options import shared
 from fairbench.cli.output import printable
 from fairbench.core.errors import RecordError
 from fairbench.records.results_folder import find_run
@@ -16,7 +16,7 @@ TAIL = 20  # lines
 
 @click.command("logs", epilog="Example: fairbench logs trix.cifar10.resnet18.trix-150.seed0")
 @click.argument("name", metavar="RUN")
-@results_option
+@shared("results")
 @click.option("--all", "whole", is_flag=True, help=f"Print whole files instead of the last {TAIL} lines.")
 def logs_command(name: str, results: Path, whole: bool) -> None:
     """Show a run's attempts, its state, and the end of its log and error file.

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import click
 
-from fairbench.cli.options import json_option, results_option
+from fairbench.cli.options import PATH, shared
 from fairbench.cli.output import print_json
 
 
 @click.command("merge", epilog="Example: fairbench merge ../colleague/results")
-@click.argument("sources", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DIR...")
-@results_option
-@json_option
+@click.argument("sources", nargs=-1, required=True, type=PATH, metavar="DIR...")
+@shared("results", "json")
 @click.option("--dry-run", is_flag=True, help="Only print what would be done.")
 def merge_command(sources: tuple[Path, ...], results: Path, as_json: bool, dry_run: bool) -> None:
     """Copy the runs of each DIR into the results folder.

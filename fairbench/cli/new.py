@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from fairbench.cli.options import PATH, value
 from fairbench.registry.skeletons import DEFAULT, SKELETONS
 
 
@@ -17,12 +18,7 @@ from fairbench.registry.skeletons import DEFAULT, SKELETONS
     + "; ".join(f"{name}, {skeleton.shape}" for name, skeleton in SKELETONS.items())
     + f". Without this option: {DEFAULT.shape}.",
 )
-@click.option(
-    "--package",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Write an installable package into this new folder.",
-)
+@value("--package", "DIR", "Write an installable package into this new folder.", type=PATH)
 def new_command(kind: str, name: str, like: str | None, package: Path | None) -> None:
     """Write a small working method with its registry entry and test. No file is overwritten."""
     from fairbench.registry.new_method import write_method

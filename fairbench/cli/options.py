@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fairbench.records.results_folder import Problem
     from fairbench.registry import Registry
 
+PATH = click.Path(path_type=Path)
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
@@ -42,6 +43,16 @@ class RenamedOption(click.Option):
         return super(RenamedOption, shown).get_help_record(ctx)
 
 
+def value(name: str, metavar: str, help: str, **settings: Any) -> Decorator:
+    """An option that takes a value; the help shows it as `metavar`."""
+    return click.option(name, metavar=metavar, help=help, **settings)
+
+
+def count(name: str, help: str, least: int = 1, **settings: Any) -> Decorator:
+    """An option whose value is a whole number of at least `least`."""
+    return click.option(name, type=click.IntRange(min=least), metavar="N", help=help, **settings)
+
+
 def together(*options: Decorator) -> Decorator:
     """One decorator for several options, which the help lists in this order."""
 
@@ -53,158 +64,129 @@ def together(*options: Decorator) -> Decorator:
     return decorate
 
 
-results_option = click.option(
-    "--results",
-    type=click.Path(path_type=Path),
-    default=Path("results"),
-    metavar="DIR",
-    help="Folder with the results of all runs.",
-)
-data_option = click.option(
-    "--data",
-    metavar="DIR",
-    help="Folder with the prepared data sets.  [default: $FAIRBENCH_DATA or the user's cache]",
-)
-registry_option = click.option(
-    "--registry",
-    "registry_files",
-    multiple=True,
-    envvar="FAIRBENCH_REGISTRY",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Your own registry.yaml, or a .py file with a method; can be given several times.",
-)
-device_option = click.option(
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda"]),
-    default="auto",
-    help="Device to compute on; auto takes a GPU if there is one.",
-)
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def shared(*names: str) -> Decorator:
+    """One decorator for the options that SHARED has under these names, in this order."""
+    return together(*(SHARED[name] for name in names))
 
-selection_options = together(
-    click.option(
-        "--suite",
-        default="quickstart",
-        metavar="NAME",
-        help="A named choice of methods, data sets, networks, seeds and protocol.",
+
+SHARED: dict[str, Decorator] = {
+    "results": value(
+        "--results", "DIR", "Folder with the results of all runs.", type=PATH, default=Path("results")
     ),
-    click.option("--methods", metavar="A,B|all", help="Methods to use instead of the suite's."),
-    click.option("--datasets", metavar="A,B|all", help="Data sets to use instead of the suite's."),
-    click.option("--models", metavar="A,B|all", help="Networks to use instead of the suite's."),
-    click.option("--seeds", metavar="0..4|0,1", help="Seeds to use instead of the suite's."),
-    click.option(
-        "--protocol",
-        metavar="NAME",
-        help="Protocol (threat model, schedule, evaluation) to use instead of the suite's.",
+    "data": value(
+        "--data", "DIR", "Folder with the prepared data sets.  [default: $FAIRBENCH_DATA or the user's cache]"
     ),
-    click.option(
-        "--attacks",
-        metavar="A,B@last|all",
-        help="Evaluation attacks to use instead of the protocol's; NAME@last attacks only the last "
-        "checkpoint.",
-    ),
-    click.option(
-        "--epochs",
-        type=click.IntRange(min=1),
-        metavar="N",
-        help="Number of epochs; the schedule is scaled to it.",
-    ),
-    click.option("--batch-size", type=click.IntRange(min=2), metavar="N", help="Images per training step."),
-    click.option(
-        "--augment",
-        metavar="KIND",
-        help="Extra augmentation for every method: autoaugment, cutout, mixup, cutmix, or none.",
-    ),
-    click.option(
-        "--averaging", metavar="KIND", help="Weight averaging for every method: ema, fawa, swa, or none."
-    ),
-    click.option(
-        "--awp",
-        metavar="GAMMA",
-        help="Adversarial weight perturbation for every method: its size, such as 0.005, or none.",
-    ),
-    click.option(
-        "--set",
-        "overrides",
+    "registry": click.option(
+        "--registry",
+        "registry_files",
         multiple=True,
-        metavar="PATH=VALUE",
-        help="Change one setting, for example methods.trix.strength=1.5 or protocol.optimizer.lr=0.05; can "
-        "be given several times.",
-    ),
-)
-"""What to run."""
-
-executor_options = together(
-    click.option(
-        "--executor",
-        metavar="NAME",
-        help="How cells are run: inline (in this process), local (one process per device), slurm, ray, or "
-        "file.py:function.  [default: inline; local with --pack, --gpus or --time-limit]",
-    ),
-    click.option(
-        "--profile",
-        type=click.Path(path_type=Path),
-        envvar="FAIRBENCH_PROFILE",
+        envvar="FAIRBENCH_REGISTRY",
+        type=PATH,
         metavar="FILE",
-        help="YAML file with settings of the executor, such as partition, time and GPUs per cell.",
+        help="Your own registry.yaml, or a .py file with a method; can be given several times.",
     ),
-    click.option(
-        "--pack",
-        type=click.IntRange(min=1),
-        default=1,
-        metavar="N",
-        help="Cells to run at the same time on each device, one process each.",
+    "device": click.option(
+        "--device",
+        type=click.Choice(["auto", "cpu", "cuda"]),
+        default="auto",
+        help="Device to compute on; auto takes a GPU if there is one.",
     ),
-    click.option("--gpus", metavar="0,1", help="Numbers of the GPUs to use.  [default: all]"),
-    click.option(
-        "--time-limit", type=Duration(), metavar="2h", help="Stop an attempt at a cell after this time."
+    "json": click.option("--json", "as_json", is_flag=True, help="Print JSON."),
+    "selection": together(  # what to run
+        value(
+            "--suite",
+            "NAME",
+            "A named choice of methods, data sets, networks, seeds and protocol.",
+            default="quickstart",
+        ),
+        value("--methods", "A,B|all", "Methods to use instead of the suite's."),
+        value("--datasets", "A,B|all", "Data sets to use instead of the suite's."),
+        value("--models", "A,B|all", "Networks to use instead of the suite's."),
+        value("--seeds", "0..4|0,1", "Seeds to use instead of the suite's."),
+        value(
+            "--protocol",
+            "NAME",
+            "Protocol (threat model, schedule, evaluation) to use instead of the suite's.",
+        ),
+        value(
+            "--attacks",
+            "A,B@last|all",
+            "Evaluation attacks to use instead of the protocol's; NAME@last attacks only the last "
+            "checkpoint.",
+        ),
+        count("--epochs", "Number of epochs; the schedule is scaled to it."),
+        count("--batch-size", "Images per training step.", least=2),
+        value(
+            "--augment",
+            "KIND",
+            "Extra augmentation for every method: autoaugment, cutout, mixup, cutmix, or none.",
+        ),
+        value("--averaging", "KIND", "Weight averaging for every method: ema, fawa, swa, or none."),
+        value(
+            "--awp",
+            "GAMMA",
+            "Adversarial weight perturbation for every method: its size, such as 0.005, or none.",
+        ),
+        click.option(
+            "--set",
+            "overrides",
+            multiple=True,
+            metavar="PATH=VALUE",
+            help="Change one setting, for example methods.trix.strength=1.5 or protocol.optimizer.lr=0.05; "
+            "can be given several times.",
+        ),
     ),
-    click.option(
-        "--retries",
-        type=click.IntRange(min=0),
-        default=1,
-        metavar="N",
-        help="How often to restart a cell whose process died.",
+    "executor": together(  # where and how cells are run
+        value(
+            "--executor",
+            "NAME",
+            "How cells are run: inline (in this process), local (one process per device), slurm, ray, or "
+            "file.py:function.  [default: inline; local with --pack, --gpus or --time-limit]",
+        ),
+        value(
+            "--profile",
+            "FILE",
+            "YAML file with settings of the executor, such as partition, time and GPUs per cell.",
+            type=PATH,
+            envvar="FAIRBENCH_PROFILE",
+        ),
+        count("--pack", "Cells to run at the same time on each device, one process each.", default=1),
+        value("--gpus", "0,1", "Numbers of the GPUs to use.  [default: all]"),
+        value("--time-limit", "2h", "Stop an attempt at a cell after this time.", type=Duration()),
+        count("--retries", "How often to restart a cell whose process died.", least=0, default=1),
+        click.option(
+            "--wait", is_flag=True, help="Wait for cells held by other processes; take over stale ones."
+        ),
+        click.option("--detach", is_flag=True, help="Submit the job and exit; see `fairbench status`."),
     ),
-    click.option(
-        "--wait", is_flag=True, help="Wait for cells held by other processes; take over stale ones."
+    "price": together(  # how the time of a plan is estimated and limited
+        click.option(
+            "--assume-devices",
+            "--devices",
+            "devices",
+            cls=RenamedOption,
+            type=click.IntRange(1, 10_000),
+            default=1,
+            metavar="N",
+            help="Number of devices for the time estimate and --budget; it does not limit what a run uses.",
+        ),
+        value("--budget", "12h", "Choose only cells that fit in this time.", type=Duration()),
     ),
-    click.option("--detach", is_flag=True, help="Submit the job and exit; see `fairbench status`."),
-)
-"""Where and how cells are run."""
+    "record": together(  # which results to show
+        value("--methods", "A,B", "Only these methods; tables also show the baseline."),
+        value("--datasets", "A,B", "Only these data sets."),
+        value("--protocol", "NAME", "Only this protocol."),
+        value("--attack", "NAME", "Only this evaluation attack."),
+        value("--baseline", "NAME", "Method to compare with.", default=BASELINE),
+    ),
+    "claims": value(
+        "--claims",
+        "NAMES|FILE",
+        "Also show published results: trix, dafa, trix-2026, all, or your own .csv file.",
+    ),
+}
 
 EXECUTOR_OPTIONS = ("executor", "profile", "pack", "gpus", "time_limit", "retries", "wait", "detach")
-
-price_options = together(
-    click.option(
-        "--assume-devices",
-        "--devices",
-        "devices",
-        cls=RenamedOption,
-        type=click.IntRange(1, 10_000),
-        default=1,
-        metavar="N",
-        help="Number of devices for the time estimate and --budget; it does not limit what a run uses.",
-    ),
-    click.option("--budget", type=Duration(), metavar="12h", help="Choose only cells that fit in this time."),
-)
-"""How the time of a plan is estimated and limited."""
-
-record_options = together(
-    click.option("--methods", metavar="A,B", help="Only these methods; tables also show the baseline."),
-    click.option("--datasets", metavar="A,B", help="Only these data sets."),
-    click.option("--protocol", metavar="NAME", help="Only this protocol."),
-    click.option("--attack", metavar="NAME", help="Only this evaluation attack."),
-    click.option("--baseline", default=BASELINE, metavar="NAME", help="Method to compare with."),
-)
-"""Which results to show."""
-
-claims_option = click.option(
-    "--claims",
-    metavar="NAMES|FILE",
-    help="Also show published results: trix, dafa, trix-2026, all, or your own .csv file.",
-)
 
 
 def open_registry(files: tuple[Path, ...]) -> "Registry":

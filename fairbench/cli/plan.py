@@ -5,16 +5,7 @@ from typing import Any
 
 import click
 
-from fairbench.cli.options import (
-    data_option,
-    device_option,
-    json_option,
-    open_registry,
-    price_options,
-    registry_option,
-    results_option,
-    selection_options,
-)
+from fairbench.cli.options import open_registry, shared
 from fairbench.cli.output import duration
 from fairbench.cli.plan_summary import show_plan
 from fairbench.data.manifest import data_root
@@ -25,13 +16,7 @@ from fairbench.planning.status import statuses
 
 
 @click.command("plan", epilog="Example: fairbench plan --suite table1 --device cuda --budget 12h")
-@selection_options
-@results_option
-@data_option
-@registry_option
-@device_option
-@price_options
-@json_option
+@shared("selection", "results", "data", "registry", "device", "price", "json")
 @click.option(
     "--measure", is_flag=True, help="First train a few steps of each entry here, for better time estimates."
 )

@@ -4,28 +4,21 @@ from pathlib import Path
 
 import click
 
-from fairbench.cli.options import open_registry, registry_option
+from fairbench.cli.options import PATH, open_registry, shared, value
 from fairbench.data.manifest import data_root
 from fairbench.planning.selection import parse_names
 
 
 @click.command("prepare", epilog="Example: fairbench prepare --datasets cifar10,cifar100 --root /data")
-@click.option("--datasets", required=True, metavar="A,B|all", help="Data sets to prepare.")
-@click.option(
-    "--root", metavar="DIR", help="Folder to write them to.  [default: $FAIRBENCH_DATA or the user's cache]"
-)
-@click.option(
-    "--source",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Folder with the published files; nothing is downloaded.",
-)
+@value("--datasets", "A,B|all", "Data sets to prepare.", required=True)
+@value("--root", "DIR", "Folder to write them to.  [default: $FAIRBENCH_DATA or the user's cache]")
+@value("--source", "DIR", "Folder with the published files; nothing is downloaded.", type=PATH)
 @click.option(
     "--unofficial",
     is_flag=True,
     help="Accept images that differ from the official ones; every table says so.",
 )
-@registry_option
+@shared("registry")
 def prepare_command(
     datasets: str, root: str | None, source: Path | None, unofficial: bool, registry_files: tuple[Path, ...]
 ) -> None:

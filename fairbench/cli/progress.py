@@ -25,8 +25,7 @@ class Lines(ProgressListener):
     def __init__(self, total: int) -> None:
         self.total = total
         self.done = 0
-        self.began = 0.0
-        self.last = 0.0
+        self.began = self.last = time.monotonic()
         self.name = ""
 
     def started(self, cell: Cell) -> None:
@@ -38,20 +37,22 @@ class Lines(ProgressListener):
         self.say(end_of(state, reason, self.began))
 
     def epoch(self, row: dict[str, Any]) -> None:
-        if time.monotonic() - self.last > LINE_SECONDS:
-            self.last = time.monotonic()
-            self.say(f"epoch {row['epoch']}: {describe(row)}")
+        self.say_rarely(f"epoch {row['epoch']}: {describe(row)}")
 
     def evaluation(self, attack: str, epoch: int, progress: Progress) -> None:
-        if time.monotonic() - self.last > LINE_SECONDS:
-            self.last = time.monotonic()
-            self.say(f"evaluating {attack} at epoch {epoch}: {describe_attack(progress)}")
+        self.say_rarely(f"evaluating {attack} at epoch {epoch}: {describe_attack(progress)}")
 
     def note(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
     def say(self, text: str) -> None:
         self.note(f"{self.name}: {text}")
+
+    def say_rarely(self, text: str) -> None:
+        """Print the line unless another one was printed in the last seconds."""
+        if time.monotonic() - self.last > LINE_SECONDS:
+            self.last = time.monotonic()
+            self.say(text)
 
 
 class Several(Lines):

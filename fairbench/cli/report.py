@@ -6,14 +6,7 @@ from typing import Any
 
 import click
 
-from fairbench.cli.options import (
-    claims_option,
-    open_registry,
-    read_records,
-    record_options,
-    registry_option,
-    results_option,
-)
+from fairbench.cli.options import open_registry, read_records, shared
 from fairbench.cli.output import counted
 
 
@@ -26,10 +19,7 @@ from fairbench.cli.output import counted
     metavar="FILE",
     help="File to write.",
 )
-@results_option
-@record_options
-@claims_option
-@registry_option
+@shared("results", "record", "claims", "registry")
 def report_command(
     output: Path,
     results: Path,

@@ -6,22 +6,13 @@ from typing import Any
 
 import click
 
-from fairbench.cli.options import (
-    device_option,
-    executor_options,
-    open_registry,
-    registry_option,
-    results_option,
-)
+from fairbench.cli.options import open_registry, shared
 from fairbench.cli.progress import exit_with, work_through
 
 
 @click.command("retry", epilog="Example: fairbench retry --failed")
 @click.argument("runs", nargs=-1, metavar="[RUN...]")
-@results_option
-@registry_option
-@device_option
-@executor_options
+@shared("results", "registry", "device", "executor")
 @click.option("--failed", is_flag=True, help="Retry every run that failed.")
 def retry_command(
     runs: tuple[str, ...],

@@ -5,18 +5,7 @@ from typing import Any
 
 import click
 
-from fairbench.cli.options import (
-    EXECUTOR_OPTIONS,
-    data_option,
-    device_option,
-    executor_options,
-    json_option,
-    open_registry,
-    price_options,
-    registry_option,
-    results_option,
-    selection_options,
-)
+from fairbench.cli.options import EXECUTOR_OPTIONS, open_registry, shared
 from fairbench.cli.output import print_json
 from fairbench.cli.plan_summary import show_plan, status_row, sums
 from fairbench.cli.progress import exit_with, work_through
@@ -29,14 +18,7 @@ from fairbench.records.results_folder import ResultsFolder
 
 
 @click.command("run")
-@selection_options
-@results_option
-@data_option
-@registry_option
-@device_option
-@executor_options
-@price_options
-@json_option
+@shared("selection", "results", "data", "registry", "device", "executor", "price", "json")
 @click.option("--dry-run", is_flag=True, help="Only print what would be done, as `plan` does.")
 def run_command(
     results: Path,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from fairbench.cli.options import json_option, results_option
+from fairbench.cli.options import shared
 from fairbench.cli.output import columns, counted, duration, first_line, print_json
 from fairbench.records.results_folder import Problem
 from fairbench.runner.overview import RunStatus, overview
@@ -20,8 +20,7 @@ IDLE_LOOKS = 10  # for a moment between two cells, nothing is running
 
 
 @click.command("status")
-@results_option
-@json_option
+@shared("results", "json")
 @click.option(
     "--watch", is_flag=True, help="Update the list until nothing has run or been queued for 20 seconds."
 )

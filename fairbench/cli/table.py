@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from fairbench.cli.options import claims_option, read_records, record_options, results_option, split_names
+from fairbench.cli.options import read_records, shared, split_names, value
 from fairbench.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ VIEWS = ("main", "fairness", "classes", "comparison")
 
 
 @click.command("table", epilog="Example: fairbench table --format latex --datasets cifar10 > table.tex")
-@results_option
+@shared("results")
 @click.option("--format", "format", type=click.Choice(FORMATS), default="text", help="Format to print.")
 @click.option(
     "--view",
@@ -27,12 +27,12 @@ VIEWS = ("main", "fairness", "classes", "comparison")
     help="main: average, worst class, rho; fairness: lowest classes, limits, gap; classes: every class; "
     "comparison: paired differences to the baseline.",
 )
-@click.option(
+@value(
     "--columns",
-    metavar="A,B",
-    help="Columns of the view main or fairness, for example average,balanced,worst,worst-20,gap,rho.",
+    "A,B",
+    "Columns of the view main or fairness, for example average,balanced,worst,worst-20,gap,rho.",
 )
-@record_options
+@shared("record")
 @click.option(
     "--error",
     type=click.Choice(["t95", "sd"]),
@@ -46,10 +46,8 @@ VIEWS = ("main", "fairness", "classes", "comparison")
     help="Definition of rho; use trix only to compare with the numbers in the TRIX paper.  "
     "[default: signed; printed with --published]",
 )
-@claims_option
-@click.option(
-    "--published", metavar="NAME[:TABLE]", help="Print a paper's own tables instead, for example trix:1a."
-)
+@shared("claims")
+@value("--published", "NAME[:TABLE]", "Print a paper's own tables instead, for example trix:1a.")
 def table_command(
     results: Path,
     format: str,

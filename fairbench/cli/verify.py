@@ -6,13 +6,7 @@ from pathlib import Path
 
 import click
 
-from fairbench.cli.options import (
-    device_option,
-    json_option,
-    open_registry,
-    registry_option,
-    results_option,
-)
+from fairbench.cli.options import open_registry, shared
 from fairbench.cli.output import columns, print_json
 from fairbench.core.errors import RecordError
 from fairbench.records.results_folder import find_run, scan
@@ -23,10 +17,7 @@ HEADER = ("attack", "epoch", "images", "wrong", "how")
 @click.command("verify", epilog="Examples: fairbench verify table.tex; fairbench verify trix.cifar10")
 @click.argument("what", metavar="TABLE|RUN")
 @click.option("--all", "everything", is_flag=True, help="Repeat PGD on all images, not only on the first 64.")
-@results_option
-@registry_option
-@device_option
-@json_option
+@shared("results", "registry", "device", "json")
 def verify_command(
     what: str,
     everything: bool,
