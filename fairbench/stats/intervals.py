@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,7 +12,6 @@ from fairbench.core.errors import DataError
 from fairbench.metrics.rho import Convention, rho, rho_gradient
 
 Vector = NDArray[np.float64]
-Shares = Sequence[float] | NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -78,29 +76,24 @@ def rho_values(
     )
 
 
-@overload
-def wilson_interval(k: float, n: float, level: float = 0.95) -> tuple[float, float]: ...
-@overload
-def wilson_interval(k: Shares, n: float | Shares, level: float = 0.95) -> tuple[Vector, Vector]: ...
-
-
-def wilson_interval(k: ArrayLike, n: ArrayLike, level: float = 0.95) -> tuple[float | Vector, float | Vector]:
+def wilson_interval(k: float, n: float, level: float = 0.95) -> tuple[float, float]:
     """Confidence limits of a share, low and high in [0, 1], from `k` hits in `n` images.
 
     The limits contain the true share with probability `level` on average over similar shares; for a single
-    share the probability can be lower. k and n may be arrays, which broadcast. k may have a fraction, such
-    as a mean over checkpoints. Raises DataError unless 0 <= k <= n and n >= 1. Source: Wilson (1927), JASA
-    22; recommended for small n by Brown, Cai and DasGupta (2001), Statistical Science 16.
+    share the probability can be lower. k may have a fraction, such as a mean over checkpoints. Raises
+    DataError unless 0 <= k <= n and n >= 1. Source: Wilson (1927), JASA 22; recommended for small n by
+    Brown, Cai and DasGupta (2001), Statistical Science 16.
     """
     from scipy.special import ndtri
 
-    k, n = _shares(k, n)
+    if not (n >= 1 and 0 <= k <= n):
+        raise DataError(f"a share needs 0 <= k <= n with n >= 1, not k = {k:g}, n = {n:g}.")
     z = float(ndtri((1 + checked_level(level)) / 2))
     share = k / n
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     # At k = 0 and k = n one limit is exactly 0 or 1, which rounding could miss.
-    return _plain(np.where(k == 0, 0.0, centre - half)), _plain(np.where(k == n, 1.0, centre + half))
+    return 0.0 if k == 0 else centre - half, 1.0 if k == n else centre + half
 
 
 def lower_limit(k: Vector, n: Vector, tail: float) -> Vector:
@@ -126,27 +119,6 @@ def _values(values: ArrayLike | Sequence[float]) -> NDArray[np.float64]:
     if vector.ndim != 1 or vector.size == 0 or not np.isfinite(vector).all():
         raise DataError("an interval needs at least one value, one per seed, all of them finite.")
     return vector
-
-
-def _shares(k: ArrayLike, n: ArrayLike) -> tuple[Vector, Vector]:
-    k, n = np.asarray(k, dtype=np.float64), np.asarray(n, dtype=np.float64)
-    try:
-        k, n = np.broadcast_arrays(k, n)
-    except ValueError as error:
-        raise DataError(
-            f"k of shape {k.shape} and n of shape {n.shape} do not broadcast to one shape."
-        ) from error
-    wrong = ~((n >= 1) & (k >= 0) & (k <= n))
-    if wrong.any():
-        raise DataError(
-            f"a share needs 0 <= k <= n with n >= 1, not k = {k[wrong][0]:g}, n = {n[wrong][0]:g}."
-        )
-    return k, n
-
-
-def _plain(values: Vector) -> float | Vector:
-    """A float for an array without axes; other arrays unchanged."""
-    return float(values) if values.ndim == 0 else values
 
 
 def checked_level(level: float) -> float:

@@ -5,7 +5,7 @@ comparison on the same test images is about two *checkpoints*, for any number of
 """
 
 import math
-from typing import NamedTuple, overload
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,7 +19,7 @@ from fairbench.metrics.classwise import (
     num_lowest_of,
     require_images,
 )
-from fairbench.stats.intervals import Shares, Vector, checked_level, t_interval
+from fairbench.stats.intervals import Vector, checked_level, t_interval
 from fairbench.stats.worst import Limits, image_lower_limit, image_upper_limit
 
 ENUMERATED = 15  # for up to so many seeds all 2^S signs are tried
@@ -102,20 +102,10 @@ def mcnemar_by_class(
     return ClassTests(b, c, _mcnemar(b, c))
 
 
-@overload
-def paired_share_interval(b: float, c: float, n: float, level: float = 0.95) -> tuple[float, float]: ...
-@overload
-def paired_share_interval(
-    b: Shares, c: Shares, n: float | Shares, level: float = 0.95
-) -> tuple[Vector, Vector]: ...
-
-
-def paired_share_interval(
-    b: ArrayLike, c: ArrayLike, n: ArrayLike, level: float = 0.95
-) -> tuple[float | Vector, float | Vector]:
+def paired_share_interval(b: float, c: float, n: float, level: float = 0.95) -> tuple[float, float]:
     """Confidence limits of the accuracy of A minus that of B on the same `n` images, in [-1, 1].
 
-    b images that only A classifies correctly, c that only B does; arrays broadcast. The limits contain the
+    b images that only A classifies correctly, c that only B does. The limits contain the
     true difference with probability `level` on average over similar shares, from 50 images on. Raises
     DataError unless b + c <= n, b and c are at least 0 and n >= 1. Source: Bonett and Price (2012), Journal
     of Educational and Behavioral Statistics 37; recommended by Fagerland, Lydersen and Laake (2014),
@@ -123,14 +113,12 @@ def paired_share_interval(
     """
     from scipy.special import ndtri
 
-    b, c, n = (np.asarray(x, dtype=np.float64) for x in (b, c, n))
-    if not ((n >= 1) & (b >= 0) & (c >= 0) & (b + c <= n)).all():
+    if not (n >= 1 and b >= 0 and c >= 0 and b + c <= n):
         raise DataError("b and c must be at least 0, and b + c at most the number of images n.")
     only_a, only_b = (b + 1) / (n + 2), (c + 1) / (n + 2)
     centre = only_a - only_b
-    half = ndtri((1 + checked_level(level)) / 2) * np.sqrt((only_a + only_b - centre**2) / (n + 2))
-    low, high = np.maximum(centre - half, -1.0), np.minimum(centre + half, 1.0)
-    return (float(low), float(high)) if low.ndim == 0 else (low, high)
+    half = float(ndtri((1 + checked_level(level)) / 2)) * math.sqrt((only_a + only_b - centre**2) / (n + 2))
+    return max(centre - half, -1.0), min(centre + half, 1.0)
 
 
 def min_difference_interval(

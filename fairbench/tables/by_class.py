@@ -57,4 +57,4 @@ def with_wilson(cell: TableCell, hits: float, count: float) -> TableCell:
     if count < 1:
         return cell
     low, high = wilson_interval(float(hits), float(count))
-    return TableCell(cell.value, low=float(low), high=float(high), values=cell.values)
+    return TableCell(cell.value, low=low, high=high, values=cell.values)

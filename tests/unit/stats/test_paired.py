@@ -101,9 +101,8 @@ def test_paired_share_interval_covers_the_difference_on_average_over_nearby_shar
     rng = np.random.default_rng(n)
     a, b = (p * rng.uniform(0.8, 1.2, 5000) for p in (only_a, only_b))
     drawn = rng.multinomial(n, np.stack([a, b, 1 - a - b], axis=-1))
-    low, high = paired.paired_share_interval(drawn[:, 0], drawn[:, 1], n)
+    low, high = np.array([paired.paired_share_interval(b, c, n) for b, c, _ in drawn.tolist()]).T
     assert enough((low <= a - b) & (a - b <= high))
-    assert paired.paired_share_interval(int(drawn[0, 0]), int(drawn[0, 1]), n) == (low[0], high[0])
 
 
 def test_exchanging_the_models_turns_the_paired_limits_round():
