@@ -5,9 +5,10 @@ whole batches before the attack: AutoAugment to pixels in 0..255, the others to 
 device.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -22,37 +23,29 @@ Drawn = tuple[Tensor, ...]
 """Random draws by position in the epoch: (N, ...) each."""
 
 
-class BatchAugmentation(Protocol):
-    """An augmentation after crop and flip."""
+class BatchAugmentation(ABC):
+    """An augmentation after crop and flip: of pixels (`on_pixels`), or of whole batches."""
 
+    on_pixels: ClassVar[bool] = False
+
+    @abstractmethod
     def draw(self, count: int, image_shape: tuple[int, int, int], seed: Seed) -> Drawn:
         """The draws of an epoch of `count` images. Raises ConfigError for unsuitable images."""
 
     def pixels(self, images: Tensor, drawn: Drawn) -> Tensor:
         """Augmented uint8 images (B, channels, H, W); `drawn` has the draws of these images, on the CPU."""
+        return images
 
     def batch(self, batch: Batch, drawn: Drawn) -> Batch:
         """The augmented batch; `drawn` has the draws of its images, on the device."""
-
-
-class OnPixels:
-    """An augmentation of pixels only."""
-
-    def batch(self, batch: Batch, drawn: Drawn) -> Batch:
         return batch
 
 
-class OnBatches:
-    """An augmentation of batches only."""
-
-    def pixels(self, images: Tensor, drawn: Drawn) -> Tensor:
-        return images
-
-
 @dataclass(frozen=True)
-class AutoAugment(OnPixels):
+class AutoAugment(BatchAugmentation):
     """One of 25 pairs of operations for each image (arXiv 1805.09501), as in torchvision."""
 
+    on_pixels: ClassVar[bool] = True
     policy: str = "cifar10"  # or "svhn", "imagenet"
 
     def draw(self, count: int, image_shape: tuple[int, int, int], seed: Seed) -> Drawn:
@@ -84,7 +77,7 @@ class AutoAugment(OnPixels):
 
 
 @dataclass(frozen=True)
-class Cutout(OnBatches):
+class Cutout(BatchAugmentation):
     """A square of zeros, clipped at the border; its centre is uniform over the image (arXiv 1708.04552)."""
 
     side: int  # pixels
@@ -98,7 +91,7 @@ class Cutout(OnBatches):
 
 
 @dataclass(frozen=True)
-class Mixup(OnBatches):
+class Mixup(BatchAugmentation):
     """lam x + (1 - lam) x' of two images of the batch, lam ~ Beta(alpha, alpha) (arXiv 1710.09412).
 
     One lam per batch. max(lam, 1 - lam) is used, which gives the same set of mixtures (the two images of a
@@ -120,7 +113,7 @@ class Mixup(OnBatches):
 
 
 @dataclass(frozen=True)
-class CutMix(OnBatches):
+class CutMix(BatchAugmentation):
     """A rectangle of each image is replaced by that of another image (arXiv 1905.04899).
 
     One rectangle per batch. lam is the share of pixels that an image keeps. Where the rectangle covers more

@@ -7,7 +7,7 @@ Layout     ROOT/<name>/manifest.json, written last, beside train_images.npy, tra
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,8 @@ def read_manifest(root: Path, name: str) -> Manifest | None:
     path = data_folder(root, name) / "manifest.json"
     if not path.is_file():
         return None
+    from pydantic import TypeAdapter
+
     hint = f"prepare it again: fairbench prepare --datasets {name} --root {root}"
     try:
         content = read_json(path)
@@ -81,19 +83,9 @@ def read_manifest(root: Path, name: str) -> Manifest | None:
     try:
         if content["schema"] != SCHEMA:
             raise DataError(f"{path} has schema {content['schema']}, expected {SCHEMA}.", hint=hint)
-        channels, height, width = (int(size) for size in content["image_shape"])
-        return Manifest(
-            name=str(content["name"]),
-            digest=str(content["digest"]),
-            num_classes=int(content["num_classes"]),
-            classes=tuple(str(label) for label in content["classes"]),
-            image_shape=(channels, height, width),
-            train_size=int(content["train_size"]),
-            test_size=int(content["test_size"]),
-            official=bool(content["official"]),
-            source=str(content["source"]),
-            arrays={array: str(content["arrays"][array]) for array in ARRAYS},
-        )
+        manifest = TypeAdapter(Manifest).validate_python(content)
+        arrays = {array: manifest.arrays[array] for array in ARRAYS}
+        return replace(manifest, arrays=arrays)
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path} is not a manifest of fairbench ({error!r}).", hint=hint) from error
 

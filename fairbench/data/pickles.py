@@ -24,10 +24,12 @@ def read_pickle(path: Path) -> Any:
     except DataError:
         raise
     except Exception as error:  # a damaged pickle may raise any class
-        raise DataError(
-            f"{path} is damaged: {type(error).__name__}: {error}.",
-            hint="delete it and prepare the data set again",
-        ) from error
+        raise damaged(path, f"is damaged: {type(error).__name__}: {error}.") from error
+
+
+def damaged(path: Path, reason: str) -> DataError:
+    """The error for a published file that is not what its publisher wrote."""
+    return DataError(f"{path} {reason}", hint="delete it and prepare the data set again")
 
 
 class ArrayUnpickler(pickle.Unpickler):

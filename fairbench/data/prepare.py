@@ -19,8 +19,8 @@ from fairbench.core.errors import (
 from fairbench.core.files import make_folder, write_atomic, write_json
 from fairbench.data.fetch import fetch
 from fairbench.data.manifest import Manifest, data_folder, file_digest
-from fairbench.data.readers import OFFICIAL_SIZES, READERS, missing_files
-from fairbench.data.splits import RawData, Split, check_split, digest_splits
+from fairbench.data.readers import PUBLISHED, READERS, missing_files
+from fairbench.data.splits import RawData, check_split, digest_splits
 
 log = logging.getLogger(__name__)
 
@@ -133,10 +133,10 @@ def is_official(
 ) -> bool:
     """Whether these are the published images. Raises DataError if not, unless `unofficial`."""
     sizes = (len(data.train.labels), len(data.test.labels))
-    expected_sizes = OFFICIAL_SIZES.get(reader)
     if expected_digest is not None:
         official, reason = digest == expected_digest, f"digest {digest[:12]}, expected {expected_digest[:12]}"
-    elif expected_sizes is not None:
+    elif reader in PUBLISHED:
+        expected_sizes = PUBLISHED[reader].sizes
         official = sizes == expected_sizes and not unofficial
         reason = f"{sizes[0]} + {sizes[1]} images, expected {expected_sizes[0]} + {expected_sizes[1]}"
     else:
@@ -156,7 +156,10 @@ def write(target: Path, data: RawData, manifest: Manifest) -> Manifest:
         make_folder(target)
         (target / "manifest.json").unlink(missing_ok=True)
         for split, part in (("train", data.train), ("test", data.test)):
-            sums |= write_split(target, split, part)
+            for name, array in ((f"{split}_images", part.images), (f"{split}_labels", part.labels)):
+                path = target / f"{name}.npy"
+                write_atomic(path, partial(np.save, arr=array, allow_pickle=False))
+                sums[name] = file_digest(path)
         manifest = replace(manifest, arrays=sums)
         write_json(target / "manifest.json", manifest.to_json())
     except ResultsError as error:
@@ -165,13 +168,3 @@ def write(target: Path, data: RawData, manifest: Manifest) -> Manifest:
             hint="make the data folder writable, or choose another with --root DIR or FAIRBENCH_DATA",
         ) from error
     return manifest
-
-
-def write_split(target: Path, split: str, part: Split) -> dict[str, str]:
-    """Write `<split>_images.npy` and `<split>_labels.npy`; returns their SHA-256 by name."""
-    sums = {}
-    for name, array in ((f"{split}_images", part.images), (f"{split}_labels", part.labels)):
-        path = target / f"{name}.npy"
-        write_atomic(path, partial(np.save, arr=array, allow_pickle=False))
-        sums[name] = file_digest(path)
-    return sums

@@ -8,14 +8,14 @@ import struct
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fairbench.core.errors import DataError, DataMissingError, EnvironmentFault
 from fairbench.data.folders import read_folder, read_tiny_imagenet, resize
-from fairbench.data.pickles import read_pickle
+from fairbench.data.pickles import damaged, read_pickle
 from fairbench.data.splits import RawData, Split, channels_first, make_split
 
 Shape = tuple[int, int, int]
@@ -25,6 +25,17 @@ FASHION_CLASSES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
 )  # fmt: skip
 STL10_SIDE = 96
+
+
+class Published(NamedTuple):
+    """A published data set: its inner folder, its files, and the numbers of training and test images.
+
+    The numbers show incomplete data where no digest is known.
+    """
+
+    folder: str
+    files: Sequence[str]
+    sizes: tuple[int, int]
 
 
 def read_digits(source: Path, image_shape: Shape) -> RawData:
@@ -65,7 +76,7 @@ def digits_table() -> NDArray[np.float64]:
 
 def read_cifar10(source: Path, image_shape: Shape) -> RawData:
     """CIFAR-10 from cifar-10-batches-py."""
-    folder = locate(source, "cifar-10-batches-py")
+    folder = locate(source, "cifar10")
     batches = [read_cifar_file(folder / f"data_batch_{k}", "labels") for k in range(1, 6)]
     train = make_split(
         np.concatenate([b.images for b in batches]), np.concatenate([b.labels for b in batches])
@@ -77,7 +88,7 @@ def read_cifar10(source: Path, image_shape: Shape) -> RawData:
 
 def read_cifar100(source: Path, image_shape: Shape) -> RawData:
     """CIFAR-100 (fine labels) from cifar-100-python."""
-    folder = locate(source, "cifar-100-python")
+    folder = locate(source, "cifar100")
     train, test = (read_cifar_file(folder / name, "fine_labels") for name in ("train", "test"))
     return RawData(train, test, cifar_classes(folder / "meta"))
 
@@ -91,10 +102,7 @@ def read_cifar_file(path: Path, label_key: str) -> Split:
             raise ValueError(f"{len(pixels)} images of {pixels.dtype}, {len(labels)} labels")
         return make_split(pixels.reshape(len(pixels), 3, 32, 32), labels)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(
-            f"{path} is not a CIFAR file: {type(error).__name__}: {error}.",
-            hint="delete it and prepare the data set again",
-        ) from error
+        raise damaged(path, f"is not a CIFAR file: {type(error).__name__}: {error}.") from error
 
 
 def cifar_classes(path: Path) -> tuple[str, ...] | None:
@@ -105,21 +113,19 @@ def cifar_classes(path: Path) -> tuple[str, ...] | None:
     fields = content if isinstance(content, dict) else {}
     names = fields.get("label_names") or fields.get("fine_label_names")
     if not isinstance(names, list):
-        raise DataError(f"{path} has no class names.", hint="delete it and prepare the data set again")
+        raise damaged(path, "has no class names.")
     return tuple(str(name) for name in names)
 
 
 def read_stl10(source: Path, image_shape: Shape) -> RawData:
     """STL-10 from stl10_binary, resized from 96x96 as the papers' programs do (bilinear, antialiased)."""
-    folder = locate(source, "stl10_binary")
+    folder = locate(source, "stl10")
     splits = []
     for name in ("train", "test"):
         pixels, labels = (np.fromfile(folder / f"{name}_{part}.bin", np.uint8) for part in "Xy")
         if pixels.size != labels.size * 3 * STL10_SIDE**2:
-            raise DataError(
-                f"{folder}/{name}_X.bin holds {pixels.size} bytes for {labels.size} labels: it is truncated.",
-                hint="delete it and prepare the data set again",
-            )
+            reason = f"holds {pixels.size} bytes for {labels.size} labels: it is truncated."
+            raise damaged(folder / f"{name}_X.bin", reason)
         images = pixels.reshape(-1, 3, STL10_SIDE, STL10_SIDE).transpose(0, 3, 2, 1)  # stored by column
         splits.append(make_split(resize(images, image_shape), labels.astype(np.int64) - 1))
     names = folder / "class_names.txt"
@@ -142,21 +148,19 @@ def read_svhn(source: Path, image_shape: Shape) -> RawData:
             content = loadmat(path, variable_names=("X", "y"))
             images, labels = content["X"].transpose(3, 2, 0, 1), content["y"].reshape(-1).astype(np.int64)
         except Exception as error:  # a damaged .mat may raise any class
-            raise DataError(
-                f"{path} cannot be read: {error}.", hint="delete it and prepare the data set again"
-            ) from error
+            raise damaged(path, f"cannot be read: {error}.") from error
         splits.append(make_split(images, np.where(labels == 10, 0, labels)))
     return RawData(splits[0], splits[1], tuple("0123456789"))
 
 
 def read_mnist(source: Path, image_shape: Shape) -> RawData:
     """MNIST from MNIST/raw, 28x28 with one channel."""
-    return read_idx_folder(locate(source, "MNIST/raw"), tuple("0123456789"))
+    return read_idx_folder(locate(source, "mnist"), tuple("0123456789"))
 
 
 def read_fashion_mnist(source: Path, image_shape: Shape) -> RawData:
     """Fashion-MNIST from FashionMNIST/raw, 28x28 with one channel."""
-    return read_idx_folder(locate(source, "FashionMNIST/raw"), FASHION_CLASSES)
+    return read_idx_folder(locate(source, "fashion-mnist"), FASHION_CLASSES)
 
 
 def read_idx_folder(folder: Path, classes: tuple[str, ...]) -> RawData:
@@ -181,9 +185,7 @@ def read_idx(path: Path) -> np.ndarray:
             raise ValueError("not an IDX file of unsigned bytes")
         return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(shape)
     except (ValueError, struct.error) as error:
-        raise DataError(
-            f"{path} is damaged: {error}.", hint="delete it and prepare the data set again"
-        ) from error
+        raise damaged(path, f"is damaged: {error}.") from error
 
 
 def read_npz(source: Path, image_shape: Shape) -> RawData:
@@ -214,30 +216,33 @@ def read_npz(source: Path, image_shape: Shape) -> RawData:
     return RawData(train, test, classes)
 
 
-def locate(source: Path, inner: str) -> Path:
-    """`source`/`inner`, or `source` itself if it is already the inner folder."""
-    parts = Path(inner).parts
-    return source if source.parts[-len(parts) :] == parts else source / inner
+def locate(source: Path, reader: str) -> Path:
+    """The folder of the reader's files in `source`; `source` itself if it is that folder already."""
+    parts = Path(PUBLISHED[reader].folder).parts
+    return source if source.parts[len(source.parts) - len(parts) :] == parts else source.joinpath(*parts)
 
 
 def missing_files(source: Path, reader: str) -> list[Path]:
     """Files of the published layout that are missing; empty for readers without a download."""
-    if reader not in LAYOUTS:
+    if reader not in PUBLISHED:
         return []
-    inner, names = LAYOUTS[reader]
-    folder = locate(source, inner) if inner else source
-    return [folder / name for name in names if not (folder / name).exists()]
+    folder = locate(source, reader)
+    return [folder / name for name in PUBLISHED[reader].files if not (folder / name).exists()]
 
 
 IDX_FILES = tuple(f"{s}-{k}-ubyte" for s in ("train", "t10k") for k in ("images-idx3", "labels-idx1"))
-LAYOUTS: dict[str, tuple[str, Sequence[str]]] = {
-    "cifar10": ("cifar-10-batches-py", (*(f"data_batch_{k}" for k in range(1, 6)), "test_batch")),
-    "cifar100": ("cifar-100-python", ("train", "test")),
-    "stl10": ("stl10_binary", ("train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin")),
-    "svhn": ("", ("train_32x32.mat", "test_32x32.mat")),
-    "mnist": ("MNIST/raw", IDX_FILES),
-    "fashion-mnist": ("FashionMNIST/raw", IDX_FILES),
-    "tiny-imagenet": ("tiny-imagenet-200", ("train", "val")),
+PUBLISHED = {
+    "cifar10": Published(
+        "cifar-10-batches-py", (*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"), (50_000, 10_000)
+    ),
+    "cifar100": Published("cifar-100-python", ("train", "test"), (50_000, 10_000)),
+    "stl10": Published(
+        "stl10_binary", ("train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin"), (5_000, 8_000)
+    ),
+    "svhn": Published("", ("train_32x32.mat", "test_32x32.mat"), (73_257, 26_032)),
+    "mnist": Published("MNIST/raw", IDX_FILES, (60_000, 10_000)),
+    "fashion-mnist": Published("FashionMNIST/raw", IDX_FILES, (60_000, 10_000)),
+    "tiny-imagenet": Published("tiny-imagenet-200", ("train", "val"), (100_000, 10_000)),
 }
 READERS: dict[str, Reader] = {
     "digits": read_digits,
@@ -250,14 +255,4 @@ READERS: dict[str, Reader] = {
     "tiny-imagenet": read_tiny_imagenet,
     "folder": read_folder,
     "npz": read_npz,
-}
-# Published numbers of images (train, test); they show incomplete data where no digest is known.
-OFFICIAL_SIZES: dict[str, tuple[int, int]] = {
-    "cifar10": (50_000, 10_000),
-    "cifar100": (50_000, 10_000),
-    "stl10": (5_000, 8_000),
-    "svhn": (73_257, 26_032),
-    "mnist": (60_000, 10_000),
-    "fashion-mnist": (60_000, 10_000),
-    "tiny-imagenet": (100_000, 10_000),
 }

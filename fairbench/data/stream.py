@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fairbench.core.errors import ConfigError, DataError
 from fairbench.core.seeds import derive_seed
-from fairbench.data.augment import BatchAugmentation, Drawn, OnPixels
+from fairbench.data.augment import BatchAugmentation, Drawn
 from fairbench.data.batch import Batch
 from fairbench.data.images import ImageSet, to_unit
 
@@ -104,7 +104,7 @@ class EpochStream:
             raise IndexError(f"batch {i} of {len(self)}")
         part = slice(i * self.batch_size, (i + 1) * self.batch_size)
         index, offset, flip, *drawn = (values[part] for values in self.on_device)
-        if isinstance(self.augment, OnPixels):
+        if self.augment is not None and self.augment.on_pixels:
             pixels = self._augmented_on_cpu(i)
         else:
             pixels = crop_and_flip(self.images.images[index], offset, flip, self.augmentation)
