@@ -1,10 +1,10 @@
 """Accuracy of every class: bars per class where they are few, else a sorted line per method."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure as Drawing
 
-from fairbench.figures.data_rows import data_frame, entry_columns, value_columns
+from fairbench.figures.data_rows import entry_columns, value_columns
 from fairbench.figures.drawing import (
     class_bars,
     entry_legend,
@@ -18,10 +18,6 @@ from fairbench.figures.panels import class_names, key_of, sides_of, table_captio
 from fairbench.figures.style import FEW_CLASSES, INCHES, Width, entry_styles, printable
 from fairbench.tables.by_class import class_cells
 from fairbench.tables.inventory import TableSpec
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure as Drawing
 
 PANEL_HEIGHT = 1.5
 
@@ -49,7 +45,7 @@ def _whiskers(spec: TableSpec) -> str:
     return f"Whiskers are 95 % t intervals over seeds{single}."
 
 
-def _sorted_classes(data: "pd.DataFrame") -> str:
+def _sorted_classes(data: pd.DataFrame) -> str:
     half_width = (data["high"] - data["low"]).groupby(data["entry"], sort=False).median() / 2
     listed = ", ".join(f"{entry} {100 * half:.0f}" for entry, half in half_width.items() if half == half)
     return (
@@ -59,7 +55,7 @@ def _sorted_classes(data: "pd.DataFrame") -> str:
     )
 
 
-def classes_data(spec: TableSpec, sides: tuple[str, ...]) -> "pd.DataFrame":
+def classes_data(spec: TableSpec, sides: tuple[str, ...]) -> pd.DataFrame:
     """One row per side, method and class; `rank` counts the method's classes from the lowest, at 1."""
     rows = []
     for side in sides:
@@ -72,10 +68,10 @@ def classes_data(spec: TableSpec, sides: tuple[str, ...]) -> "pd.DataFrame":
                 {**head, "class": name, "rank": rank[c], **values[c]}
                 for c, name in enumerate(class_names(spec))
             ]
-    return data_frame(rows)
+    return pd.DataFrame(rows)
 
 
-def draw_bars(data: "pd.DataFrame", width: Width) -> "Drawing":
+def draw_bars(data: pd.DataFrame, width: Width) -> Drawing:
     """A group of bars for each class, in the order of the data set."""
     sides = list(data["side"].unique())
     names = [printable(name) for name in data["class"].unique()]
@@ -95,7 +91,7 @@ def draw_bars(data: "pd.DataFrame", width: Width) -> "Drawing":
     return drawing
 
 
-def draw_sorted(data: "pd.DataFrame", width: Width) -> "Drawing":
+def draw_sorted(data: pd.DataFrame, width: Width) -> Drawing:
     """A line for each method over its classes, from the lowest accuracy to the highest."""
     sides = list(data["side"].unique())
     styles = entry_styles(data)

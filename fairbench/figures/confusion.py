@@ -2,9 +2,13 @@
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure as Drawing
 
 from fairbench.figures.data_rows import entry_columns, stacked_frame
 from fairbench.figures.drawing import keep_first, label_lowest, new_drawing
@@ -26,11 +30,6 @@ from fairbench.tables.entries import Entry
 from fairbench.tables.evidence import outcomes_under
 from fairbench.tables.inventory import TableSpec
 
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as Drawing
-
 
 def confusion_figure(spec: TableSpec, options: FigureOptions) -> Figure:
     """A matrix per method, robust unless clean is asked for. Raises RecordError for missing outcomes."""
@@ -44,7 +43,7 @@ def confusion_figure(spec: TableSpec, options: FigureOptions) -> Figure:
     return Figure(key_of(spec), data, draw(data, options.width or "two"), caption)
 
 
-def confusion_data(spec: TableSpec, side: str) -> "pd.DataFrame":
+def confusion_data(spec: TableSpec, side: str) -> pd.DataFrame:
     """One row per method, true class and predicted class; `value` is the share of the true class's images."""
     names = class_names(spec)
     attack = None if side == "clean" else spec.attack
@@ -75,7 +74,7 @@ def confusion_matrix(entry: Entry, attack: AttackKey | None) -> np.ndarray:
     return np.asarray(np.mean(seeds, axis=0))
 
 
-def draw(data: "pd.DataFrame", width: Width) -> "Drawing":
+def draw(data: pd.DataFrame, width: Width) -> Drawing:
     """A panel per method; numbers in the squares where the classes are few, else a scale of colours."""
     styles = entry_styles(data)
     names = list(data["class"].unique())
@@ -105,10 +104,8 @@ def draw(data: "pd.DataFrame", width: Width) -> "Drawing":
     return drawing
 
 
-def draw_matrix(axes: "Axes", percent: np.ndarray) -> Any:
+def draw_matrix(axes: Axes, percent: np.ndarray) -> Any:
     """Squares, darker for more; the image."""
-    from matplotlib.colors import PowerNorm
-
     image = axes.imshow(percent, cmap="Blues", norm=PowerNorm(0.5, 0, 100), interpolation="nearest")
     axes.grid(visible=False)
     for spine in axes.spines.values():
@@ -117,7 +114,7 @@ def draw_matrix(axes: "Axes", percent: np.ndarray) -> Any:
     return image
 
 
-def label_squares(axes: "Axes", percent: np.ndarray, names: Sequence[str], inches: float) -> None:
+def label_squares(axes: Axes, percent: np.ndarray, names: Sequence[str], inches: float) -> None:
     """Class names at both axes of a matrix that is `inches` wide, and a number in each square above 0."""
     labels = [fit(printable(name), NAME_INCHES) for name in names]
     size = min(FONT_SIZE - 1, 72 * inches / len(names) * 0.34)

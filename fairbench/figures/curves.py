@@ -2,11 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Drawing
 
-from fairbench.figures.data_rows import data_frame, entry_columns
+from fairbench.figures.data_rows import entry_columns
 from fairbench.figures.drawing import band, entry_legend, label_lowest, small_panels, whole_number_ticks
 from fairbench.figures.figure import Figure, FigureOptions, NothingToDrawError
 from fairbench.figures.panels import key_of
@@ -19,11 +22,6 @@ from fairbench.tables.captions import title
 from fairbench.tables.columns import SIDES
 from fairbench.tables.entries import Entry, tail_fraction
 from fairbench.tables.inventory import TableSpec
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as Drawing
 
 QUANTITIES = ("loss", "average", "worst")
 
@@ -42,7 +40,7 @@ def curves_figure(spec: TableSpec, options: FigureOptions) -> Figure:
     )
 
 
-def curves_caption(spec: TableSpec, data: "pd.DataFrame", side: str) -> str:
+def curves_caption(spec: TableSpec, data: pd.DataFrame, side: str) -> str:
     """The setting, the seeds, and what is measured on which images."""
     seeds = ", ".join(f"{entry.label} {len(entry.seeds)}" for entry in spec.entries)
     under = "under the method's own training attack" if side == "robust" else "without attack"
@@ -60,7 +58,7 @@ def curves_caption(spec: TableSpec, data: "pd.DataFrame", side: str) -> str:
     return caption
 
 
-def curves_data(spec: TableSpec) -> "pd.DataFrame":
+def curves_data(spec: TableSpec) -> pd.DataFrame:
     """One row per method, kind of images, side, quantity and epoch; value, low, high over seeds.
 
     Empty when no run has a training curve.
@@ -88,7 +86,7 @@ def curves_data(spec: TableSpec) -> "pd.DataFrame":
             }
             for (images, side, quantity, epoch), values in sorted(points.items())
         ]
-    return data_frame(rows if any(row["images"] == "train" for row in rows) else [])
+    return pd.DataFrame(rows if any(row["images"] == "train" for row in rows) else [])
 
 
 def training_values(row: Mapping[str, Any], record: Record) -> Iterator[tuple[str, str, float]]:
@@ -120,7 +118,7 @@ def average_and_worst(accuracy: np.ndarray) -> tuple[tuple[str, float], tuple[st
     return ("average", float(balanced_accuracy(accuracy))), ("worst", float(worst))
 
 
-def draw(data: "pd.DataFrame", side: str, width: Width) -> "Drawing":
+def draw(data: pd.DataFrame, side: str, width: Width) -> Drawing:
     """Loss, average and worst beside each other."""
     drawing, grid = small_panels(width, len(QUANTITIES), sharey=False)
     styles = entry_styles(data)
@@ -140,7 +138,7 @@ def draw(data: "pd.DataFrame", side: str, width: Width) -> "Drawing":
     return drawing
 
 
-def draw_entry(axes: "Axes", rows: "pd.DataFrame", style: EntryStyle, scale: float) -> Any:
+def draw_entry(axes: Axes, rows: pd.DataFrame, style: EntryStyle, scale: float) -> Any:
     """A band over the epochs and hollow marks at the checkpoints; the line."""
     line = band(axes, rows[rows["images"] == "train"], "epoch", style, scale)
     tested = rows[rows["images"] == "test"]

@@ -1,7 +1,9 @@
 """The rows of a figure's data: the numbers of the tables, by the same functions."""
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from fairbench.figures.panels import class_names, key_of
 from fairbench.tables.by_class import class_cells
@@ -10,21 +12,9 @@ from fairbench.tables.entries import Entry
 from fairbench.tables.inventory import TableSpec
 from fairbench.tables.table import TableCell
 
-if TYPE_CHECKING:
-    import pandas as pd
 
-
-def data_frame(rows: Iterable[dict[str, Any]]) -> "pd.DataFrame":
-    """A frame of rows."""
-    import pandas as pd
-
-    return pd.DataFrame(rows)
-
-
-def stacked_frame(parts: Iterable[Mapping[str, Any]]) -> "pd.DataFrame":
+def stacked_frame(parts: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     """A frame of parts below each other; each part has columns by name, of which at least one is a list."""
-    import pandas as pd
-
     frames = [pd.DataFrame(part) for part in parts]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 

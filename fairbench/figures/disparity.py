@@ -1,19 +1,15 @@
 """The spread of class accuracies of each method: every class, the average, the worst and the gap."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure as Drawing
 
-from fairbench.figures.data_rows import class_rows, data_frame, entry_columns
+from fairbench.figures.data_rows import class_rows, entry_columns
 from fairbench.figures.drawing import name_ticks, new_drawing, turned_height
 from fairbench.figures.figure import Figure, FigureOptions
 from fairbench.figures.panels import key_of, sides_of, table_caption
 from fairbench.figures.style import FEW_CLASSES, INCHES, INK, Width, entry_styles
 from fairbench.tables.inventory import TableSpec
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure as Drawing
 
 MEASURES = ("average", "worst", "gap")
 
@@ -30,16 +26,16 @@ def disparity_figure(spec: TableSpec, options: FigureOptions) -> Figure:
     return Figure(key_of(spec), data, draw(data, options.width or "two"), caption)
 
 
-def disparity_data(spec: TableSpec, sides: tuple[str, ...]) -> "pd.DataFrame":
+def disparity_data(spec: TableSpec, sides: tuple[str, ...]) -> pd.DataFrame:
     """Rows of kind class, average, worst and gap for each side and method."""
     rows = []
     for side in sides:
         for entry in spec.entries:
             rows += class_rows(spec, entry, side, MEASURES, {**entry_columns(spec, entry), "side": side})
-    return data_frame(rows)
+    return pd.DataFrame(rows)
 
 
-def draw(data: "pd.DataFrame", width: Width) -> "Drawing":
+def draw(data: pd.DataFrame, width: Width) -> Drawing:
     """A column of dots per method."""
     sides = list(data["side"].unique())
     styles = entry_styles(data)

@@ -2,9 +2,14 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Drawing
+from matplotlib.ticker import MaxNLocator
 
 from fairbench.figures.style import (
     CHARACTER_INCHES,
@@ -21,25 +26,17 @@ from fairbench.figures.style import (
     printable,
 )
 
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.artist import Artist
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as Drawing
-
 PANEL_INCHES = 2.0  # width of one of three panels in a row
 
 
-def new_drawing(width: Width, height: float) -> "Drawing":
+def new_drawing(width: Width, height: float) -> Drawing:
     """An empty drawing, `height` in inches. Not made by pyplot, which would keep it in memory."""
-    from matplotlib.figure import Figure as Drawing
-
     return Drawing(figsize=(INCHES[width], height))
 
 
 def small_panels(
     width: Width, count: int, height: float = 1.75, *, sharex: bool = True, sharey: bool = True
-) -> "tuple[Drawing, list[Axes]]":
+) -> tuple[Drawing, list[Axes]]:
     """A drawing with `count` axes of `height` inches: three in a row for width "two", else one.
 
     With `sharex`, call `label_lowest` when they are drawn.
@@ -51,14 +48,14 @@ def small_panels(
     return drawing, keep_first(grid, count)
 
 
-def keep_first(grid: np.ndarray, count: int) -> "list[Axes]":
+def keep_first(grid: np.ndarray, count: int) -> list[Axes]:
     """The first `count` axes of a grid; the others are removed."""
     for axes in grid.flat[count:]:
         axes.remove()
     return list(grid.flat[:count])
 
 
-def label_lowest(grid: "Sequence[Axes]") -> None:
+def label_lowest(grid: Sequence[Axes]) -> None:
     """Keep the title and the numbers of an x axis only where no other panel is below it."""
     places = []
     for axes in grid:
@@ -72,7 +69,7 @@ def label_lowest(grid: "Sequence[Axes]") -> None:
             axes.set_xlabel("")
 
 
-def legend(drawing: "Drawing", handles: "Sequence[Artist]", titles: Sequence[str]) -> None:
+def legend(drawing: Drawing, handles: Sequence[Artist], titles: Sequence[str]) -> None:
     """A legend above the axes, in as many columns as fit."""
     room = CHARACTER_INCHES * max(map(len, titles), default=1) + 0.5
     columns = max(1, min(len(titles), int(drawing.get_figwidth() / room)))
@@ -86,13 +83,13 @@ def legend(drawing: "Drawing", handles: "Sequence[Artist]", titles: Sequence[str
         text.set_text(title)
 
 
-def entry_legend(drawing: "Drawing", handles: "Sequence[Artist]", styles: Mapping[str, EntryStyle]) -> None:
+def entry_legend(drawing: Drawing, handles: Sequence[Artist], styles: Mapping[str, EntryStyle]) -> None:
     """A legend with a handle for each entry."""
     legend(drawing, handles, [style.title for style in styles.values()])
 
 
 def class_legend(
-    drawing: "Drawing", handles: Sequence[Any], names: Sequence[str], more: Sequence[tuple[Any, str]] = ()
+    drawing: Drawing, handles: Sequence[Any], names: Sequence[str], more: Sequence[tuple[Any, str]] = ()
 ) -> None:
     """A legend with `more` handles and their words, then the classes, by name where they are few."""
     few = len(names) <= FEW_CLASSES
@@ -101,7 +98,7 @@ def class_legend(
     legend(drawing, all_handles, words)
 
 
-def name_ticks(axes: "Axes", names: Sequence[str], inches: float) -> None:
+def name_ticks(axes: Axes, names: Sequence[str], inches: float) -> None:
     """Names at 0, 1, ... of an x axis that is `inches` long, turned where they would touch each other."""
     axes.set_xticks(range(len(names)), [fit(name, NAME_INCHES) for name in names])
     if turned_height(names, inches) > 0:
@@ -116,10 +113,8 @@ def turned_height(names: Sequence[str], inches: float) -> float:
     return 0.65 * longest if longest > 0.95 * inches / max(len(names), 1) else 0.0
 
 
-def whole_number_ticks(axes: "Axes") -> None:
+def whole_number_ticks(axes: Axes) -> None:
     """Ticks of the x axis at whole numbers only, for epochs."""
-    from matplotlib.ticker import MaxNLocator
-
     axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
 
 
@@ -131,7 +126,7 @@ def at_least(limits: tuple[float, float], span: float = 2.0) -> tuple[float, flo
     return (low + high - span) / 2, (low + high + span) / 2
 
 
-def class_bars(axes: "Axes", groups: "Sequence[tuple[pd.DataFrame, str, str]]") -> list[Any]:
+def class_bars(axes: Axes, groups: Sequence[tuple[pd.DataFrame, str, str]]) -> list[Any]:
     """Bars of `value` in percent with whiskers; the handles of a legend.
 
     groups: rows, one per class, with their colour and hatch. The bars of a class stand beside each other.
@@ -151,7 +146,7 @@ def class_bars(axes: "Axes", groups: "Sequence[tuple[pd.DataFrame, str, str]]") 
     return handles
 
 
-def sorted_line(axes: "Axes", rows: "pd.DataFrame", colour: str, dash: Any) -> Any:
+def sorted_line(axes: Axes, rows: pd.DataFrame, colour: str, dash: Any) -> Any:
     """A line of `value` in percent, one row per class, from the lowest to the highest."""
     values = np.sort(100 * rows["value"])
     (line,) = axes.plot(range(1, len(values) + 1), values, color=colour, ls=dash)
@@ -160,7 +155,7 @@ def sorted_line(axes: "Axes", rows: "pd.DataFrame", colour: str, dash: Any) -> A
 
 
 def class_lines(
-    axes: "Axes", data: "pd.DataFrame", x: str, names: Sequence[str], scale: float = 1.0
+    axes: Axes, data: pd.DataFrame, x: str, names: Sequence[str], scale: float = 1.0
 ) -> list[Any]:
     """A line of `value` over `x` for each class; the handles of a legend."""
     handles: list[Any] = []
@@ -181,7 +176,7 @@ def class_lines(
     return handles
 
 
-def band(axes: "Axes", rows: "pd.DataFrame", x: str, style: EntryStyle, scale: float = 1.0) -> Any:
+def band(axes: Axes, rows: pd.DataFrame, x: str, style: EntryStyle, scale: float = 1.0) -> Any:
     """A line of `value` over `x`, with a band from `low` to `high`; the line."""
     (line,) = axes.plot(
         rows[x],

@@ -4,21 +4,20 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Drawing
 
 from fairbench.core.identity import canonical_json
-from fairbench.figures.data_rows import class_rows, data_frame, entry_columns
+from fairbench.figures.data_rows import class_rows, entry_columns
 from fairbench.figures.drawing import PANEL_INCHES, class_legend, class_lines, label_lowest, small_panels
 from fairbench.figures.figure import Figure, FigureOptions, NothingToDrawError
 from fairbench.figures.panels import inventory_of, key_of, table_caption
 from fairbench.figures.style import INK, Width, entry_styles, fit
 from fairbench.records.read import AttackKey, Record
 from fairbench.tables.inventory import TableSpec
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as Drawing
 
 MEASURES = ("average", "worst")
 
@@ -87,7 +86,7 @@ def eps_figure(sweep: Sequence[TableSpec], options: FigureOptions) -> Figure:
     )
 
 
-def eps_data(sweep: Sequence[TableSpec]) -> "pd.DataFrame":
+def eps_data(sweep: Sequence[TableSpec]) -> pd.DataFrame:
     """One row per method, radius and class, average or worst (`kind`)."""
     rows = []
     with_clean: set[str] = set()  # entries whose clean accuracies are in a row already
@@ -98,14 +97,14 @@ def eps_data(sweep: Sequence[TableSpec]) -> "pd.DataFrame":
                 with_clean.add(entry.key)
                 rows += class_rows(spec, entry, "clean", MEASURES, {**head, "eps": 0.0, "attack": "clean"})
             rows += class_rows(spec, entry, "robust", MEASURES, {**head, "eps": radius(spec.attack)})
-    frame = data_frame(rows)
+    frame = pd.DataFrame(rows)
     order = {entry: k for k, entry in enumerate(frame["entry"].unique())}
     return frame.sort_values(
         ["entry", "eps"], key=lambda c: c.map(order) if c.name == "entry" else c, kind="stable"
     )
 
 
-def draw(data: "pd.DataFrame", width: Width) -> "Drawing":
+def draw(data: pd.DataFrame, width: Width) -> Drawing:
     """A panel per method: thin lines per class, bold ones for average and worst."""
     styles = entry_styles(data)
     drawing, grid = small_panels(width, len(styles), height=2.0)
@@ -131,7 +130,7 @@ def draw(data: "pd.DataFrame", width: Width) -> "Drawing":
     return drawing
 
 
-def radius_ticks(axes: "Axes", radii: "pd.Series[float]") -> None:
+def radius_ticks(axes: Axes, radii: "pd.Series[float]") -> None:
     """Ticks at the radii that are far enough apart; in 255ths where all are whole grey levels."""
     ordered = sorted(set(radii))
     ticks: list[float] = []

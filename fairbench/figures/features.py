@@ -1,9 +1,11 @@
 """The features of images of two classes, without attack and under it, projected on a plane."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure as Drawing
 
 from fairbench.core.errors import ConfigError, UnknownNameError
 from fairbench.figures.data_rows import entry_columns, stacked_frame
@@ -15,10 +17,6 @@ from fairbench.metrics.projection import Projection
 from fairbench.records.read import Record
 from fairbench.tables.captions import describe_attack, title
 from fairbench.tables.inventory import TableSpec
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure as Drawing
 
 DEFAULT_CLASSES = ("cat", "horse")  # those of the TRIX paper
 _COLOURS = ("#0072B2", "#D55E00")
@@ -87,7 +85,7 @@ def chosen_classes(names: Sequence[str], chosen: Sequence[str]) -> tuple[int, in
     return first, second
 
 
-def features_data(spec: TableSpec, project: Project, classes: tuple[int, int]) -> "pd.DataFrame":
+def features_data(spec: TableSpec, project: Project, classes: tuple[int, int]) -> pd.DataFrame:
     """One row per method and image, clean and adversarial; `x`, `y` in the plane."""
     assert spec.attack is not None
     names = np.array(class_names(spec), dtype=object)
@@ -114,7 +112,7 @@ def features_data(spec: TableSpec, project: Project, classes: tuple[int, int]) -
     return stacked_frame(parts)
 
 
-def draw(data: "pd.DataFrame", width: Width) -> "Drawing":
+def draw(data: pd.DataFrame, width: Width) -> Drawing:
     """A panel per method: circles without attack, crosses under it; one colour per class."""
     styles = entry_styles(data)
     drawing, grid = small_panels(width, len(styles), height=1.8, sharex=False, sharey=False)

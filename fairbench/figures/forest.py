@@ -2,11 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Drawing
 
-from fairbench.figures.data_rows import data_frame, value_columns
+from fairbench.figures.data_rows import value_columns
 from fairbench.figures.drawing import at_least, new_drawing
 from fairbench.figures.figure import Figure, FigureKey, FigureOptions, NothingToDrawError
 from fairbench.figures.panels import drawable, inventory_of, table_caption
@@ -16,11 +18,6 @@ from fairbench.tables.inventory import TableSpec
 from fairbench.tables.request import TableRequest
 from fairbench.tables.table import Table
 from fairbench.tables.views import build_table
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as Drawing
 
 MEASURES = ("average", "worst")
 
@@ -67,9 +64,9 @@ def _figure(spec: TableSpec, tables: Sequence[Table], side: str, options: Figure
     return Figure(key, data, draw(data, options.width or "two"), caption)
 
 
-def forest_data(tables: Sequence[Table], side: str, baseline: str) -> "pd.DataFrame":
+def forest_data(tables: Sequence[Table], side: str, baseline: str) -> pd.DataFrame:
     """One row per data set, network, method and measure; `value` is the difference, 0.01 for one point."""
-    return data_frame(
+    return pd.DataFrame(
         {
             "dataset": table.dataset,
             "model": table.model,
@@ -91,7 +88,7 @@ def forest_data(tables: Sequence[Table], side: str, baseline: str) -> "pd.DataFr
     )
 
 
-def draw(data: "pd.DataFrame", width: Width) -> "Drawing":
+def draw(data: pd.DataFrame, width: Width) -> Drawing:
     """Differences below each other, average beside worst, around a line at zero."""
     styles = entry_styles(data)
     lines: list[tuple[str, str | None]] = []  # from the top: (table, entry), or (table, None) for its heading
@@ -119,8 +116,8 @@ def draw(data: "pd.DataFrame", width: Width) -> "Drawing":
 
 
 def draw_differences(
-    axes: "Axes",
-    data: "pd.DataFrame",
+    axes: Axes,
+    data: pd.DataFrame,
     lines: Sequence[tuple[str, str | None]],
     styles: dict[str, EntryStyle],
 ) -> None:

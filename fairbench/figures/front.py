@@ -1,19 +1,15 @@
 """Average against worst-class accuracy, and the methods that no other method exceeds in both."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure as Drawing
 
-from fairbench.figures.data_rows import data_frame, entry_columns, table_cell, value_columns
+from fairbench.figures.data_rows import entry_columns, table_cell, value_columns
 from fairbench.figures.drawing import at_least, entry_legend, new_drawing
 from fairbench.figures.figure import Figure, FigureOptions
 from fairbench.figures.panels import key_of, sides_of, table_caption
 from fairbench.figures.style import INK, Width, entry_styles
 from fairbench.tables.inventory import TableSpec
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure as Drawing
 
 MEASURES = ("average", "worst")
 
@@ -32,7 +28,7 @@ def front_figure(spec: TableSpec, options: FigureOptions) -> Figure:
     return Figure(key_of(spec), data, draw(data, options.width or "one"), " ".join(sentences))
 
 
-def front_data(spec: TableSpec, side: str) -> "pd.DataFrame":
+def front_data(spec: TableSpec, side: str) -> pd.DataFrame:
     """One row per method; `front`: no other is at least as good in both and better in one."""
     rows = []
     for entry in spec.entries:
@@ -45,10 +41,10 @@ def front_data(spec: TableSpec, side: str) -> "pd.DataFrame":
     for row, point in zip(rows, points, strict=True):
         better = (points >= point).all(1) & (points > point).any(1)
         row["front"] = not better.any()
-    return data_frame(rows)
+    return pd.DataFrame(rows)
 
 
-def draw(data: "pd.DataFrame", width: Width) -> "Drawing":
+def draw(data: pd.DataFrame, width: Width) -> Drawing:
     """A point for each method, with error bars in both directions."""
     drawing = new_drawing(width, 2.7)
     axes = drawing.subplots()

@@ -26,16 +26,11 @@ CHARACTER_INCHES = 0.6 * FONT_SIZE / 72  # mean width of a character
 FEW_CLASSES = 20  # with at most so many classes, a figure names each class
 
 RC = {
-    "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],  # part of matplotlib: the same on every machine
     "font.size": FONT_SIZE,
     "axes.titlesize": FONT_SIZE,
     "axes.titlelocation": "left",
     "axes.titlepad": 3.0,
-    "axes.labelsize": FONT_SIZE,
-    "xtick.labelsize": FONT_SIZE,
-    "ytick.labelsize": FONT_SIZE,
-    "legend.fontsize": FONT_SIZE,
     "legend.frameon": False,
     "legend.borderaxespad": 0.3,
     "legend.handlelength": 2.2,
@@ -44,7 +39,6 @@ RC = {
     "svg.fonttype": "none",
     "svg.hashsalt": "fairbench",  # the same data give the same bytes
     "text.parse_math": False,  # a $ in a name stays a $
-    "axes.formatter.use_mathtext": False,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.linewidth": 0.6,

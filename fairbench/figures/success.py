@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure as Drawing
 
-from fairbench.figures.data_rows import data_frame, entry_columns, value_columns
+from fairbench.figures.data_rows import entry_columns, value_columns
 from fairbench.figures.drawing import (
     class_bars,
     legend,
@@ -26,10 +28,6 @@ from fairbench.tables.entries import Entry
 from fairbench.tables.evidence import outcomes_under
 from fairbench.tables.inventory import TableSpec
 from fairbench.tables.table import TableCell
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure as Drawing
 
 UNTARGETED, MOVED, REACHED = "untargeted", "targeted: wrong", "targeted: target reached"
 _STYLES = {  # colour, hatch, dash
@@ -86,7 +84,7 @@ def success_figure(untargeted: TableSpec, targeted: TableSpec, options: FigureOp
     return Figure(key_of(targeted), data, draw(data, options.width or "two"), caption)
 
 
-def success_data(untargeted: TableSpec, targeted: TableSpec) -> "pd.DataFrame":
+def success_data(untargeted: TableSpec, targeted: TableSpec) -> pd.DataFrame:
     """One row per method, kind of success and class. Raises NothingToDrawError when no method has both."""
     rows: list[dict[str, Any]] = []
     with_targets = {entry.key: entry for entry in targeted.entries}
@@ -106,7 +104,7 @@ def success_data(untargeted: TableSpec, targeted: TableSpec) -> "pd.DataFrame":
         raise NothingToDrawError(
             "no run has both attacks at the same checkpoint.", hint="run: fairbench run --suite figure1"
         )
-    return data_frame(rows)
+    return pd.DataFrame(rows)
 
 
 def success_counts(
@@ -147,7 +145,7 @@ def success_cells(counts: dict[int, tuple[np.ndarray, np.ndarray]]) -> list[Tabl
     return [cell if cell.exists else TableCell() for cell in cells]
 
 
-def draw(data: "pd.DataFrame", width: Width) -> "Drawing":
+def draw(data: pd.DataFrame, width: Width) -> Drawing:
     """A panel per method: three bars per class, with very many classes three sorted lines."""
     styles = entry_styles(data)
     names = [printable(name) for name in data["class"].unique()]

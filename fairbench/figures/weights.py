@@ -2,9 +2,11 @@
 
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure as Drawing
 
 from fairbench.figures.data_rows import entry_columns, stacked_frame
 from fairbench.figures.drawing import (
@@ -23,10 +25,6 @@ from fairbench.records.run_folder import RunFolder
 from fairbench.tables.captions import title
 from fairbench.tables.entries import Entry
 from fairbench.tables.inventory import TableSpec
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure as Drawing
 
 
 def weights_figure(spec: TableSpec, options: FigureOptions) -> Figure:
@@ -47,7 +45,7 @@ def weights_figure(spec: TableSpec, options: FigureOptions) -> Figure:
     return Figure(key_of(spec), data, draw(data, options.width or "two"), caption)
 
 
-def weights_data(spec: TableSpec) -> "pd.DataFrame":
+def weights_data(spec: TableSpec) -> pd.DataFrame:
     """One row per method, logged name, epoch and class; value, low and high over seeds."""
     parts = []
     for entry in spec.entries:
@@ -81,7 +79,7 @@ def logged_vectors(entry: Entry) -> dict[tuple[str, int], list[np.ndarray]]:
     return vectors
 
 
-def draw(data: "pd.DataFrame", width: Width) -> "Drawing":
+def draw(data: pd.DataFrame, width: Width) -> Drawing:
     """A panel for each method and logged name."""
     panels = list(data[["entry", "name"]].drop_duplicates().itertuples(index=False))
     drawing, grid = small_panels(width, len(panels), sharey=False)
