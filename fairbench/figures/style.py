@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from fairbench.core.identity import digest
@@ -25,42 +26,8 @@ NAME_INCHES = 1.1  # longest name beside an axis
 CHARACTER_INCHES = 0.6 * FONT_SIZE / 72  # mean width of a character
 FEW_CLASSES = 20  # with at most so many classes, a figure names each class
 
-RC = {
-    "font.sans-serif": ["DejaVu Sans"],  # part of matplotlib: the same on every machine
-    "font.size": FONT_SIZE,
-    "axes.titlesize": FONT_SIZE,
-    "axes.titlelocation": "left",
-    "axes.titlepad": 3.0,
-    "legend.frameon": False,
-    "legend.borderaxespad": 0.3,
-    "legend.handlelength": 2.2,
-    "legend.columnspacing": 1.2,
-    "pdf.fonttype": 42,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "fairbench",  # the same data give the same bytes
-    "text.parse_math": False,  # a $ in a name stays a $
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.6,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "axes.axisbelow": True,
-    "grid.color": "#dddddd",
-    "grid.linewidth": 0.5,
-    "lines.linewidth": 1.2,
-    "lines.markersize": 3.5,
-    "patch.linewidth": 0.5,
-    "hatch.linewidth": 0.5,
-    "figure.constrained_layout.use": True,
-    "savefig.dpi": 300,
-}
+STYLE = Path(__file__).with_name("figure.mplstyle")
+INKED = ("axes.edgecolor", "axes.labelcolor", "text.color", "xtick.color", "ytick.color")
 
 # Colours by Okabe and Ito, then by Tol, for colour-blind readers; the usual baseline, TRADES, is grey.
 COLOURS = {
@@ -114,10 +81,11 @@ class EntryStyle:
 
 @contextmanager
 def figure_style() -> Iterator[None]:
-    """Use matplotlib's defaults with RC, and not the user's matplotlibrc, inside the block."""
+    """Use matplotlib's defaults with STYLE, and not the user's matplotlibrc, inside the block."""
     from matplotlib import style
 
-    with style.context(["default", RC]):
+    sizes = dict.fromkeys(("font.size", "axes.titlesize"), FONT_SIZE)
+    with style.context(["default", STYLE, sizes | dict.fromkeys(INKED, INK)]):
         yield
 
 
