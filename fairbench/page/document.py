@@ -10,7 +10,7 @@ from pathlib import Path
 from fairbench.core.errors import ConfigError
 from fairbench.core.files import write_atomic
 from fairbench.page.content import PageContent, Section
-from fairbench.page.heat_map import colour_rules, heat_map
+from fairbench.page.heat_map import heat_map
 from fairbench.page.markup import Anchors, Markup, joined, prose, script_data, tag
 from fairbench.page.method_page import method_page
 from fairbench.page.reproduce import results_option
@@ -63,7 +63,7 @@ def render_page(content: PageContent) -> str:
 
 
 def _head(content: PageContent, script: Markup) -> Markup:
-    style = Markup(_asset("page.css") + colour_rules())
+    style = Markup(_asset("page.css"))
     policy = (
         f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; base-uri 'none'; "
         "form-action 'none'"

@@ -16,12 +16,7 @@ from fairbench.tables.formats.numbers import shown
 from fairbench.tables.table import Column, Table, TableCell
 
 CLASSES_ACROSS = 20  # with more classes, each has a row instead of a column
-LEVELS = 20
-
-Colour = tuple[float, float, float]  # red, green, blue, in 0..255
-BLACK, WHITE = (0.0, 0.0, 0.0), (255.0, 255.0, 255.0)
-LIGHT: tuple[Colour, ...] = ((8, 40, 90), (33, 102, 172), (103, 169, 207), (209, 229, 240), (247, 250, 253))
-DARK: tuple[Colour, ...] = ((222, 235, 247), (128, 180, 220), (52, 110, 165), (28, 58, 92), (22, 34, 48))
+LEVELS = 20  # page.css has a colour for each of 0..LEVELS
 
 
 @dataclass(frozen=True)
@@ -155,41 +150,3 @@ def _rounded(cell: list[Any]) -> list[Any]:
     """The cell with its value to six digits: maps have thousands of cells, and values are only sorted by."""
     value, *rest = cell
     return [None if value is None else round(value, 6), *rest]
-
-
-def colour_rules() -> str:
-    """A CSS rule for each level, for light and dark mode, with black or white numbers for contrast."""
-    return _rules(LIGHT) + "@media screen and (prefers-color-scheme:dark){" + _rules(DARK) + "}\n"
-
-
-def _rules(stops: tuple[Colour, ...]) -> str:
-    rules = []
-    for k in range(LEVELS + 1):
-        colour = _between(stops, k / LEVELS)
-        text = BLACK if contrast(colour, BLACK) >= contrast(colour, WHITE) else WHITE
-        rules.append(f".h{k}{{background:{_hex(colour)};color:{_hex(text)}}}\n")
-    return "".join(rules)
-
-
-def _between(stops: tuple[Colour, ...], share: float) -> Colour:
-    """The colour at `share` in [0, 1] of the way along the stops."""
-    place = share * (len(stops) - 1)
-    k = min(int(place), len(stops) - 2)
-    first, second = stops[k], stops[k + 1]
-    red, green, blue = (a + (place - k) * (b - a) for a, b in zip(first, second, strict=True))
-    return red, green, blue
-
-
-def _hex(colour: Colour) -> str:
-    return "#" + "".join(f"{round(part):02x}" for part in colour)
-
-
-def contrast(one: Colour, other: Colour) -> float:
-    """The contrast ratio of WCAG 2, from 1 to 21."""
-    light, dark = sorted((_luminance(one), _luminance(other)), reverse=True)
-    return (light + 0.05) / (dark + 0.05)
-
-
-def _luminance(colour: Colour) -> float:
-    linear = [c / 12.92 if (c := part / 255) <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for part in colour]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

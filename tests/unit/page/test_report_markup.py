@@ -1,12 +1,15 @@
 """HTML from parts: texts of records are escaped."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fairbench.page.heat_map import DARK, LEVELS, LIGHT, _between, contrast
+from fairbench.page import heat_map
+from fairbench.page.heat_map import LEVELS
 from fairbench.page.markup import (
     Anchors,
     Markup,
@@ -82,8 +85,17 @@ def test_ids_are_safe_and_unique():
     assert ids == ["method-a-b", "method-a-b-2", "method-x", "method-", "method-a-b"]
 
 
-@pytest.mark.parametrize("stops", [LIGHT, DARK])
-def test_numbers_on_every_colour_can_be_read(stops):
-    for k in range(LEVELS + 1):
-        colour = _between(stops, k / LEVELS)
-        assert max(contrast(colour, (0, 0, 0)), contrast(colour, (255, 255, 255))) >= 4.5
+def luminance(colour: str) -> float:
+    """The relative luminance of WCAG 2 of "#rrggbb"."""
+    parts = [int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_numbers_on_every_colour_can_be_read_in_light_and_dark_mode():
+    css = Path(heat_map.__file__).with_name("page.css").read_text()
+    rules = re.findall(r"\.h(\d+)\{background:(#\w{6});color:(#\w{6})\}", css)
+    assert [int(level) for level, *_ in rules] == [*range(LEVELS + 1)] * 2
+    for _, *colours in rules:
+        dark, light = sorted(map(luminance, colours))
+        assert (light + 0.05) / (dark + 0.05) >= 4.5
