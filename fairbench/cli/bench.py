@@ -53,7 +53,7 @@ def bench_command(
       fairbench bench --models cnn-small --methods all --seconds 2
     """
     from fairbench.planning.selection import parse_names
-    from fairbench.speed.run import HEADER, SpeedRequest, run
+    from fairbench.speed.run import SpeedRequest, run
 
     registry = open_registry(registry_files)
     chosen = {
@@ -69,16 +69,17 @@ def bench_command(
     try:
         for report in run(request, registry, device, lambda text: click.echo(text, err=True)):
             if output is not None:  # after each row, so that nothing is lost when the command is stopped
-                output.write_text(text_of(report, HEADER))
+                output.write_text(text_of(report))
     finally:
         if report is not None and as_json:
             print_json({"about": report.about, "rows": report.rows, "tables": report.tables})
         elif report is not None:
-            click.echo(text_of(report, HEADER), nl=False)
+            click.echo(text_of(report), nl=False)
 
 
-def text_of(report: "SpeedReport", header: tuple[str, ...]) -> str:
+def text_of(report: "SpeedReport") -> str:
     """The report as text."""
+    header = tuple(dict.fromkeys(key for row in report.rows for key in row))
     lines = [*report.about, "", columns([cells(row, header) for row in report.rows], header)]
     for title, rows in report.tables.items():
         lines += ["", title, columns(rows[1:], rows[0])]

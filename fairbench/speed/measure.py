@@ -3,8 +3,8 @@
 import resource
 import statistics
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -19,31 +19,19 @@ PARTS = ("data", "attack", "outer", "bookkeeping")
 COUNTED = 8  # images of the batch whose operations are counted
 
 
-@dataclass
-class Blocks:
-    """Seconds per step in each timed block."""
-
-    name: str
-    seconds: list[float] = field(default_factory=list)
-
-    @property
-    def median(self) -> float:
-        return statistics.median(self.seconds)
-
-
-def alternate(blocks: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, Blocks]:
-    """Time a block of each in turn, `rounds` times."""
-    timed = {name: Blocks(name) for name in blocks}
+def alternate(blocks: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """Time a block of each in turn, `rounds` times; seconds per step."""
+    timed: dict[str, list[float]] = {name: [] for name in blocks}
     for _ in range(rounds):
         for name, block in blocks.items():
-            timed[name].seconds.append(block())
+            timed[name].append(block())
     return timed
 
 
-def ratio(one: Blocks, other: Blocks) -> tuple[float, float, float]:
+def ratio(one: Sequence[float], other: Sequence[float]) -> tuple[float, float, float]:
     """Time of `one` divided by that of `other`: of the medians, and the lowest and highest of a round."""
-    each = [a / b for a, b in zip(one.seconds, other.seconds, strict=True)]
-    return one.median / other.median, min(each), max(each)
+    each = [a / b for a, b in zip(one, other, strict=True)]
+    return statistics.median(one) / statistics.median(other), min(each), max(each)
 
 
 class Reference:
@@ -144,7 +132,7 @@ def overhead(setting: TimedSetting, seconds: float, rounds: int) -> list[float]:
         for training in (whole, bare):
             training.start(seconds)
         blocks = alternate({"whole": whole.block, "bare": bare.block}, rounds)
-    pairs = zip(blocks["whole"].seconds, blocks["bare"].seconds, strict=True)
+    pairs = zip(blocks["whole"], blocks["bare"], strict=True)
     return [one / other - 1 for one, other in pairs]
 
 

@@ -14,39 +14,12 @@ from fairbench.registry import Registry
 from fairbench.registry.protocol import Precision
 from fairbench.runner.device import check_precision, choose_device, choose_threads
 from fairbench.speed import limits
-from fairbench.speed.measure import (
-    PARTS,
-    Memory,
-    Reference,
-    alternate,
-    forward_equivalents,
-    overhead,
-    ratio,
-    split,
-)
+from fairbench.speed.measure import Memory, Reference, alternate, forward_equivalents, overhead, ratio, split
 from fairbench.speed.timed_training import TimedSetting, TimedTraining
 from fairbench.training.networks import Speedups
 
 WORKERS_ON_GPU = 4  # processes that load images for the plain loop
 PROFILED = 16  # lines of a profile
-HEADER = (
-    "method",
-    "model",
-    "precision",
-    "ms/step",
-    "images/s",
-    "s/epoch",
-    "h/run",
-    "GiB",
-    "start s",
-    "x reference",
-    "range",
-    "x trades",
-    "F/image",
-    "TFLOP/s",
-    "limit",
-    *PARTS,
-)
 
 
 @dataclass(frozen=True)
@@ -172,7 +145,7 @@ def _row(setting: TimedSetting, method: str, request: SpeedRequest, base: TimedT
         reference.start(request.seconds)
         blocks = {"reference": reference.block, **blocks}
     timed = alternate(blocks, request.rounds)
-    step, steps = timed["ours"].median, setting.train_size / protocol.batch_size
+    step, steps = statistics.median(timed["ours"]), setting.train_size / protocol.batch_size
     epoch = step * steps + ours.fixed_seconds
     row: dict[str, Any] = {
         "ms/step": 1000 * step,
@@ -181,12 +154,12 @@ def _row(setting: TimedSetting, method: str, request: SpeedRequest, base: TimedT
         "h/run": epoch * protocol.epochs / 3600,
         "GiB": peak,
         "start s": ours.first_seconds,
-        "x trades": 1.0 if ours is base else ratio(timed["ours"], timed[BASELINE])[0],
     }
     if request.reference:
         middle, low, high = ratio(timed["reference"], timed["ours"])
         other = "" if reference.method == method else f" ({reference.method})"
         row |= {"x reference": middle, "range": f"{low:.2f}-{high:.2f}{other}"}
+    row["x trades"] = 1.0 if ours is base else ratio(timed["ours"], timed[BASELINE])[0]
     reasons = ours.trainer.steps.fallback_reasons
     if ours is not base:
         ours.close()
@@ -230,7 +203,9 @@ def _ablate(
     rows: list[tuple[str, ...]] = [("", "median", "ratio", "range")]
     for name, blocks in timed.items():
         middle, low, high = ratio(blocks, timed["everything on"])
-        rows.append((name, f"{1000 * blocks.median:.2f} ms", f"{middle:.2f}", f"{low:.2f}-{high:.2f}"))
+        rows.append(
+            (name, f"{1000 * statistics.median(blocks):.2f} ms", f"{middle:.2f}", f"{low:.2f}-{high:.2f}")
+        )
     report.tables[f"{title}: step time, and as a multiple of everything on"] = rows
     for training in trainings.values():
         training.close()
