@@ -27,18 +27,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from fairbench.attacks.a3_plan import (
-    FEW,
-    MIN_IMAGES,
-    MIN_IMAGES_FROM,
-    NUM_ROUNDS,
-    AttackStatistics,
-    DirectionBias,
-    count_chosen,
-    count_rivals,
-    plan_bias,
-    plan_round,
-)
+from fairbench.attacks import a3_plan
 from fairbench.attacks.balls import BALLS
 from fairbench.attacks.budget import Norm
 from fairbench.attacks.image_draws import ImageDraws
@@ -78,18 +67,18 @@ def a3(
     from the search results, so an interrupted attack continues from stored results.
     """
     if min_images is None:
-        min_images = MIN_IMAGES if num_images >= MIN_IMAGES_FROM else 1
-    ranking = Ranking(eps, norm, count_rivals(num_classes))
+        min_images = a3_plan.MIN_IMAGES if num_images >= a3_plan.MIN_IMAGES_FROM else 1
+    ranking = Ranking(eps, norm, a3_plan.count_rivals(num_classes))
     ranked = attack(ranking, index, "ranking", target=None, keep=("rival",))
     robust = ~ranked.success.cpu()
     best = torch.full((len(index),), -math.inf, dtype=torch.float64)
-    statistics = AttackStatistics()
+    statistics = a3_plan.AttackStatistics()
     restart = 0
-    for number in range(NUM_ROUNDS):
+    for number in range(a3_plan.NUM_ROUNDS):
         if number == 1:
             statistics.robust = int(robust.sum())
-        plan = plan_round(number, statistics, few=int(robust.sum()) < FEW * num_images)
-        bias = plan_bias(number, statistics, num_classes)
+        plan = a3_plan.plan_round(number, statistics, few=int(robust.sum()) < a3_plan.FEW * num_images)
+        bias = a3_plan.plan_bias(number, statistics, num_classes)
         search = Restart(eps, norm, num_classes, plan.start_steps, plan.steps, bias)
         for repeat in range(plan.restarts):
             if not robust.any():
@@ -110,7 +99,7 @@ def a3(
     return index[robust]
 
 
-def _update(statistics: AttackStatistics, number: int, result: SearchResult) -> None:
+def _update(statistics: a3_plan.AttackStatistics, number: int, result: SearchResult) -> None:
     """Add the result of a restart in round `number` to the statistics."""
     if number == 0:
         return  # round 0 has no start steps
@@ -127,7 +116,7 @@ def choose(best: Tensor, robust: Tensor, share: float, min_images: int) -> Tenso
     """Positions (ascending) of the `robust` images to attack: the `share` with the highest `best` margin."""
     positions = robust.nonzero().flatten()
     order = best[positions].argsort(descending=True, stable=True)
-    count = count_chosen(len(positions), share, min_images)
+    count = a3_plan.count_chosen(len(positions), share, min_images)
     return positions[order[:count]].sort().values
 
 
@@ -176,7 +165,7 @@ class Restart(Search):
         num_classes: int,
         start_steps: int,
         steps: int,
-        bias: DirectionBias | None,
+        bias: a3_plan.DirectionBias | None,
     ) -> None:
         self.eps = eps
         self.norm = norm

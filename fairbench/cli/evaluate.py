@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -53,12 +53,11 @@ def evaluate_command(
     attacks: str,
     eps: str | None,
     seed: int | None,
-    per_class: int | None,
     results: Path,
     data: str | None,
     registry_files: tuple[Path, ...],
-    device: str,
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Attack a trained model and print its clean and robust accuracy per class.
 
@@ -80,9 +79,8 @@ def evaluate_command(
         registry,
         data_root=data_root(data),
         results=results,
-        device=device,
-        per_class=per_class,
         progress=(lambda name, progress: None) if as_json else shown.attack,
+        **options,
     )
     if as_json:
         print_json(evaluation.to_json())

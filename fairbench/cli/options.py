@@ -1,7 +1,7 @@
 """Every option that more than one command has, and what turns their text into values."""
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -210,11 +210,9 @@ def read_records(
     *,
     methods: str | None = None,
     datasets: str | None = None,
-    protocol: str | None = None,
-    baseline: str = BASELINE,
-    ids: Collection[str] | None = None,
+    **chosen: Any,
 ) -> "tuple[list[Record], list[Problem]]":
-    """The records that the `record_options` choose, and the damaged runs. Prints a warning for each of these.
+    """The records that `choose_records` chooses, and the damaged runs. Prints a warning for each of these.
 
     Raises UnknownNameError for a name that no record has, NoRunsError when nothing fits.
     """
@@ -224,16 +222,9 @@ def read_records(
     records, problems = scan(results)
     for problem in problems:
         click.echo(f"warning: {problem}", err=True)
-    chosen = choose_records(
-        records,
-        results,
-        methods=split_names(methods, "--methods"),
-        datasets=split_names(datasets, "--datasets"),
-        protocol=protocol,
-        baseline=baseline,
-        ids=ids,
-    )
-    return chosen, problems
+    chosen["methods"] = split_names(methods, "--methods")
+    chosen["datasets"] = split_names(datasets, "--datasets")
+    return choose_records(records, results, **chosen), problems
 
 
 def split_names(text: str | None, option: str) -> list[str] | None:

@@ -48,11 +48,7 @@ def read_tiny_imagenet(source: Path, image_shape: Shape) -> RawData:
     folder = source if source.name == "tiny-imagenet-200" else source / "tiny-imagenet-200"
     classes = subfolders(folder / "train")
     label = {wnid: k for k, wnid in enumerate(classes)}
-    train = [
-        (path, label[wnid])
-        for wnid in classes
-        for path in image_files(folder / "train" / wnid / "images", folder / "train" / wnid)
-    ]
+    train = [(path, label[wnid]) for path, wnid in images_by_class(folder / "train")]
     val = folder / "val"
     pairs = annotated_images(val) if (val / "images").is_dir() else images_by_class(val)
     unknown = sorted({wnid for _, wnid in pairs} - set(classes))
@@ -78,7 +74,7 @@ def annotated_images(folder: Path) -> list[tuple[Path, str]]:
 
 
 def images_by_class(folder: Path) -> list[tuple[Path, str]]:
-    """(image file, class) in the layout val/WNID/images/* or val/WNID/*."""
+    """(image file, class) in the layout WNID/images/* or WNID/*."""
     return [
         (path, wnid)
         for wnid in subfolders(folder)

@@ -7,7 +7,7 @@ import pandas as pd
 
 from fairbench.figures.panels import class_names, key_of
 from fairbench.tables.by_class import class_cells
-from fairbench.tables.columns import Baseline, measure
+from fairbench.tables.columns import measure
 from fairbench.tables.entries import Entry
 from fairbench.tables.inventory import TableSpec
 from fairbench.tables.table import TableCell
@@ -49,7 +49,7 @@ def value_columns(cell: TableCell) -> dict[str, float]:
 
 def table_cell(entry: Entry, side: str, name: str) -> TableCell:
     """The cell of a table's column `name`, which needs no baseline."""
-    return measure(name).cell(entry, side, Baseline(None, "signed"))
+    return measure(name).cell(entry, side)
 
 
 def class_rows(

@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fairbench.core.errors import ConfigError
@@ -9,7 +10,6 @@ from fairbench.figures.figure import Figure, FigureOptions, NothingToDrawError
 from fairbench.records.read import Record
 
 if TYPE_CHECKING:
-    from fairbench.metrics.projection import Projection
     from fairbench.registry import Registry
 
 KINDS = {  # what each shows
@@ -63,12 +63,9 @@ def draw_figures(
     from fairbench.runner.features import project
 
     assert registry is not None
-    networks = registry
-
-    def projected(record: Record, pair: Sequence[int], attack: str, id: str) -> "Projection":
-        return project(record, networks, pair, attack, id, device)
-
-    return features_figures(records, options, projected, classes)
+    return features_figures(
+        records, options, partial(project, registry=registry, device_name=device), classes
+    )
 
 
 def build_figures(kind: str, records: Sequence[Record], options: FigureOptions) -> list[Figure]:

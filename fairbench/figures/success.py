@@ -9,14 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure as Drawing
 
 from fairbench.figures.data_rows import entry_columns, value_columns
-from fairbench.figures.drawing import (
-    class_bars,
-    legend,
-    name_ticks,
-    new_drawing,
-    sorted_line,
-    turned_height,
-)
+from fairbench.figures.drawing import class_bars, legend, name_ticks, new_drawing, sorted_line, turned_height
 from fairbench.figures.figure import Figure, FigureOptions, NothingToDrawError
 from fairbench.figures.panels import class_names, inventory_of, key_of, table_caption
 from fairbench.figures.style import FEW_CLASSES, INCHES, Width, entry_styles, printable

@@ -13,6 +13,7 @@ from fairbench.records.deduplicate import distinct
 from fairbench.records.read import Record
 from fairbench.records.results_folder import Problem, no_collection
 from fairbench.registry import Registry
+from fairbench.tables.entries import Seed
 from fairbench.tables.inventory import Inventory, TableSpec
 from fairbench.tables.published_results import PublishedResult, with_published
 from fairbench.tables.request import TableRequest
@@ -23,23 +24,14 @@ LEADERBOARD = ("average", "worst", "floor", "gap", "rho")
 
 
 @dataclass(frozen=True)
-class RunUse:
-    """A run behind a row of a table: its seed, the name of its folder, and the checkpoints used."""
-
-    seed: int
-    run: str
-    epochs: tuple[int, ...]
-
-
-@dataclass(frozen=True)
 class TracedTable:
-    """A table with the runs behind each row, by the row's label.
+    """A table with the seeds behind each row, by the row's label and the seed's number.
 
     base: the label of the baseline, whose runs are behind rho too; "" without a baseline.
     """
 
     table: Table
-    uses: Mapping[str, tuple[RunUse, ...]]
+    seeds: Mapping[str, Mapping[int, Seed]]
     base: str = ""
 
 
@@ -131,13 +123,8 @@ def _sections(inventory: Inventory, attack: str | None) -> list[Section]:
 
 
 def _traced(spec: TableSpec, request: TableRequest) -> TracedTable:
-    uses = {
-        entry.label: tuple(
-            RunUse(number, seed.record.folder.name, seed.epochs) for number, seed in entry.seeds.items()
-        )
-        for entry in spec.all_entries
-    }
-    return TracedTable(build_table(spec, request), uses, spec.base.label if spec.base else "")
+    seeds = {entry.label: entry.seeds for entry in spec.all_entries}
+    return TracedTable(build_table(spec, request), seeds, spec.base.label if spec.base else "")
 
 
 def _with_published(section: Section, published: Sequence[PublishedResult], sources: str) -> Section:

@@ -5,17 +5,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from fairbench.page.content import PageContent, Section
-from fairbench.page.markup import (
-    Anchors,
-    Markup,
-    code,
-    facts,
-    joined,
-    paper_link,
-    program_link,
-    prose,
-    tag,
-)
+from fairbench.page.markup import Anchors, Markup, code, facts, joined, paper_link, program_link, prose, tag
 from fairbench.page.method_facts import MethodFacts, OptionFacts
 from fairbench.page.reproduce import results_option
 from fairbench.page.runs import RunHistory

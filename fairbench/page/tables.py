@@ -40,8 +40,8 @@ class PageData:
     def uses(self, traced: TracedTable, label: str) -> list[list[Any]]:
         """The runs behind a row as [seed, id of the run's details, checkpoints]."""
         return [
-            [use.seed, self.anchors.of("run", use.run), epoch_range(use.epochs)]
-            for use in traced.uses.get(label, ())
+            [number, self.anchors.of("run", seed.record.folder.name), epoch_range(seed.epochs)]
+            for number, seed in traced.seeds.get(label, {}).items()
         ]
 
 
@@ -111,6 +111,6 @@ def cell_data(cell: TableCell, column: Column, traced: TracedTable, label: str) 
     item = [cell.value, shown(cell, column, traced.table).plain()]
     if cell.values:
         values = dict(cell.values)
-        seeds = [TableCell(values.get(use.seed)) for use in traced.uses.get(label, ())]
+        seeds = [TableCell(values.get(number)) for number in traced.seeds.get(label, ())]
         item.append(" ".join(shown(seed, column, traced.table).value for seed in seeds))
     return item

@@ -28,15 +28,9 @@ PER_CLASS = 200  # images of a class: more points would cover each other
 
 
 def project(
-    record: Record,
-    registry: Registry,
-    classes: Sequence[int],
-    attack: str,
-    id: str,
-    device_name: str,
-    per_class: int = PER_CLASS,
+    record: Record, classes: Sequence[int], attack: str, id: str, *, registry: Registry, device_name: str
 ) -> Projection:
-    """Features of the first `per_class` test images of each of `classes`, projected on a plane.
+    """Features of the first PER_CLASS test images of each of `classes`, projected on a plane.
 
     They are computed by the last checkpoint of `record`; the plane is that of clean and attacked images
     together. Raises ConfigError for an attack that is not PGD, and the errors of reading weights and images.
@@ -52,7 +46,7 @@ def project(
     device = choose_device(device_name)
     images, _ = load_split(cell, "test", device)
     model = trained_model(cell, run, record.epochs_evaluated[-1], images, device)
-    index = first_of(images, classes, per_class)
+    index = first_of(images, classes, PER_CLASS)
     x, y = to_unit(images.images[index.to(device)]), images.labels[index.to(device)]
     with frozen(model), full_precision():
         draws = ImageDraws(settings.seed, index)

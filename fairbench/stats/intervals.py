@@ -1,7 +1,6 @@
 """Confidence intervals: of a mean over seeds, and of a share of test images."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -35,7 +34,7 @@ def t_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     the same test images, not for other test images. One value has no half-width. Raises DataError for no
     value or one that is not finite. Source: Student (1908), Biometrika 6.
     """
-    vector = _values(values)
+    vector = finite(values)
     n, mean = vector.size, float(vector.sum()) / vector.size
     checked_level(level)
     if n == 1:
@@ -62,7 +61,7 @@ def rho_values(
     not defined. Raises DataError for unequal lengths. Source: delta method for a ratio of means, Cochran
     (1977), Sampling Techniques, ch. 6.
     """
-    columns = [_values(column) for column in (method_average, method_worst, base_average, base_worst)]
+    columns = [finite(column) for column in (method_average, method_worst, base_average, base_worst)]
     if len({column.size for column in columns}) != 1:
         raise DataError(f"rho needs the same seeds in all arguments, not {[c.size for c in columns]} values.")
     means = tuple(float(column.sum()) / column.size for column in columns)
@@ -114,11 +113,12 @@ def t_factor(n: int, level: float = 0.95) -> float:
     return float(stdtrit(n - 1, (1 + checked_level(level)) / 2))
 
 
-def _values(values: ArrayLike | Sequence[float]) -> NDArray[np.float64]:
-    vector = np.asarray(values, dtype=np.float64)
-    if vector.ndim != 1 or vector.size == 0 or not np.isfinite(vector).all():
-        raise DataError("an interval needs at least one value, one per seed, all of them finite.")
-    return vector
+def finite(values: ArrayLike, ndim: int = 1) -> Vector:
+    """The values as an array; raises DataError unless they are finite, with `ndim` axes and not empty."""
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != ndim or array.size == 0 or not np.isfinite(array).all():
+        raise DataError(f"one or more finite values with {ndim} axes are needed, the last of them for seeds.")
+    return array
 
 
 def checked_level(level: float) -> float:

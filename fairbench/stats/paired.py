@@ -11,15 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fairbench.core.errors import DataError
-from fairbench.metrics.classwise import (
-    class_accuracy,
-    class_count,
-    class_hits,
-    mean_of_lowest,
-    num_lowest_of,
-    require_images,
-)
-from fairbench.stats.intervals import Vector, checked_level, t_interval
+from fairbench.metrics import classwise
+from fairbench.stats.intervals import Vector, checked_level, finite, t_interval
 from fairbench.stats.worst import Limits, image_lower_limit, image_upper_limit
 
 ENUMERATED = 15  # for up to so many seeds all 2^S signs are tried
@@ -62,7 +55,7 @@ def sign_flip(differences: ArrayLike) -> float:
     """
     from scipy.stats import permutation_test
 
-    values = _finite(differences, 1)
+    values = finite(differences)
     if values.size == 1:
         return 1.0  # scipy needs at least two values
     draws = math.inf if values.size <= ENUMERATED else DRAWS
@@ -98,7 +91,7 @@ def mcnemar_by_class(
     and labels outside 0..C-1.
     """
     first, second, labels = _same_images(correct_a, correct_b, label)
-    b, c = (class_hits(only, labels, num_classes) for only in (first & ~second, second & ~first))
+    b, c = (classwise.class_hits(only, labels, num_classes) for only in (first & ~second, second & ~first))
     return ClassTests(b, c, _mcnemar(b, c))
 
 
@@ -142,14 +135,14 @@ def min_difference_interval(
     recovery, Zou and Donner (2008), Statistics in Medicine 27, with the limits of `worst`.
     """
     first, second, labels = _same_images(correct_a, correct_b, label)
-    images = class_count(labels, num_classes)
-    require_images(images)
-    hits = np.array([class_hits(x, labels, num_classes) for x in (first, second, first & second)])
-    accuracy, both = class_accuracy(hits, images)[:2], class_accuracy(hits[2], images)
+    images = classwise.class_count(labels, num_classes)
+    classwise.require_images(images)
+    hits = np.array([classwise.class_hits(x, labels, num_classes) for x in (first, second, first & second)])
+    accuracy, both = classwise.class_accuracy(hits, images)[:2], classwise.class_accuracy(hits[2], images)
     count = images.astype(np.float64)
-    num_lowest = num_lowest_of(num_classes, fraction)
+    num_lowest = classwise.num_lowest_of(num_classes, fraction)
     tail = (1 - checked_level(level)) / 2
-    values = mean_of_lowest(accuracy, num_lowest)
+    values = classwise.mean_of_lowest(accuracy, num_lowest)
     low = image_lower_limit(accuracy, count, num_lowest, tail)
     centre = np.maximum(values, image_upper_limit(accuracy, count, num_lowest, 0.5))
     up = np.maximum(image_upper_limit(accuracy, count, num_lowest, tail), centre) - centre
@@ -186,7 +179,7 @@ def near_best(values: ArrayLike, level: float = 0.95) -> NDArray[np.bool_]:
     """
     from scipy.special import stdtrit
 
-    table, error_rate = _finite(values, 2), 1 - checked_level(level)
+    table, error_rate = finite(values, 2), 1 - checked_level(level)
     num_methods, num_seeds = table.shape
     if num_methods == 1 or num_seeds == 1:
         return np.ones(num_methods, dtype=bool)
@@ -243,13 +236,6 @@ def _same_images(
             f"with labels {labels.shape}."
         )
     return first, second, labels
-
-
-def _finite(values: ArrayLike, ndim: int) -> Vector:
-    array = np.asarray(values, dtype=np.float64)
-    if array.ndim != ndim or array.size == 0 or not np.isfinite(array).all():
-        raise DataError(f"a comparison needs finite values with {ndim} axes, the last of them for seeds.")
-    return array
 
 
 def _p_values(p: ArrayLike) -> Vector:

@@ -18,18 +18,10 @@ SIDES = ("clean", "robust")
 
 
 @dataclass(frozen=True)
-class Baseline:
-    """The entry that rho compares with, None when no run of it is done, and the rule of rho."""
-
-    base: Entry | None
-    convention: Convention
-
-
-@dataclass(frozen=True)
 class Measure:
-    """A kind of column. `cell` takes an entry, a side's name and the comparison."""
+    """A kind of column. `cell` takes an entry, a side's name, and for rho the baseline and the rule."""
 
-    cell: Callable[[Entry, str, Baseline], TableCell]
+    cell: Callable[..., TableCell]
     header: str
     unit: Unit = "percent"
     better: Better | None = "high"
@@ -65,10 +57,10 @@ def columns(names: Sequence[str], sides: Sequence[str]) -> tuple[Column, ...]:
     )
 
 
-def per_seed(number: Callable[[Side], float]) -> Callable[[Entry, str, Baseline], TableCell]:
+def per_seed(number: Callable[[Side], float]) -> Callable[..., TableCell]:
     """A number of each seed, averaged over seeds with a t interval."""
 
-    def cell(entry: Entry, side: str, _: Baseline) -> TableCell:
+    def cell(entry: Entry, side: str, *_: object) -> TableCell:
         return seed_cell({seed: number(one) for seed, one in entry.sides(side).items()})
 
     return cell
@@ -84,7 +76,7 @@ def seed_cell(values: dict[int, float]) -> TableCell:
     return TableCell(interval.mean, interval.half_width, interval.sd, values=tuple(values.items()))
 
 
-def floor_cell(entry: Entry, side: str, _: Baseline) -> TableCell:
+def floor_cell(entry: Entry, side: str, *_: object) -> TableCell:
     """The worst that would be observed on average if all classes had the same accuracy."""
     sides = list(entry.sides(side).values())
     if not sides:
@@ -93,7 +85,7 @@ def floor_cell(entry: Entry, side: str, _: Baseline) -> TableCell:
     return TableCell(noise_floor(average, sides[0].count, tail_fraction(len(sides[0].count))))
 
 
-def limits_cell(entry: Entry, side: str, _: Baseline) -> TableCell:
+def limits_cell(entry: Entry, side: str, *_: object) -> TableCell:
     """95 % limits of the worst over classes, test images and seeds together."""
     sides = list(entry.sides(side).values())
     if not sides:
@@ -112,9 +104,9 @@ def limits_cell(entry: Entry, side: str, _: Baseline) -> TableCell:
     return TableCell(float(np.mean([one.worst for one in sides])), low=limits.low, high=limits.high)
 
 
-def rho_cell(entry: Entry, side: str, comparison: Baseline) -> TableCell:
+def rho_cell(entry: Entry, side: str, base: Entry | None, convention: Convention) -> TableCell:
     """rho against the baseline: paired over common seeds; without any, of the means and without error."""
-    base, own = comparison.base, entry.sides(side)
+    own = entry.sides(side)
     if base is None or not own:
         return TableCell()
     other = base.sides(side)
@@ -125,7 +117,7 @@ def rho_cell(entry: Entry, side: str, comparison: Baseline) -> TableCell:
         numbers = [[one.average for one in chosen], [one.worst for one in chosen]]
         return numbers if common else [[float(np.mean(values))] for values in numbers]
 
-    values = rho_values(*average_and_worst(own), *average_and_worst(other), convention=comparison.convention)
+    values = rho_values(*average_and_worst(own), *average_and_worst(other), convention=convention)
     if entry is base and np.isfinite(values).all():  # 0 in every seed, without error
         return TableCell(0.0, values=tuple((seed, 0.0) for seed in common))
     if not common:

@@ -6,16 +6,7 @@ import numpy as np
 
 from fairbench.core.errors import RecordError
 from fairbench.records.read import AttackKey
-from fairbench.stats.paired import (
-    benjamini_hochberg,
-    holm,
-    mcnemar,
-    mcnemar_by_class,
-    min_difference_interval,
-    paired_share_interval,
-    paired_t,
-    sign_flip,
-)
+from fairbench.stats import paired
 from fairbench.tables.columns import seed_cell
 from fairbench.tables.entries import Entry, Seed, tail_fraction
 from fairbench.tables.evidence import outcomes_under
@@ -63,7 +54,7 @@ def _cells(entry: Entry, base: Entry, side: str, attack: AttackKey | None) -> tu
         _t(average),
         seed_cell(worst),
         _t(worst),
-        TableCell(sign_flip(list(worst.values()))),
+        TableCell(paired.sign_flip(list(worst.values()))),
         *_counts(changes),
     )
 
@@ -85,8 +76,8 @@ def _paired(one: Seed, other: Seed, attack: AttackKey | None) -> Rows | None:
 
 def _classes(correct: np.ndarray, base: np.ndarray, label: np.ndarray, num_classes: int) -> tuple[int, int]:
     """How many classes are significantly better and worse."""
-    gained, lost, p = mcnemar_by_class(correct, base, label, num_classes)
-    sure = benjamini_hochberg(p) <= LEVEL
+    gained, lost, p = paired.mcnemar_by_class(correct, base, label, num_classes)
+    sure = paired.benjamini_hochberg(p) <= LEVEL
     return int((sure & (gained > lost)).sum()), int((sure & (gained < lost)).sum())
 
 
@@ -103,11 +94,11 @@ def _on_images(pair: Rows | None) -> tuple[TableCell, ...]:
         return (TableCell(),) * 5
     correct, base, label, num_classes = pair
     gained, lost = int((correct & ~base).sum()), int((base & ~correct).sum())
-    low, high = paired_share_interval(gained, lost, len(label))
-    worst = min_difference_interval(correct, base, label, num_classes, tail_fraction(num_classes))
+    low, high = paired.paired_share_interval(gained, lost, len(label))
+    worst = paired.min_difference_interval(correct, base, label, num_classes, tail_fraction(num_classes))
     return (
         TableCell((gained - lost) / len(label), low=low, high=high),
-        TableCell(mcnemar(gained, lost)),
+        TableCell(paired.mcnemar(gained, lost)),
         TableCell(worst.value, low=worst.low, high=worst.high),
         TableCell(),
         TableCell(),
@@ -117,7 +108,7 @@ def _on_images(pair: Rows | None) -> tuple[TableCell, ...]:
 def _t(differences: dict[int, float]) -> TableCell:
     """p of the paired t test; empty where all seeds differ by the same amount, which has no spread."""
     values = list(differences.values())
-    return TableCell() if np.ptp(values) < ROUNDING else TableCell(paired_t(values))
+    return TableCell() if np.ptp(values) < ROUNDING else TableCell(paired.paired_t(values))
 
 
 def _adjusted(rows: Sequence[Row], columns: Sequence[Column]) -> tuple[Row, ...]:
@@ -127,7 +118,7 @@ def _adjusted(rows: Sequence[Row], columns: Sequence[Column]) -> tuple[Row, ...]
         known = [cell.value or 0.0 for cell in cells if cell.exists]
         if not column.key.endswith(_P) or not known:
             return cells
-        p = iter(holm(known).tolist())
+        p = iter(paired.holm(known).tolist())
         return [TableCell(next(p)) if cell.exists else cell for cell in cells]
 
     return change_columns(rows, columns, adjusted)

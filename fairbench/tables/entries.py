@@ -15,20 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairbench.core.errors import DataError, RecordError
-from fairbench.metrics.classwise import (
-    average_accuracy,
-    balanced_accuracy,
-    class_accuracy,
-    require_images,
-    worst_class,
-    worst_class_accuracy,
-)
+from fairbench.metrics import classwise
 from fairbench.records.read import CLEAN, AttackKey, Record
-from fairbench.tables.groups import (
-    assignments,
-    differences,
-    method_overrides,
-)
+from fairbench.tables.groups import assignments, differences, method_overrides
 
 TAIL_FROM_CLASSES = 200  # with so many, the papers report the tail: TRIX, section 5 (Tiny-ImageNet)
 TAIL_FRACTION = 0.2
@@ -47,18 +36,18 @@ class Side:
     @cached_property
     def class_accuracy(self) -> NDArray[np.float64]:
         """(K, C), of each checkpoint."""
-        return class_accuracy(self.hits, self.count)
+        return classwise.class_accuracy(self.hits, self.count)
 
     @cached_property
     def balanced(self) -> float:
         """Mean of the class accuracies; every class has the same weight."""
         # In one sum over checkpoints and classes: a mean of means differs in the last digit.
-        return float(balanced_accuracy(self.class_accuracy.ravel()))
+        return float(classwise.balanced_accuracy(self.class_accuracy.ravel()))
 
     @cached_property
     def average(self) -> float:
         """Share of all images that are correct."""
-        return float(average_accuracy(self.hits, self.count).mean())
+        return float(classwise.average_accuracy(self.hits, self.count).mean())
 
     @cached_property
     def worst(self) -> float:
@@ -67,12 +56,12 @@ class Side:
 
     def lowest(self, fraction: float | None) -> float:
         """The mean over the lowest `fraction` of classes of each checkpoint; None: the single lowest."""
-        return float(worst_class_accuracy(self.class_accuracy, fraction).mean())
+        return float(classwise.worst_class_accuracy(self.class_accuracy, fraction).mean())
 
     @cached_property
     def worst_classes(self) -> tuple[int, ...]:
         """The lowest class of each checkpoint."""
-        return tuple(worst_class(self.class_accuracy).tolist())
+        return tuple(classwise.worst_class(self.class_accuracy).tolist())
 
 
 @dataclass(frozen=True)
@@ -137,7 +126,7 @@ def reduce_side(record: Record, attack: str, epochs: Sequence[int], id: str | No
         if other is not count and not np.array_equal(other, count):
             raise RecordError(f"{record.folder.name} was evaluated on other test images at epoch {epoch}.")
     if not count.all():  # class_names of many classes are slow to make
-        require_images(count, record.class_names)
+        classwise.require_images(count, record.class_names)
     return Side(np.array([hits for hits, _ in pairs]), count)
 
 

@@ -3,11 +3,11 @@
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fairbench.core.errors import RecordError
 from fairbench.metrics.classwise import average_accuracy, class_accuracy
@@ -19,13 +19,11 @@ ALONE = 2 * GAP  # without a baseline: PGD of few steps is several points too hi
 SAME_RADIUS = 1.05  # largest ratio of radii that are compared: 8/255 is 1.2 % above 0.031
 
 
-@dataclass(frozen=True)
-class AttackPair:
-    """Robust accuracies (C + 1,), the average first: under PGD on the cross-entropy and the strongest."""
+class AttackPair(NamedTuple):
+    """PGD on the cross-entropy and the strongest attack, with robust accuracies (2, C + 1), average first."""
 
-    pgd: np.ndarray
-    strongest: np.ndarray
     names: tuple[str, str]
+    accuracy: NDArray[np.float64]
 
 
 def masking_notes(shown: Sequence[Entry], base: Entry | None) -> Iterator[str]:
@@ -36,14 +34,18 @@ def masking_notes(shown: Sequence[Entry], base: Entry | None) -> Iterator[str]:
     pairs = {entry.key: pair for entry in shown if (pair := _pair(entry)) is not None}
     usual = None
     if base is not None and base.key in pairs:
-        usual = max(0.0, float(pairs[base.key].pgd[0] - pairs[base.key].strongest[0]))
+        pgd, strongest = pairs[base.key].accuracy[:, 0].tolist()
+        usual = max(0.0, pgd - strongest)
     for entry in shown:
-        pair = pairs.get(entry.key)
+        if entry.key not in pairs:
+            continue
+        pair = pairs[entry.key]
+        pgd, strongest = pair.accuracy[:, 0].tolist()
         compared = usual is not None and entry is not base
         threshold = GAP + (usual or 0.0) if compared else ALONE
-        if pair is None or masking_gap(float(pair.pgd[0]), float(pair.strongest[0]), threshold) is None:
+        if masking_gap(pgd, strongest, threshold) is None:
             continue
-        gap = 100 * (pair.pgd - pair.strongest)
+        gap = 100 * (pair.accuracy[0] - pair.accuracy[1])
         worst = int(gap[1:].argmax())
         name = entry.record.class_names[worst]
         than = f", {100 * (usual or 0.0):.1f} for {base.label}" if compared and base else ""
@@ -56,19 +58,19 @@ def masking_notes(shown: Sequence[Entry], base: Entry | None) -> Iterator[str]:
 def _pair(entry: Entry) -> AttackPair | None:
     """The means over the entry's seeds; None without both kinds of attack at like radii."""
     pairs = [pair for seed in entry.seeds.values() if (pair := _of_record(seed.record)) is not None]
-    if not pairs:
-        return None
-    means = [np.mean([getattr(pair, name) for pair in pairs], axis=0) for name in ("pgd", "strongest")]
-    return AttackPair(means[0], means[1], pairs[0].names)
+    mean = np.mean([pair.accuracy for pair in pairs], axis=0) if pairs else None
+    return None if mean is None else AttackPair(pairs[0].names, mean)
 
 
 def _of_record(record: Record) -> AttackPair | None:
     """The accuracies at the last checkpoint; None when it lacks an attack or the outcomes are missing."""
-    pairs = []
-    for pair in _comparable(tuple(record.attack_ids)):
+    pairs, ids = [], record.attack_ids
+    for one, other in _comparable(tuple(ids)):
         with suppress(RecordError):
-            pairs.append(_pair_of(record, pair))
-    return min(pairs, key=lambda pair: (pair.strongest[0], pair.pgd[0]), default=None)
+            counts = (record.class_hits(a.name, record.epochs_evaluated[-1], ids[a]) for a in (one, other))
+            rows = [np.append(average_accuracy(*count), class_accuracy(*count)) for count in counts]
+            pairs.append(AttackPair((one.name, other.name), np.stack(rows)))
+    return min(pairs, key=lambda pair: (pair.accuracy[1, 0], pair.accuracy[0, 0]), default=None)
 
 
 @lru_cache
@@ -82,14 +84,6 @@ def _comparable(attacks: tuple[AttackKey, ...]) -> list[tuple[AttackKey, AttackK
         elif settings.get("loss", "ce") == "ce" and not settings.get("target"):
             pgd.append((attack, settings))
     return [(one, other) for one, ours in pgd for other, theirs in others if _same_budget(ours, theirs)]
-
-
-def _pair_of(record: Record, pair: tuple[AttackKey, AttackKey]) -> AttackPair:
-    accuracies = []
-    for attack in pair:
-        hits, count = record.class_hits(attack.name, record.epochs_evaluated[-1], record.attack_ids[attack])
-        accuracies.append(np.append(average_accuracy(hits, count), class_accuracy(hits, count)))
-    return AttackPair(accuracies[0], accuracies[1], (pair[0].name, pair[1].name))
 
 
 def _same_budget(one: dict[str, Any], other: dict[str, Any]) -> bool:

@@ -20,10 +20,16 @@ _LINE = re.compile(rf"^[ \t]*(?:%[ \t]*)?({_TABLE}|{_RECORD}) (\{{.*\}})\s*?$", 
 
 @dataclass(frozen=True)
 class Stamp:
-    """The stamp of one table in a file: the options that make the table, and the runs it was made from."""
+    """The stamp of one table in a file: the options that make the table, and the runs it was made from.
+
+    before: the text before its first line. after: the text between its lines, and after the last stamp of a
+    file the text to its end.
+    """
 
     request: dict[str, Any]
-    evidence: tuple[RunDigest, ...]
+    evidence: tuple[RunDigest, ...] = ()
+    before: str = ""
+    after: str = ""
 
 
 def stamp(table: Table) -> list[str]:
@@ -31,7 +37,7 @@ def stamp(table: Table) -> list[str]:
     if not table.evidence:
         return []
     lines = [f"{_TABLE} {request_json(table)}"]
-    return lines + [f"{_RECORD} {harmless(evidence_json(item))}" for item in table.evidence]
+    return lines + [f"{_RECORD} {harmless(item._asdict())}" for item in table.evidence]
 
 
 def request_json(table: Table, **more: str) -> str:
@@ -51,21 +57,9 @@ def made_from(evidence: Iterable[RunDigest]) -> str:
     return digest(sorted({(item.id, item.digest) for item in evidence}))
 
 
-@dataclass(frozen=True)
-class Stamped:
-    """A stamp with the text before its first line, and the text between its lines.
-
-    The text after the last stamp of a file also counts as `after`.
-    """
-
-    stamp: Stamp
-    before: str
-    after: str
-
-
-def read_stamps(text: str) -> list[Stamped]:
+def read_stamps(text: str) -> list[Stamp]:
     """The stamps in a file, in order. Raises RecordError for one that cannot be read."""
-    stamps: list[Stamped] = []
+    stamps: list[Stamp] = []
     end = 0
     for line in _LINE.finditer(text):
         kind, content = line.groups()
@@ -73,11 +67,10 @@ def read_stamps(text: str) -> list[Stamped]:
         try:
             value = dict(json.loads(content))
             if kind == _TABLE:
-                stamps.append(Stamped(Stamp(value, ()), between, ""))
+                stamps.append(Stamp(value, before=between))
             else:
-                last = stamps[-1]
-                evidence = (*last.stamp.evidence, read_evidence(value))
-                stamps[-1] = Stamped(Stamp(last.stamp.request, evidence), last.before, last.after + between)
+                last, run = stamps[-1], read_evidence(value)
+                stamps[-1] = replace(last, evidence=(*last.evidence, run), after=last.after + between)
         except (ValueError, KeyError, IndexError, TypeError) as error:
             raise RecordError(f"the line {content[:60]!r} was not written by fairbench.") from error
     if stamps:
@@ -85,11 +78,6 @@ def read_stamps(text: str) -> list[Stamped]:
     return stamps
 
 
-def evidence_json(item: RunDigest) -> dict[str, str]:
-    """The run as JSON values, for `read_evidence`."""
-    return {"folder": item.folder, "id": item.id, "digest": item.digest}
-
-
 def read_evidence(value: Mapping[str, Any]) -> RunDigest:
-    """The run that `evidence_json` wrote. Raises KeyError or TypeError for anything else."""
-    return RunDigest(str(value["folder"]), str(value["id"]), str(value["digest"]))
+    """The run that a stamp names. Raises KeyError or TypeError for anything else."""
+    return RunDigest(*(str(value[name]) for name in RunDigest._fields))

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 Unit = Literal["percent", "limits", "points", "rho", "fraction", "p", "count"]
 Better = Literal["high", "low"]
@@ -57,8 +57,7 @@ class TableCell:
         return self.value is not None and not math.isnan(self.value)
 
 
-@dataclass(frozen=True)
-class RunDigest:
+class RunDigest(NamedTuple):
     """A run that a table was made from: its folder, its id, and the digest of the outcomes used."""
 
     folder: str

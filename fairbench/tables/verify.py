@@ -73,10 +73,10 @@ def verify_tables(text: str, suffix: str, records: Sequence[Record]) -> list[Tab
     if suffix == ".csv":
         tables = list(_csv_tables(text))
     elif is_report(text, suffix):  # only the table right before each stamp
-        tables = [Printed(s.stamp, (html.printed_tables(s.before) or [[]])[-1]) for s in read_stamps(text)]
+        tables = [Printed(s, (html.printed_tables(s.before) or [[]])[-1]) for s in read_stamps(text)]
     elif suffix in _FORMATS:
         printed_lines = _FORMATS[suffix].printed_lines
-        tables = [Printed(s.stamp, printed_lines(s.before + s.after)) for s in read_stamps(text)]
+        tables = [Printed(s, printed_lines(s.before + s.after)) for s in read_stamps(text)]
     else:
         raise ConfigError(
             f"tables in {suffix or 'such'} files cannot be verified.",

@@ -10,7 +10,7 @@ from fairbench.records.read import Record
 from fairbench.records.results_folder import no_collection
 from fairbench.tables import by_class, comparison
 from fairbench.tables.captions import caption, title
-from fairbench.tables.columns import Baseline, columns, measure
+from fairbench.tables.columns import columns, measure
 from fairbench.tables.entries import Entry
 from fairbench.tables.evidence import run_digests, settings_digest
 from fairbench.tables.groups import protocol_version
@@ -68,8 +68,7 @@ def build_table(spec: TableSpec, request: TableRequest) -> Table:
     elif request.view == "comparison":
         shown, rows = comparison.rows(spec, sides[0])
     else:
-        against = Baseline(spec.base, request.convention)
-        rows = marked([_row(entry, request.names, sides, against) for entry in spec.entries], shown)
+        rows = marked([_row(entry, sides, spec.base, request) for entry in spec.entries], shown)
     evidence = {entry.label: run_digests(entry, attack) for entry in spec.entries}
     if head == "method":  # not where methods are columns
         of_base = evidence[spec.base.label] if request.view == "comparison" and spec.base else ()
@@ -96,9 +95,9 @@ def build_table(spec: TableSpec, request: TableRequest) -> Table:
     )
 
 
-def _row(entry: Entry, names: Sequence[str], sides: Sequence[str], against: Baseline) -> Row:
-    cells = tuple(measure(name).cell(entry, side, against) for side in sides for name in names)
-    return Row(entry.method, entry.label, cells)
+def _row(entry: Entry, sides: Sequence[str], base: Entry | None, request: TableRequest) -> Row:
+    cells = (measure(n).cell(entry, side, base, request.convention) for side in sides for n in request.names)
+    return Row(entry.method, entry.label, tuple(cells))
 
 
 def _described(row: Row, entry: Entry, evidence: tuple[RunDigest, ...]) -> Row:

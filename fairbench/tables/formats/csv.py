@@ -5,7 +5,7 @@ import io
 from collections.abc import Sequence
 
 from fairbench.tables.escapes import csv_text
-from fairbench.tables.provenance import evidence_json, harmless, made_from, request_json
+from fairbench.tables.provenance import harmless, made_from, request_json
 from fairbench.tables.table import Table, TableCell
 
 _PLACE = ("dataset", "model", "protocol", "protocol_version", "attack", "view", "method", "entry", "source")
@@ -44,7 +44,7 @@ def document(tables: Sequence[Table]) -> str:
                 table.convention,
                 "; ".join(row.warnings),
                 table.title,
-                harmless([evidence_json(item) for item in evidence]),
+                harmless([item._asdict() for item in evidence]),
                 request_json(table, made_from=whole),
             )
             place = (*where, row.method, row.label, row.source)

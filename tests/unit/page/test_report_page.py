@@ -266,9 +266,10 @@ def test_each_row_leads_to_its_own_runs(tmp_path: Path):
     report = report_of(tmp_path)
     (section,) = report.sections
     for traced in (section.leaderboard, *section.classes):
-        for label, uses in traced.uses.items():
-            assert [use.seed for use in uses] == [0, 1, 2]
-            assert all(use.run.startswith(f"{label}.") and use.epochs == (4,) for use in uses)
+        for label, seeds in traced.seeds.items():
+            assert list(seeds) == [0, 1, 2]
+            assert all(seed.record.folder.name.startswith(f"{label}.") for seed in seeds.values())
+            assert all(seed.epochs == (4,) for seed in seeds.values())
     ids = {a.get("id") for _, a in Reader(render_page(report)).elements}
     for data in tables_of(render_page(report)):
         for owner in (*data["rows"], *data["cols"]):

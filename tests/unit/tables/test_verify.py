@@ -124,7 +124,7 @@ def test_a_run_that_is_gone_is_named(runs, tmp_path):
 def test_a_table_with_published_values_is_verified_with_them(runs):
     (table,) = build_tables(scan(runs.path)[0])
     text = render([with_published(table, read_published("trix"), "trix")], "latex")
-    assert read_stamps(text)[0].stamp.request["claims"] == "trix"
+    assert read_stamps(text)[0].request["claims"] == "trix"
     (check,) = verify(runs, text, "latex")
     assert check.faults == ()
 
@@ -165,4 +165,4 @@ def test_no_name_in_a_stamp_ends_its_comment(results):
         comment = text.split("<!--")[1]
         assert comment.count("-->") == 1
         assert comment.rstrip().endswith("-->")
-    assert all(json.dumps(found.stamp.request) for found in read_stamps(printed(results, "latex")))
+    assert all(json.dumps(found.request) for found in read_stamps(printed(results, "latex")))
