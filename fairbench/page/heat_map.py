@@ -1,6 +1,6 @@
 """The heat map of class accuracies: a number in each cell, and its height as one of LEVELS + 1 blues.
 
-Dark is low in light mode, pale is low in dark mode; either can be read in grey.
+Dark is low in light mode, pale is low in dark mode; either can be read in grey. page.css has the colours.
 """
 
 import math
@@ -16,7 +16,7 @@ from fairbench.tables.formats.numbers import shown
 from fairbench.tables.table import Column, Table, TableCell
 
 CLASSES_ACROSS = 20  # with more classes, each has a row instead of a column
-LEVELS = 20  # page.css has a colour for each of 0..LEVELS
+LEVELS = 20
 
 
 @dataclass(frozen=True)
