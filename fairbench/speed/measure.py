@@ -9,6 +9,7 @@ from functools import partial
 
 import torch
 
+from fairbench.attacks.budget import Budget
 from fairbench.speed.limits import forward_operations, operations, synchronise
 from fairbench.speed.reference import REFERENCES, Images, PlainLoop
 from fairbench.speed.timed_training import TimedSetting, TimedTraining, bare_step
@@ -54,9 +55,9 @@ class Reference:
             ),
             batch_size=protocol.batch_size,
             num_classes=setting.num_classes,
-            eps=float(protocol.threat.eps),
-            step_size=float(protocol.budget.step_size),
-            num_steps=protocol.budget.num_steps,
+            budget=Budget(
+                float(protocol.threat.eps), float(protocol.budget.step_size), protocol.budget.num_steps
+            ),
             device=setting.device,
             workers=workers,
         )

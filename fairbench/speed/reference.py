@@ -14,6 +14,8 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2  # type: ignore[import-untyped]
 
+from fairbench.attacks.budget import Budget
+
 NOISE = 0.001
 BETA = 6.0
 REFERENCES = ("trades", "trix")
@@ -49,15 +51,12 @@ class PlainLoop:
         *,
         batch_size: int,
         num_classes: int,
-        eps: float,
-        step_size: float,
-        num_steps: int,
+        budget: Budget,
         device: torch.device,
         workers: int = 0,
     ) -> None:
         self.method, self.model, self.optimizer, self.device = method, model, optimizer, device
-        self.num_classes = num_classes
-        self.eps, self.step_size, self.num_steps = eps, step_size, num_steps
+        self.num_classes, self.budget = num_classes, budget
         context = "forkserver" if workers else None
         self.loader = DataLoader(
             data,
@@ -94,14 +93,14 @@ class PlainLoop:
             clean = F.softmax(self.model(x), dim=1)
         targeted = self.strong(clean, y) if self.method == "trix" else torch.zeros_like(y, dtype=torch.bool)
         x_adv = x + NOISE * noise
-        for _ in range(self.num_steps):
+        for _ in range(self.budget.num_steps):
             x_adv = x_adv.detach().requires_grad_()
             logits = self.model(x_adv)
             divergence = F.kl_div(F.log_softmax(logits, dim=1), clean, reduction="none").sum(1)
             value = torch.where(targeted, -F.cross_entropy(logits, target, reduction="none"), divergence)
             gradient = torch.autograd.grad(value.sum(), x_adv)[0]
-            x_adv = x_adv.detach() + self.step_size * gradient.sign()
-            x_adv = torch.min(torch.max(x_adv, x - self.eps), x + self.eps).clamp(0, 1)
+            x_adv = x_adv.detach() + self.budget.step_size * gradient.sign()
+            x_adv = torch.min(torch.max(x_adv, x - self.budget.eps), x + self.budget.eps).clamp(0, 1)
         return x_adv.detach()
 
     def strong(self, probability: Tensor, y: Tensor) -> Tensor:

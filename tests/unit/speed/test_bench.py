@@ -59,9 +59,7 @@ def test_the_plain_loop_and_the_house_make_the_same_step(name):
         Images(torch.zeros(4, 3, 8, 8, dtype=torch.uint8), torch.arange(4), padding=0, flip=False),
         batch_size=4,
         num_classes=4,
-        eps=ctx.budget.eps,
-        step_size=ctx.budget.step_size,
-        num_steps=ctx.budget.num_steps,
+        budget=ctx.budget,
         device=CPU,
     )
     x_adv = loop.attack(x, given.y, noise, target)
