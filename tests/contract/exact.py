@@ -8,6 +8,8 @@ from fairbench.api import AdversarialObjective, LossTerms, attacks, losses
 from fairbench.core import stopping
 from fairbench.models.checkpoints import read_tensors
 from fairbench.registry.components import Augment, WeightPerturbation
+from fairbench.testing.law import Subject, Trial
+from fairbench.testing.laws import LAWS
 from fairbench.training import cuda_graphs
 from fairbench.training.cuda_graphs import GraphedSteps
 from fairbench.training.step import training_step
@@ -56,6 +58,13 @@ def assert_exact(tmp_path, cls, components, *, captured=True):
         toys.assert_same(tensors, other)
         assert records == other_records
     return whole
+
+
+def broken_laws(cls):
+    """What `fairbench check` finds wrong with a method, by law."""
+    trial = Trial(Subject(cls.name, cls), LAWS)
+    outcomes = {name: trial.outcome(name) for name in LAWS}
+    return {name: outcome.remark for name, outcome in outcomes.items() if outcome.state == "FAILED"}
 
 
 class Base(AdversarialObjective):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import toys
-from exact import EVERY_COMPONENT, Base, assert_exact
+from exact import EVERY_COMPONENT, Base, assert_exact, broken_laws
 from torch import nn
 from torch.nn import functional as F
 
@@ -141,3 +141,7 @@ def test_both_labels_of_a_mixed_image_have_the_features_of_one_run():
     assert int(model.bn1.num_batches_tracked) == 2
     plain = objective.loss(toys.network(), given, given.x, ctx)
     torch.testing.assert_close(terms.terms["distance"], plain.terms["distance"])
+
+
+def test_the_method_keeps_every_law():
+    assert broken_laws(Aligned) == {}

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import toys
-from exact import EVERY_COMPONENT, Base, assert_exact
+from exact import EVERY_COMPONENT, Base, assert_exact, broken_laws
 
 from fairbench.api import Needs, method
 from fairbench.attacks.frozen import frozen
@@ -51,3 +51,7 @@ def test_only_batch_norm_is_in_train_mode_for_batch_statistics():
         assert torch.equal(model(x), model(x))
     assert not any(module.training for module in model.modules())
     assert model[0].num_batches_tracked == 0
+
+
+def test_the_method_keeps_every_law():
+    assert broken_laws(ByBatch) == {}

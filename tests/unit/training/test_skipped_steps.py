@@ -3,7 +3,7 @@
 import pytest
 import torch
 import toys
-from exact import EPOCHS, EVERY_COMPONENT, Base, assert_exact, step, trained
+from exact import EPOCHS, EVERY_COMPONENT, Base, assert_exact, broken_laws, step, trained
 from toy_training import Repeats, rows
 
 from fairbench.api import LossTerms, Needs, losses, method
@@ -112,3 +112,7 @@ def test_weights_that_sum_to_zero_give_a_term_and_a_gradient_of_zero():
     for each in (terms, terms.mixed(terms, torch.tensor([0.7, 0.5]))):
         assert each.total().item() == 0
         assert torch.autograd.grad(each.total(), values)[0].tolist() == [0, 0]
+
+
+def test_the_method_keeps_every_law():
+    assert broken_laws(HardOnly) == {}

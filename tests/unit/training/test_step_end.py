@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 import toys
-from exact import EPOCHS, EVERY_COMPONENT, Base, assert_exact, step
+from exact import EPOCHS, EVERY_COMPONENT, Base, assert_exact, broken_laws, step
 from toy_training import rows
 
 from fairbench.api import LossTerms, Needs, classes, method, per_class, per_example
@@ -167,3 +167,8 @@ def test_the_learning_rate_is_that_of_the_epoch_in_captured_steps_too(tmp_path, 
     ]
     sums = torch.full((4,), 7 * sum(rates), dtype=torch.float64)
     torch.testing.assert_close(found.objective.state.sum, sums)
+
+
+@pytest.mark.parametrize("cls", [Bandit, Margins, FollowsTheRate])
+def test_the_methods_keep_every_law(cls):
+    assert broken_laws(cls) == {}

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 import toys
-from exact import EVERY_COMPONENT, Base, assert_exact, step
+from exact import EVERY_COMPONENT, Base, assert_exact, broken_laws, step
 
 from fairbench.api import Budget, attacks, losses, method
 from fairbench.attacks.budget import excess
@@ -75,3 +75,7 @@ def test_steps_are_clipped_only_and_the_excess_counts_from_the_reach(norm):
     inside = excess(x, x_adv, budget)
     assert (inside <= 1e-6).all()  # three steps of 0.8 radii
     assert (excess(x, x_adv, replace(budget, reach=None)) > 0.01).any()
+
+
+def test_the_method_keeps_every_law():
+    assert broken_laws(NFgsm) == {}

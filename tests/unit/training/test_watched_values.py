@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import pytest
 import torch
 import toys
-from exact import EVERY_COMPONENT, Base, assert_exact, step
+from exact import EVERY_COMPONENT, Base, assert_exact, broken_laws, step
+from toy_training import rows
 
 from fairbench.api import LossTerms, Needs, method, per_class
 from fairbench.core.errors import ContractError
@@ -15,7 +16,7 @@ from fairbench.core.errors import ContractError
 class Watches(Base):
     """Watches whether an image was still classified correctly, and weighs classes by it."""
 
-    needs = Needs(epoch_stats={"robust_accuracy"}, watched={"correct"})
+    needs = Needs(watched={"correct"})
 
     @dataclass
     class State:
@@ -30,13 +31,15 @@ class Watches(Base):
         )
 
     def on_epoch_end(self, stats, ctx):
-        assert torch.equal(stats.watched["correct"], stats.robust_accuracy)
+        ctx.log("correct", stats.watched["correct"])
         self.state.share = stats.of_every_class("correct")
 
 
 @EVERY_COMPONENT
 def test_watched_values_survive_resumes_and_captured_steps(tmp_path, components):
     found = assert_exact(tmp_path, Watches, components)
+    for row in rows(tmp_path / "whole"):
+        assert row["logged"]["correct"] == row["train_robust_accuracy"]
     assert not torch.equal(found.objective.state.share, torch.full((4,), 0.5, dtype=torch.float64))
 
 
@@ -100,3 +103,7 @@ def test_watched_values_are_declared_and_one_per_image(declared, watch, says):
 def test_a_watched_value_is_not_called_like_a_statistic():
     with pytest.raises(ContractError, match="is the name of a class statistic"):
         Needs(watched={"robust_accuracy"})
+
+
+def test_the_method_keeps_every_law():
+    assert broken_laws(Watches) == {}
