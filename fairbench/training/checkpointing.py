@@ -150,6 +150,15 @@ class Checkpoints:
         except OSError as error:
             raise ResultsError(f"cannot write {self.newest}: {error.strerror or error}.") from error
 
+    def resume(self, state: TrainingState, device: torch.device) -> SavedState | None:
+        """Load the newest usable state into `state`; None, without a change, when there is none."""
+        saved = self.read_state(device)
+        if saved is not None:
+            state.load(saved)
+            step = 0 if saved.progress is None else saved.progress.step
+            logger.info("resuming after epoch %d%s", saved.epoch, f" and {step} steps" if step else "")
+        return saved
+
     def read_state(self, device: torch.device) -> SavedState | None:
         """The newest undamaged state whose kept weights are all there; None when there is none."""
         for path in (self.newest, self.previous):

@@ -3,8 +3,10 @@
 import math
 from collections.abc import Callable
 from dataclasses import InitVar, dataclass, field
+from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from fairbench.attacks.budget import Budget
@@ -14,10 +16,12 @@ from fairbench.core.seeds import derive_seed
 from fairbench.objectives.contract import Context, EpochStats, ValidationStats
 from fairbench.objectives.teachers import Ask, Teachers
 from fairbench.objectives.validation import robust_validation
+from fairbench.registry.protocol import Protocol
 from fairbench.training.averaging import WeightAverage
 from fairbench.training.contract_checks import check_epoch
 from fairbench.training.images import Batches
 from fairbench.training.networks import is_finite
+from fairbench.training.schedule import learning_rate
 from fairbench.training.statistics import EpochTotals, numbers
 from fairbench.training.step import StepRunner
 from fairbench.training.validation import Validate, measure
@@ -41,10 +45,10 @@ class EpochProgress:
 
 @dataclass(frozen=True)
 class Contexts:
-    """Makes the contexts of a run. `lr` is the learning rate of an epoch, `draws` the random draws of a seed,
-    `teacher` gives teachers.
+    """Makes the contexts of a run.
 
-    The seed is derived from the run's `seed`, purpose, epoch and step, so that a resumed run draws the same.
+    `lr` returns the learning rate of an epoch, `teacher` a teacher by name, `draws` the draws of a seed.
+    That seed is derived from `seed`, purpose, epoch and step, so that a resumed run draws the same numbers.
     """
 
     seed: int
@@ -53,6 +57,18 @@ class Contexts:
     lr: Callable[[int], float]
     draws: Callable[[int], Draws]
     teacher: Callable[[str], Ask] = Teachers({})
+
+    @classmethod
+    def of(cls, protocol: Protocol, seed: int, device: torch.device) -> "Contexts":
+        """Those of a run without teachers."""
+        budget = protocol.budget
+        return cls(
+            seed,
+            protocol.epochs,
+            Budget(float(protocol.threat.eps), float(budget.step_size), budget.num_steps),
+            partial(learning_rate, protocol),
+            lambda drawn: Draws(drawn, device),
+        )
 
     def at(self, progress: EpochProgress, step: int, num_steps: int, measured_for: str = "") -> Context:
         """The context of a step, or of a held-out batch that is `measured_for` a purpose.

@@ -6,14 +6,11 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from fairbench.attacks.budget import Budget
-from fairbench.attacks.draws import Draws
 from fairbench.core import stopping
 from fairbench.core.processes import end_if_copied
 from fairbench.data.images import ImageSet
@@ -30,7 +27,7 @@ from fairbench.training.cuda_graphs import CudaGraphs, GraphedSteps
 from fairbench.training.epoch import Contexts, Epoch, EpochProgress
 from fairbench.training.images import Batches, TrainingImages
 from fairbench.training.networks import Networks, Speedups
-from fairbench.training.schedule import learning_rate, sgd
+from fairbench.training.schedule import sgd
 from fairbench.training.step import StepRunner, training_step
 
 logger = logging.getLogger(__name__)
@@ -101,23 +98,21 @@ class Trainer:
         self.checkpoints = Checkpoints(
             self.run_folder, protocol.selection.kept(protocol.epochs), self.before_write
         )
-        self.contexts = Contexts(
-            self.seed,
-            protocol.epochs,
-            Budget(float(protocol.threat.eps), float(protocol.budget.step_size), protocol.budget.num_steps),
-            partial(learning_rate, protocol),
-            lambda seed: Draws(seed, device),
-        )
+        self.contexts = Contexts.of(protocol, self.seed, device)
         self.progress: EpochProgress | None = None  # of an epoch that was saved in the middle
 
     def run(self, begin: Callable[[], None] = lambda: None) -> None:
         """Train to the last epoch, from the newest full state if there is one, else after calling `begin`.
 
-        When the process is asked to stop, the step at work is done, the state saved and Stopped raised.
+        After a signal to stop, the current step is finished, the state saved and Stopped raised.
         Raises DivergedError when an epoch's loss is not finite, ContractError when the method breaks it.
         """
         self.load_teachers()
-        done = self._resume(begin)
+        saved = self.checkpoints.resume(self.state, self.images.device)
+        if saved is None:
+            begin()
+        done, self.progress = (0, None) if saved is None else (saved.epoch, saved.progress)
+        self.checkpoints.forget_after(done)
         self.model.train()
         with stopping.defer_signals(), self.checkpoints.writing(), self.steps.computing():
             for number in range(done + 1, self.protocol.epochs + 1):
@@ -197,17 +192,3 @@ class Trainer:
             return None
         images = self.steps.networks.images
         return self.average.weights(lambda: (images(batch.x) for batch in self.data.without_augmentation()))
-
-    def _resume(self, begin: Callable[[], None]) -> int:
-        """Load the newest full state, or call `begin`; the number of epochs that are done."""
-        saved = self.checkpoints.read_state(self.images.device)
-        if saved is None:
-            begin()
-        else:
-            self.state.load(saved)
-            self.progress = saved.progress
-            step = 0 if saved.progress is None else saved.progress.step
-            logger.info("resuming after epoch %d%s", saved.epoch, f" and {step} steps" if step else "")
-        done = 0 if saved is None else saved.epoch
-        self.checkpoints.forget_after(done)
-        return done
