@@ -42,7 +42,8 @@ class Subject:
 
     `config` has the settings that differ from the defaults of the class, with epochs of toy training.
     `option_context` has settings under which an option has an effect, `option_values` other values to try for
-    it. `twin_of` is the entry with the same code, whose options are tested there.
+    it. `path` is the file of the method, if it has one of its own. `twin_of` is the entry with the same code,
+    whose options are tested there.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Subject:
     option_context: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     option_values: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     twin_of: str | None = None
+    path: Path | None = None
 
     def build(
         self, num_classes: int = NUM_CLASSES, device: torch.device = toys.CPU, **options: Any

@@ -7,7 +7,9 @@ from fairbench.testing import (
     option_laws,
     purity_laws,
     shown_laws,
+    source_laws,
     strength_laws,
+    term_laws,
     training_laws,
 )
 from fairbench.testing.law import Law
@@ -20,6 +22,8 @@ _ALL = (
     Law("attack", "the attack raises the loss", strength_laws.raises_the_loss, (*RUNS, "budget")),
     Law("purity", "budget, perturb, loss and validate change nothing", purity_laws.pure, RUNS),
     Law("batchnorm", "the attack treats BatchNorm as declared", attack_laws.batch_norm_as_declared, RUNS),
+    Law("source", "nothing but what is given is used", source_laws.uses_what_it_is_given, RUNS),
+    Law("samples", "loss terms keep samples apart", term_laws.keeps_samples_apart, RUNS),
     Law("shown", "the network is shown the given images", shown_laws.shows_what_it_says, RUNS),
     Law(
         "seeds",

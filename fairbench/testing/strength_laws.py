@@ -1,8 +1,11 @@
 """The law of the attack: it raises the loss of a trained network, in the whole ball that is declared."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +25,8 @@ LONG = Budget(eps=0.1, step_size=0.025, num_steps=10)
 SIZE = 48  # images
 WEAKEST = 0.12
 """Smallest rise of the loss relative to that of PGD. The weakest registered method (BAT) has 0.35."""
+ROUNDING = 1e-5
+"""Size of a gradient relative to later ones below which only rounding errors are left of it."""
 LEAST_RADIUS = 0.75
 """Smallest part of the radius that an attack has to use."""
 
@@ -79,7 +84,13 @@ def strengths(subject: Subject, budget: Budget) -> Iterator[Strength]:
     """The strength of a fresh method and of a trained one in the last epoch, unless every radius is 0."""
     for method in (subject.build(), trained(subject).ends()[0]):
         given, model = toys.batch(SIZE, seed=100), toys.capable()
-        adversary, ctx = attack(method, model, given, toys.context(EPOCHS, budget=budget))
+        with gradients() as sizes:
+            adversary, ctx = attack(method, model, given, toys.context(EPOCHS, budget=budget))
+        require(
+            not sizes or sizes[0] > ROUNDING * max(sizes),
+            "the gradient at the start of the attack is 0: the first step follows rounding errors.",
+            'the KL to the clean prediction has no gradient at the clean image: use start="gaussian"',
+        )
         radius = torch.as_tensor(ctx.budget.eps, dtype=given.x.dtype).abs().expand(SIZE)
         if not bool((radius > 0).any()):
             continue
@@ -92,6 +103,21 @@ def strengths(subject: Subject, budget: Budget) -> Iterator[Strength]:
             rng=ctx.rng("reference"),
         )
         yield measured(model, given, list(images_of(given, adversary).values()), reference, ctx.budget)
+
+
+@contextmanager
+def gradients() -> Iterator[list[float]]:
+    """The largest entry of every gradient that is computed in the block."""
+    sizes: list[float] = []
+    run = torch.autograd.grad
+
+    def noting(*arguments: Any, **options: Any) -> tuple[Tensor, ...]:
+        computed = run(*arguments, **options)
+        sizes.append(max(float(each.abs().max()) for each in computed if each is not None))
+        return computed
+
+    with mock.patch.object(torch.autograd, "grad", noting):
+        yield sizes
 
 
 def measured(

@@ -63,6 +63,7 @@ def subject(
         option_context=option_context or {},
         option_values=option_values or {},
         twin_of=entry.extends,
+        path=plugin.path,
     )
 
 

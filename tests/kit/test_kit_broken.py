@@ -1,7 +1,10 @@
 """A method that breaks one law is caught by that law, by no other, and told what to do."""
 
+import copy
 import itertools
+import os
 import random
+import time
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -51,6 +54,14 @@ class Sound(AdversarialObjective):
     def on_epoch_end(self, stats, ctx):
         accuracy = stats.of_every_class("robust_accuracy")
         self.state.weight = 1 + self.config.strength * (accuracy.mean() - accuracy).clamp(min=0)
+
+
+def fixed_draws():
+    return Draws(0, torch.device("cpu"))
+
+
+def global_noise(size):
+    return torch.rand(size, device="cpu")
 
 
 BROKEN = {}
@@ -162,6 +173,148 @@ class Swapped(Sound):
         return terms
 
 
+@breaks("source", "generator of its own: test_kit_broken.py:", "ctx.rng")
+class SeedsInAHook(Sound):
+    def on_epoch_start(self, ctx):
+        torch.manual_seed(0)
+
+
+@breaks("source", "on_epoch_end() draws from the global generator of torch", "ctx.rng")
+class GlobalDrawsInAHelper(Sound):
+    def on_epoch_end(self, stats, ctx):
+        super().on_epoch_end(stats, ctx)
+        global_noise(3)
+
+
+@breaks("source", "reads the environment: test_kit_broken.py:", "Config")
+class ReadsTheEnvironment(Sound):
+    def on_epoch_start(self, ctx):
+        os.environ.get("STRENGTH")
+
+
+@breaks("source", "reads or writes a file: test_kit_broken.py:", "Config")
+class ReadsAFile(Sound):
+    def on_epoch_start(self, ctx):
+        if ctx.epoch > 100:
+            torch.load("table.pt")
+
+
+@breaks("source", "reads the clock: test_kit_broken.py:", "ctx.epoch")
+class ReadsTheClock(Sound):
+    def on_epoch_start(self, ctx):
+        time.perf_counter()
+
+
+@breaks("samples", "the term 'clean' as one number, the mean over the samples", "without .mean()")
+class MeanOfSamples(Sound):
+    def loss(self, model, batch, x_adv, ctx):
+        terms = super().loss(model, batch, x_adv, ctx)
+        clean = (terms.weight.pop("clean") * terms.terms["clean"]).mean()
+        terms.terms["clean"] = clean
+        return terms
+
+
+@breaks("samples", "the term 'clean' as one number, the sum over the samples", "without .sum()")
+class SumOfSamples(Sound):
+    def loss(self, model, batch, x_adv, ctx):
+        terms = super().loss(model, batch, x_adv, ctx)
+        terms.terms["clean"] = terms.terms["clean"].sum()
+        terms.weight = {}
+        return terms
+
+
+@breaks("samples", "halves the weight of 'clean' when each image is in the batch twice", "divide_by_weight")
+class WeightsWithSumOne(Sound):
+    def loss(self, model, batch, x_adv, ctx):
+        terms = super().loss(model, batch, x_adv, ctx)
+        terms.weight["clean"] = terms.weight["clean"] / terms.weight["clean"].sum()
+        return terms
+
+
+@breaks("shown", "returns probabilities as logits_adv", "before any softmax")
+class Probabilities(Sound):
+    def loss(self, model, batch, x_adv, ctx):
+        terms = super().loss(model, batch, x_adv, ctx)
+        terms.logits_adv = terms.logits_adv.softmax(1)
+        return terms
+
+
+@breaks("shown", "loss() shows the network pixels from", "normalises them itself")
+class NormalisesPixels(Sound):
+    def loss(self, model, batch, x_adv, ctx):
+        return super().loss(model, replace(batch, x=(batch.x - 0.5) / 0.25), (x_adv - 0.5) / 0.25, ctx)
+
+
+@breaks("shown", "loss() attacks", "attack in perturb()")
+class AttacksInLoss(Sound):
+    def loss(self, model, batch, x_adv, ctx):
+        return super().loss(model, batch, self.perturb(model, batch, ctx), ctx)
+
+
+@breaks("batchnorm", "perturb() runs a network in train mode: test_kit_broken.py:", "no copy in train mode")
+class CopyInTrainMode(Sound):
+    def perturb(self, model, batch, ctx):
+        return super().perturb(copy.deepcopy(model).train(), batch, ctx)
+
+
+@breaks("attack", "uses only 0.50 of the radius", "override budget()")
+class HalfOfTheRadius(Sound):
+    def perturb(self, model, batch, ctx):
+        half = ctx.budget.scale(torch.full_like(batch.y, 0.5, dtype=torch.float64))
+        return super().perturb(model, batch, replace(ctx, budget=half))
+
+
+@breaks("attack", "the first step follows rounding", "gaussian")
+class NoGradientAtTheStart(Sound):
+    def perturb(self, model, batch, ctx):
+        aim = losses.kl_to_clean(model, batch.x)
+        return attacks.pgd(model, batch.x, aim, budget=ctx.budget, start="none", rng=ctx.rng("attack"))
+
+
+@breaks("budget", "0.0314 > 0.0020", "budget=ctx.budget")
+class RadiusOfItsOwn(Sound):
+    def perturb(self, model, batch, ctx):
+        own = replace(ctx.budget, eps=8 / 255, step_size=2 / 255)
+        return super().perturb(model, batch, replace(ctx, budget=own))
+
+
+@breaks("resume", "in the middle of epoch 1 and resumed", "self.sums is not saved")
+class SumsInEpochOne(Sound):
+    def on_epoch_start(self, ctx):
+        if ctx.epoch == 1:
+            self.sums = torch.zeros_like(self.state.weight)
+
+    def on_step_end(self, batch, terms, ctx):
+        if ctx.epoch == 1 and hasattr(self, "sums"):
+            self.sums += 1
+
+    def on_epoch_end(self, stats, ctx):
+        if ctx.epoch == 1 and hasattr(self, "sums"):
+            self.state.weight = 1 + self.sums
+
+
+@breaks("resume", "ends with other values in self.history", "State")
+class GrowingList(Sound):
+    def on_step_end(self, batch, terms, ctx):
+        self.__dict__.setdefault("history", []).append(ctx.step)
+
+
+@breaks("training", "stats.clean_accuracy is read", "epoch_stats")
+class ReadsWithoutNaming(Sound):
+    def on_epoch_end(self, stats, ctx):
+        self.state.weight = 1 + stats.clean_accuracy
+
+
+@breaks("terms", "needs clean_accuracy, but loss() returned no logits", "logits=logits")
+class NoLogits(Sound):
+    needs = Needs(epoch_stats={"clean_accuracy"})
+
+    def loss(self, model, batch, x_adv, ctx):
+        terms = super().loss(model, batch, x_adv, ctx)
+        terms.logits = None
+        return terms
+
+
 @breaks("purity", "loss() changed the state: weight", "on_... hooks only")
 class StateInLoss(Sound):
     def loss(self, model, batch, x_adv, ctx):
@@ -269,8 +422,7 @@ class EvalMode(Sound):
 class FixedSeed(Sound):
     def perturb(self, model, batch, ctx):
         aim = losses.kl_to_clean(model, batch.x)
-        rng = Draws(0, torch.device("cpu"))
-        return attacks.pgd(model, batch.x, aim, budget=ctx.budget, start="gaussian", rng=rng)
+        return attacks.pgd(model, batch.x, aim, budget=ctx.budget, start="gaussian", rng=fixed_draws())
 
 
 RUNS = []
