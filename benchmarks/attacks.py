@@ -1,10 +1,10 @@
-"""AutoAttack and A3 against the reference package on one model: verdicts, passes and time.
+"""AutoAttack and A3 compared with the reference package on one model: verdicts, passes and time.
 
     python benchmarks/attacks.py CHECKPOINT --model cnn-small --dataset cifar10 --images 500 --eps 8/255
 
-Blocks of images go through all engines in turn, in an order that rotates, so that a machine that slows
-down slows all of them. Times are processor seconds of this process on one thread; the ratio is the median
-over blocks. The reference runs as its users run it: parameters ask for gradients.
+All engines attack the same block of images in turn, in an order that rotates from block to block, so that
+other work on the machine slows all of them alike. Times are processor seconds of this process on one thread;
+the ratio is the median over blocks. The reference runs as usual: the parameters require gradients.
 """
 
 import argparse
@@ -30,7 +30,7 @@ NORMS = {"linf": "Linf", "l2": "L2"}
 
 
 class Counted(torch.nn.Module):
-    """A model that counts images forwards, and backwards those with a graph, followed once each."""
+    """A model that counts images in forward passes and, if they require a gradient, one backward pass."""
 
     def __init__(self, model: torch.nn.Module) -> None:
         super().__init__()
@@ -58,10 +58,10 @@ def reference(model, images: ImageSet, attack, seed: int, batch: int):
 
 
 def ours(model, images: ImageSet, attack, batch: int):
-    """(correct, forwards, backwards) of our engine."""
-    found = evaluate(model, images, attack, batch_size=batch)
-    stages = found.about["stages"]
-    return found.correct, *(sum(stage[k] for stage in stages) for k in ("forward", "backward"))
+    """(correct, forwards, backwards) of fairbench's engine."""
+    outcome = evaluate(model, images, attack, batch_size=batch)
+    stages = outcome.about["stages"]
+    return outcome.correct, *(sum(stage[k] for stage in stages) for k in ("forward", "backward"))
 
 
 def main() -> None:
@@ -75,12 +75,12 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=100)
     parser.add_argument("--eps", default="8/255")
     parser.add_argument("--norm", choices=sorted(NORMS), default="linf")
-    parser.add_argument("--targets", type=int, default=9, help="abridges AutoAttack: for large networks")
-    parser.add_argument("--queries", type=int, default=5000, help="likewise")
+    parser.add_argument("--targets", type=int, default=9, help="of AutoAttack; fewer for large networks")
+    parser.add_argument("--queries", type=int, default=5000, help="of Square; fewer for large networks")
     parser.add_argument(
         "--engines",
         default="reference,autoattack,a3,reference-seed-1",
-        help="of reference, autoattack, autoattack-fast, a3; each with a seed of its own as NAME-seed-N",
+        help="of reference, autoattack, autoattack-fast, a3; NAME-seed-N sets a seed",
     )
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -135,16 +135,15 @@ def main() -> None:
     )
     first = names[0]
     row = "{:18}{:>10}{:>10}{:>10}{:>11}{:>11}{:>9}{:>8}"
-    print(row.format("engine", "robust %", "it alone", f"{first}", "F/image", "B/image", "CPU s", "ratio"))
+    print(row.format("engine", "robust %", "only it", f"{first}", "F/image", "B/image", "CPU s", "ratio"))
     for name in names:
         here, there = joined[name], joined[first]
         ratio = statistics.median(a / b for a, b in zip(seconds[first], seconds[name], strict=True))
         numbers = [f"{100 * here.mean():.2f}", int((~here & there).sum()), int((here & ~there).sum())]
         numbers += [f"{count / len(here):.1f}" for count in work[name]]
         print(row.format(name, *numbers, f"{sum(seconds[name]):.1f}", f"{ratio:.2f}"))
-    print(
-        f"it alone, {first}: images that only this engine, only {first} breaks; ratio: time of {first} by its"
-    )
+    print(f"only it, {first}: images that only this engine or only {first} breaks")
+    print(f"ratio: time of {first} divided by the time of the engine")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What writing checkpoints costs training: beside it in a thread, against waiting for each, in alternation.
+"""Time of training with checkpoints written in a thread, and with training that waits for each, alternating.
 
 python benchmarks/checkpoints.py [MODEL] [DATASET] [IMAGES] [ROUNDS]
 """
@@ -38,11 +38,11 @@ def seconds(writer):
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "checkpoints").mkdir()
         training = Trainer(
-            model=place.network(),
-            objective=place.objective("trades"),
-            images=place.images(int(images)),
-            protocol=place.protocol,
-            augmentation=place.augmentation,
+            model=setting.network(),
+            objective=setting.objective("trades"),
+            images=setting.images(int(images)),
+            protocol=setting.protocol,
+            augmentation=setting.augmentation,
             seed=0,
             run_folder=RunFolder(Path(folder)),
             listener=Clock(device),
@@ -56,16 +56,16 @@ def seconds(writer):
 device = choose_device("auto")
 registry = load_registry()
 name = "quickstart" if dataset == "digits" else "trix-150"
-place = TimedSetting(
+setting = TimedSetting(
     registry, dataset, model, registry.protocol_for(name, "trades").with_epochs(EPOCHS), device
 )
-choose_threads(device, place.protocol.batch_size, place.shape)
-found = {kind: [] for kind in (WaitingWriter, Writer)}
+choose_threads(device, setting.protocol.batch_size, setting.shape)
+measured = {kind: [] for kind in (WaitingWriter, Writer)}
 for _ in range(int(rounds)):
-    for kind, times in found.items():
+    for kind, times in measured.items():
         times.append(seconds(kind))
-waiting, beside = (statistics.median(times) for times in found.values())
-each = [a / b for a, b in zip(*found.values(), strict=True)]
+waiting, in_thread = (statistics.median(times) for times in measured.values())
+ratios = [a / b for a, b in zip(*measured.values(), strict=True)]
 print(f"{model}, {images} images of {dataset}, {device.type}, torch {torch.__version__}, {EPOCHS} epochs")
-print(f"waiting for the disk {waiting:.3f} s per epoch, in a thread {beside:.3f} s")
-print(f"ratio {waiting / beside:.2f} ({min(each):.2f} to {max(each):.2f} over {rounds} rounds)")
+print(f"waiting for the disk {waiting:.3f} s per epoch, in a thread {in_thread:.3f} s")
+print(f"ratio {waiting / in_thread:.2f} ({min(ratios):.2f} to {max(ratios):.2f} over {rounds} rounds)")

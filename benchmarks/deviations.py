@@ -1,4 +1,4 @@
-"""What each program's deviation is worth: default against option on the digits, paired over seeds.
+"""The effect of each deviation of an official program: option minus default on the digits, paired over seeds.
 
 python benchmarks/deviations.py RESULTS_FOLDER [SEEDS]
 """
@@ -33,7 +33,7 @@ ATTACK = "pgd-20-digits"
 
 
 def run(results: Path, seeds: str, method: str, *change: str) -> None:
-    """The cells of a method, with one change or none; what is done is not done again."""
+    """Run the cells of a method, with one change or none; finished cells are not run again."""
     settings = [part for option in change for part in ("--set", f"methods.{method}.{option}")]
     command = ["run", "--methods", method, "--seeds", seeds, "--results", str(results), "--device", "cpu"]
     subprocess.run(

@@ -1,4 +1,4 @@
-"""What a precision costs in accuracy: the same cells in fp32, tf32 and bf16, paired over seeds.
+"""The effect of precision on accuracy: the same cells in fp32, tf32 and bf16, paired over seeds.
 
 python benchmarks/precision.py RESULTS [OPTIONS OF fairbench run...]
 
@@ -7,9 +7,9 @@ for instance
 python benchmarks/precision.py results-precision --datasets cifar10 --models cnn-small --methods trades,trix \
     --seeds 0..4 --epochs 15 --device cuda --pack 4
 
-Runs what is not there yet, then prints for each method the mean over seeds of each precision in percent,
-their standard deviation, the paired difference to fp32 in points with its 95 % t interval, and the time of an
-epoch as a share of fp32's.
+Runs cells that are not finished yet, then prints for each method and precision the mean over seeds in
+percent, the standard deviation, the paired difference to fp32 in points with its 95 % t interval, and the
+time of an epoch divided by that in fp32.
 """
 
 import json
@@ -36,7 +36,7 @@ def run(precision):
 
 
 def epoch_seconds(folder):
-    """Median seconds of an epoch; the first one warms up."""
+    """Median seconds of an epoch, without the first one, which warms up."""
     lines = (results / "runs" / folder / "epochs.jsonl").read_text().splitlines()
     return statistics.median(json.loads(line)["seconds"] for line in lines[1:] or lines)
 

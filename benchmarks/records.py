@@ -1,10 +1,10 @@
-"""How long 10,000 records take to become tables and a frame, and how much memory: no torch, no GPU.
+"""Time and memory to make tables and a data frame from 10,000 records, without torch and GPU.
 
     python benchmarks/records.py [--records 10000] [--classes 10]
 
-Writes synthetic run folders as a finished run leaves them (five checkpoints; clean, PGD and AutoAttack; hits
-per class, no outcomes files), then reads them in a process of its own per task. Times are wall-clock seconds
-of the task with imports; memory is the process's peak resident set.
+Writes synthetic run folders of finished runs (five checkpoints; clean, PGD and AutoAttack; hits per class, no
+outcome files), then reads them in one process per task. Times are wall-clock seconds of the task including
+imports; memory is the peak resident set of the process.
 """
 
 import argparse
@@ -61,7 +61,7 @@ EPOCHS = range(146, 151)
 
 
 def write_records(results: Path, count: int, num_classes: int) -> None:
-    """`count` finished runs: ten methods, five seeds, as many data sets as that takes."""
+    """Write `count` finished runs: ten methods, five seeds, and as many data sets as needed."""
     rng = np.random.default_rng(0)
     size = 10_000 // num_classes
     for k in range(count):
@@ -115,10 +115,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--records", type=int, default=10_000)
     parser.add_argument("--classes", type=int, default=10)
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        write_records(Path(folder), asked.records, asked.classes)
-        print(f"{asked.records} records, {asked.classes} classes, 15 evaluations each")
+        write_records(Path(folder), arguments.records, arguments.classes)
+        print(f"{arguments.records} records, {arguments.classes} classes, 15 evaluations each")
         for name, task in TASKS.items():
             done = subprocess.run(
                 [sys.executable, "-c", TIMED.format(task=task), folder],
@@ -126,9 +126,9 @@ def main() -> None:
                 text=True,
                 check=True,
             )
-            told, measured = done.stdout.splitlines()[-2:]
+            result, measured = done.stdout.splitlines()[-2:]
             seconds, mebibytes = map(float, measured.split())
-            print(f"{name}: {seconds:.1f} s, {mebibytes:.0f} MiB ({told})")
+            print(f"{name}: {seconds:.1f} s, {mebibytes:.0f} MiB ({result})")
 
 
 if __name__ == "__main__":

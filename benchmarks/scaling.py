@@ -1,11 +1,11 @@
-"""How independent cells scale over processes of the executor `local`.
+"""Scaling of independent cells over processes of the executor `local`.
 
 Usage: python benchmarks/scaling.py [CELLS] [SECONDS]     writes a table to standard output
 
-Each cell spends about SECONDS waiting in its steps, as a process does that waits for a GPU of its own. So
-what is measured is the harness: starts, claims, checkpoints, the queue. With SECONDS 0 the cells are bound by
-the CPU. Efficiency is the time with one process over N times that with N. Numbers of workers go up and down
-again, and the smaller time of the two counts.
+Each cell waits about SECONDS in its steps, like a process that waits for its own GPU. So the harness is
+measured: starts, leases, checkpoints, the queue. With SECONDS 0 the cells are bound by the CPU. Efficiency is
+the time with one process divided by N times the time with N. Each number of workers is measured twice, and
+the smaller time is used.
 """
 
 import os
@@ -63,7 +63,7 @@ WORKERS = (1, 2, 4, 8)
 
 
 def seconds(folder: Path, cells: int, workers: int, pace: float) -> float:
-    """Wall time of one `run` of so many cells in a fresh results folder."""
+    """Wall time of one `run` of `cells` cells in a new results folder."""
     results = Path(tempfile.mkdtemp(dir=folder))
     command = [sys.executable, "-m", "fairbench.cli", "run", "--registry", str(folder / "registry.yaml")]
     command += [

@@ -1,4 +1,4 @@
-"""Median seconds of the commands that must answer at once, as whole processes, in alternation.
+"""Median seconds of the commands that must start fast, as whole processes, alternating.
 
 python benchmarks/start.py [RESULTS_FOLDER]
 """
