@@ -87,7 +87,9 @@ class EpochStream:
         self.flip = flip  # (n,) bool
         self.drawn = drawn  # (n, ...) each: the draws of `augment`
         # One transfer per epoch, so that no batch waits for the CPU.
-        self.on_device = tuple(part.to(images.device) for part in (order, offset, flip, *drawn))
+        self.on_device = tuple(part.to(images.device) for part in (offset, flip, *drawn))
+        self.order_on_device = order.to(images.device, copy=True)
+        self.replaced = False  # whether images were put in place of those of `order`
         self._ahead: tuple[int, Tensor] | None = None  # first position, pixels
 
     def __len__(self) -> int:
@@ -98,12 +100,21 @@ class EpochStream:
         """All batches in order."""
         return (self.batch(i) for i in range(len(self)))
 
+    def replace(self, i: int, index: Tensor) -> None:
+        """Put the images with `index` (B,), on the device, in place of those of batch `i`.
+
+        Crops, flips and other draws stay those of the place in the epoch.
+        """
+        self.replaced, self._ahead = True, None
+        self.order_on_device[i * self.batch_size : (i + 1) * self.batch_size] = index
+
     def batch(self, i: int) -> Batch:
         """Batch `i`, augmented on the device. Raises IndexError outside 0..len-1."""
         if not 0 <= i < len(self):
             raise IndexError(f"batch {i} of {len(self)}")
         part = slice(i * self.batch_size, (i + 1) * self.batch_size)
-        index, offset, flip, *drawn = (values[part] for values in self.on_device)
+        index = self.order_on_device[part]
+        offset, flip, *drawn = (values[part] for values in self.on_device)
         if self.augment is not None and self.augment.on_pixels:
             pixels = self._augmented_on_cpu(i)
         else:
@@ -112,13 +123,17 @@ class EpochStream:
         return batch if self.augment is None else self.augment.batch(batch, tuple(drawn))
 
     def _augmented_on_cpu(self, i: int) -> Tensor:
-        """The pixels of batch `i` after `augment`, computed together with those of the batches around it."""
+        """The pixels of batch `i` after `augment`, computed together with those of the batches around it.
+
+        By itself when batches are replaced: the images of those around it are not known yet.
+        """
         assert self.augment is not None
-        size = max(1, AHEAD // self.batch_size) * self.batch_size
+        size = self.batch_size * (1 if self.replaced else max(1, AHEAD // self.batch_size))
         start = i * self.batch_size // size * size
         if self._ahead is None or self._ahead[0] != start:
             part = slice(start, start + size)
-            pixels = self._images_on_cpu[self.order[part]]
+            order = self.order_on_device[part].cpu() if self.replaced else self.order[part]
+            pixels = self._images_on_cpu[order]
             pixels = crop_and_flip(pixels, self.offset[part], self.flip[part], self.augmentation)
             pixels = self.augment.pixels(pixels, tuple(values[part] for values in self.drawn))
             self._ahead = (start, pixels.to(self.images.device))
@@ -131,9 +146,13 @@ class EpochStream:
 
     @cached_property
     def digest(self) -> str:
-        """blake2b (32 hex digits) of all draws in order: images, offsets, flips, and those of `augment`."""
+        """blake2b (32 hex digits) of all draws in order: images, offsets, flips, and those of `augment`.
+
+        Where batches are replaced, ask for it at the end of the epoch.
+        """
         state = hashlib.blake2b(digest_size=16)
-        for part in (self.order, self.offset, self.flip, *self.drawn):
+        order = self.order_on_device.cpu() if self.replaced else self.order
+        for part in (order, self.offset, self.flip, *self.drawn):
             state.update(f"{tuple(part.shape)}".encode())
             kind = "<f8" if part.is_floating_point() else "<i8"
             state.update(part.contiguous().numpy().astype(kind).tobytes())

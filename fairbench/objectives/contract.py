@@ -4,8 +4,8 @@ A method defines how to perturb a batch and which loss to minimise. The trainer 
 BatchNorm modes, backward pass, optimiser, class statistics, logging, checkpoints, resuming. Three rules make
 this possible:
 
-* `budget`, `perturb`, `loss` and `validate` are pure: they read `self.state` and change nothing. Weight
-  perturbation may call `loss` on a perturbed copy of the model, and a test may call it twice.
+* `class_share`, `budget`, `perturb`, `loss` and `validate` are pure: they read `self.state` and change
+  nothing. Weight perturbation may call `loss` on a perturbed copy of the model, and a test may call it twice.
 * State is changed only in the `on_...` hooks, and is stored only in the declared `State`.
 * The model is an argument and is never stored; random numbers come only from `ctx.rng`.
 """
@@ -154,6 +154,13 @@ class AdversarialObjective:
         self.config = config
         self.info = info
         self.state = initial_state(type(self).State, info.num_classes, info.num_images, device)
+
+    def class_share(self, ctx: Context) -> Tensor:
+        """Before each step: the shares (C,) >= 0 by which classes are drawn, if `needs.sampling` is set.
+
+        Their sum does not matter. Classes without an image to train on are never drawn.
+        """
+        raise ContractError(f"method {self.name!r} does not define class_share().")
 
     def budget(self, y: Tensor, ctx: Context) -> Budget:
         """The budget of samples with labels `y` (B,); by default that of the protocol."""

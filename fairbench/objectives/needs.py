@@ -38,6 +38,8 @@ class Needs:
     """The method is defined for one label per image only, so Mixup and CutMix are refused."""
     waits: str = ""
     """Why steps wait for the device on purpose, which prevents CUDA graphs; "" if they do not."""
+    sampling: Literal["classes"] | None = None
+    """Images of each batch are drawn with replacement: a class by `class_share`, then an image of it."""
     teachers: frozenset[str] | set[str] = frozenset()
     """Trained networks that `ctx.teacher` gives, each a component of that name."""
 
@@ -46,6 +48,7 @@ class Needs:
         for name, value, known in (
             ("attack_bn", self.attack_bn, get_args(BatchNormMode)),
             ("validation", self.validation, ("start", "end", None)),
+            ("sampling", self.sampling, ("classes", None)),
         ):
             if value not in known:
                 raise ContractError(

@@ -270,6 +270,8 @@ def operations_of(training: Training, epoch: int) -> Operations:
 
 def step_and_validate(training: Training, given: Batch, ctx: Context) -> None:
     """Run one step and, if the method needs it, the validation of the same batch."""
+    if training.method.resolved_needs().sampling:
+        training.method.class_share(ctx)
     training.step(given, ctx)
     if training.method.resolved_needs().validation is not None:
         with frozen(training.model), torch.no_grad():

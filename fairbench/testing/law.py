@@ -55,11 +55,18 @@ class Subject:
     path: Path | None = None
 
     def build(
-        self, num_classes: int = NUM_CLASSES, device: torch.device = toys.CPU, **options: Any
+        self,
+        num_classes: int = NUM_CLASSES,
+        device: torch.device = toys.CPU,
+        permutation: torch.Tensor | None = None,
+        **options: Any,
     ) -> AdversarialObjective:
-        """A new objective with the settings, of which `options` replaces some."""
+        """A new objective with the settings, of which `options` replaces some.
+
+        `permutation` (C,) renames the classes.
+        """
         config = build_config(self.cls, {**self.config, **options})
-        return self.cls(config, toys.info(num_classes), device)
+        return self.cls(config, toys.info(num_classes, permutation), device)
 
     def settings(self) -> dict[str, Any]:
         """Every option with its value."""

@@ -20,7 +20,7 @@ _ALL = (
     Law("training", "training runs with all hooks", training_laws.trains, ("terms",)),
     Law("budget", "images stay in [0, 1] and in the declared ball", attack_laws.within_budget, RUNS),
     Law("attack", "the attack raises the loss", strength_laws.raises_the_loss, (*RUNS, "budget")),
-    Law("purity", "budget, perturb, loss and validate change nothing", purity_laws.pure, RUNS),
+    Law("purity", "class_share, budget, perturb, loss and validate change nothing", purity_laws.pure, RUNS),
     Law("batchnorm", "the attack treats BatchNorm as declared", attack_laws.batch_norm_as_declared, RUNS),
     Law("source", "nothing but what is given is used", source_laws.uses_what_it_is_given, RUNS),
     Law("samples", "loss terms keep samples apart", term_laws.keeps_samples_apart, RUNS),

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fairbench.attacks.budget import Budget
 from fairbench.registry.options import Option
 from fairbench.testing import toys
 from fairbench.testing.law import BrokenLawError, NotApplicable, Subject, accepted
@@ -16,7 +17,8 @@ from fairbench.testing.training import EPOCHS, UNBALANCED, Training
 
 STEPS = 1
 WITHOUT_CLASS_3 = (0, 1, 1, 1, 1, 1, 2, 2)
-SITUATIONS = ("awkward statistics", "measured statistics", "an absent class")
+SITUATIONS = ("awkward statistics", "measured statistics", "an absent class", "a long attack")
+LONG = Budget(toys.BUDGET.eps, toys.BUDGET.eps, 10)  # steps so large that the loss does not rise at each
 
 Trace = dict[str, Tensor]
 
@@ -141,6 +143,7 @@ def trace(subject: Subject, situation: str, options: Mapping[str, Any]) -> Trace
         awkward=awkward,
         held_out=(1,) if awkward else (6, 1),  # enough for accuracies that vary; the last batch is smaller
         model=copy.deepcopy(settled()),
+        budget=LONG if situation == "a long attack" else toys.BUDGET,
     )
     values: Trace = {}
     for need, value in dataclasses.asdict(method.resolved_needs()).items():

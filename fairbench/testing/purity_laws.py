@@ -28,7 +28,7 @@ IN_STATE = (
 
 
 def pure(subject: Subject) -> None:
-    """`budget`, `perturb`, `loss` and `validate` change neither state nor batch nor model."""
+    """`class_share`, `budget`, `perturb`, `loss` and `validate` change neither state nor batch nor model."""
     for method, model, epoch in stages(subject):
         check_purity(method, model, epoch)
 
@@ -36,6 +36,8 @@ def pure(subject: Subject) -> None:
 def check_purity(method: AdversarialObjective, model: nn.Module, epoch: int) -> None:
     """Raise BrokenLawError when a call changes something."""
     given, ctx = toys.batch(), toys.context(epoch)
+    if method.resolved_needs().sampling:
+        untouched(method, model, given, "class_share", lambda: {"share": method.class_share(ctx)})
     untouched(method, model, given, "budget", lambda: method.budget(given.y, ctx))
     inside = replace(ctx, budget=method.budget(given.y, ctx))
     with frozen(model, method.resolved_needs().attack_bn):

@@ -154,9 +154,10 @@ def configured(
     return cls(build_config(cls, options), info(num_classes), device)
 
 
-def info(num_classes: int) -> DataInfo:
+def info(num_classes: int, permutation: Tensor | None = None) -> DataInfo:
     """The facts about the toy images: 16 of each class."""
-    return DataInfo(num_classes, (16,) * num_classes, SHAPE)
+    old_names = range(num_classes) if permutation is None else permutation.argsort().tolist()
+    return DataInfo(num_classes, tuple(16 + c % 3 for c in old_names), SHAPE)
 
 
 def learning_rate(epoch: int) -> float:

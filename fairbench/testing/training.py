@@ -8,8 +8,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from fairbench.attacks.budget import Budget
 from fairbench.attacks.draws import Draws
 from fairbench.data.batch import Batch
+from fairbench.objectives.classes import class_indicator
 from fairbench.objectives.contract import AdversarialObjective, Context, EpochStats, ValidationStats
 from fairbench.testing import toys
 from fairbench.training.checkpointing import SavedState, TrainingState
@@ -36,7 +38,7 @@ Event = tuple[int, int | Literal["start", "end"]]
 class ToyBatches:
     """Batches made in advance."""
 
-    made: Sequence[Batch]
+    made: list[Batch]
 
     @property
     def batch_size(self) -> int:
@@ -47,6 +49,23 @@ class ToyBatches:
 
     def batch(self, i: int) -> Batch:
         return self.made[i]
+
+
+class ToySampler:
+    """Puts toy images of drawn classes in place of those of `batches`; `make` returns batch i of some labels.
+
+    Only classes that are in `batches` are drawn. `order` (steps, B) holds the classes.
+    """
+
+    def __init__(self, batches: ToyBatches, num_classes: int, make: Callable[[int, Tensor], Batch]) -> None:
+        self.batches, self.make = batches, make
+        self.order = torch.stack([batch.y for batch in batches.made])
+        self.present = class_indicator(self.order.flatten(), num_classes, torch.float64).sum(0) > 0
+
+    def choose(self, i: int, share: Tensor, rng: Draws) -> None:
+        weight = torch.where(self.present, share.detach().double(), 0.0)
+        self.order[i] = rng.choice(weight.expand(self.order.shape[1], -1))
+        self.batches.made[i] = self.make(i, self.order[i])
 
 
 class Training:
@@ -72,6 +91,7 @@ class Training:
         dtype: torch.dtype = torch.float32,
         device: torch.device = toys.CPU,
         draws: Callable[[int], Draws] | None = None,
+        budget: Budget = toys.BUDGET,
     ) -> None:
         self.method = method
         self.num_classes = method.info.num_classes
@@ -87,7 +107,7 @@ class Training:
         make_draws = (lambda drawn: Draws(drawn, device)) if draws is None else draws
         names = method.resolved_needs().teachers
         teachers = toys.teachers(self.num_classes, names, permutation=permutation, dtype=dtype, device=device)
-        self.contexts = Contexts(seed, epochs, toys.BUDGET, toys.learning_rate, make_draws, teachers)
+        self.contexts = Contexts(seed, epochs, budget, toys.learning_rate, make_draws, teachers)
         self.losses: list[Tensor] = []
         self.events: list[Event] = []
         for epoch in range(1, epochs + 1):
@@ -138,9 +158,16 @@ class Training:
 
     def _epoch(self, number: int, saved: EpochProgress | None = None) -> Epoch:
         batches = ToyBatches([self.batch(10 * number + step) for step in range(self.steps)])
+
+        def sampled(step: int, y: Tensor) -> Batch:
+            labels = y.cpu() if self.permutation is None else self.permutation.argsort()[y.cpu()]
+            return self.batch(10 * number + step, labels)
+
         for group in self.optimizer.param_groups:
             group["lr"] = toys.learning_rate(number)
         parts: dict[str, Any] = {"batches": batches, "held_out": self.held_out, "contexts": self.contexts}
+        if self.method.resolved_needs().sampling:
+            parts["sampler"] = ToySampler(batches, self.num_classes, sampled)
         if self.awkward:
             return AwkwardEpoch(
                 number=number, steps=self.step, saved=saved, permutation=self.permutation, **parts

@@ -156,7 +156,7 @@ def knows_no_class_by_number(subject: Subject) -> None:
             return draws[-1]
 
         training = Training(
-            subject.build(),
+            subject.build(permutation=permutation),
             labels=UNBALANCED,
             permutation=permutation,
             model=model,

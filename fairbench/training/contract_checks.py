@@ -27,6 +27,21 @@ def worst_excess(batch: Batch, adversary: Adversary, budget: Budget) -> Tensor:
     return torch.stack([excess(batch.x, image, budget) for image in images]).amax(0)
 
 
+def check_share(objective: AdversarialObjective, share: Tensor) -> None:
+    """Raise ContractError unless the shares of the classes are (C,) numbers of at least 0, not all 0."""
+    expected = (objective.info.num_classes,)
+    if share.shape != expected:
+        raise ContractError(
+            f"method {objective.name!r}: class_share() has shape {tuple(share.shape)}.",
+            hint=f"return one share per class, {expected}",
+        )
+    if not bool(torch.isfinite(share).all() & (share >= 0).all() & (share.sum() > 0)):
+        raise ContractError(
+            f"method {objective.name!r}: class_share() returned {[round(v, 4) for v in share.tolist()]}.",
+            hint="return shares of at least 0 that are not all 0",
+        )
+
+
 def check_adversary(
     objective: AdversarialObjective, batch: Batch, adversary: Adversary, budget: Budget
 ) -> None:

@@ -18,7 +18,8 @@ from fairbench.objectives.teachers import Ask, Teachers
 from fairbench.objectives.validation import robust_validation
 from fairbench.registry.protocol import Protocol
 from fairbench.training.averaging import WeightAverage
-from fairbench.training.contract_checks import check_epoch
+from fairbench.training.class_sampling import Sampler
+from fairbench.training.contract_checks import check_epoch, check_share
 from fairbench.training.images import Batches
 from fairbench.training.networks import is_finite
 from fairbench.training.schedule import learning_rate
@@ -102,8 +103,8 @@ class Epoch:
     """Trains on `batches` with `steps`: call `start`, `step` for each batch, `check` if wanted, then `end`.
 
     `held_out` are the images for validation. `average` follows the weights. A mixed image counts in class
-    statistics if the share of its label is at least `min_share`. An epoch that was saved in the middle
-    continues from its `saved` progress.
+    statistics if the share of its label is at least `min_share`. `sampler` chooses the images of each batch
+    if the method needs it. An epoch that was saved in the middle continues from its `saved` progress.
     """
 
     number: int
@@ -113,6 +114,7 @@ class Epoch:
     contexts: Contexts
     average: WeightAverage | None = None
     min_share: float = 0.0
+    sampler: Sampler | None = None
     saved: InitVar[EpochProgress | None] = None
     progress: EpochProgress = field(init=False)
     totals: EpochTotals = field(init=False)
@@ -132,6 +134,9 @@ class Epoch:
         )
         self.totals.sums |= self.progress.sums
         self.progress.sums = self.totals.sums
+        if self.sampler is not None:
+            self.sampler.order.copy_(self.totals.sums.get("order", self.sampler.order))
+            self.totals.sums["order"] = self.sampler.order  # saved in the middle of an epoch, for the digest
         self.steps.begin(self.number, self.totals, len(self.batches) - self.progress.step)
 
     def start(self) -> None:
@@ -145,7 +150,13 @@ class Epoch:
     def step(self, *, check: bool = False) -> None:
         """Train on the next batch; `check` verifies the contract at once, at the cost of host syncs."""
         step = self.progress.step
-        self.steps(self.batches.batch(step), self.context(step), check)
+        ctx = self.context(step)
+        if self.sampler is not None:
+            share = self.objective.class_share(ctx)
+            if check:
+                check_share(self.objective, share)
+            self.sampler.choose(step, share, ctx.rng("sampler"))
+        self.steps(self.batches.batch(step), ctx, check)
         if self.average is not None:
             self.average.after_step(self.model, self.number)
         self.progress.step = step + 1

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from fairbench.core import stopping
 from fairbench.core.processes import end_if_copied
 from fairbench.data.images import ImageSet
-from fairbench.data.stream import CropFlip
+from fairbench.data.stream import CropFlip, EpochStream
 from fairbench.objectives.contract import AdversarialObjective
 from fairbench.objectives.teachers import Teachers
 from fairbench.records.progress import ProgressListener
@@ -23,9 +23,10 @@ from fairbench.registry.components import Augment, Averaging, WeightPerturbation
 from fairbench.registry.protocol import Protocol
 from fairbench.training.averaging import WeightAverage, without_average
 from fairbench.training.checkpointing import Checkpoints, TrainingState
+from fairbench.training.class_sampling import ClassSampler
 from fairbench.training.cuda_graphs import CudaGraphs, GraphedSteps
 from fairbench.training.epoch import Contexts, Epoch, EpochProgress
-from fairbench.training.images import Batches, TrainingImages
+from fairbench.training.images import TrainingImages
 from fairbench.training.networks import Networks, Speedups
 from fairbench.training.schedule import sgd
 from fairbench.training.step import StepRunner, training_step
@@ -170,7 +171,7 @@ class Trainer:
         evaluated = rows[-self.protocol.selection.last :]
         return texts + ([] if self.averaging is None else without_average(self.averaging, evaluated))
 
-    def epoch(self, number: int, batches: Batches) -> Epoch:
+    def epoch(self, number: int, batches: EpochStream) -> Epoch:
         """The epoch `number` at its learning rate; the rest of it when it was saved in the middle."""
         for group in self.state.optimizer.param_groups:
             group["lr"] = self.contexts.lr(number)
@@ -182,6 +183,7 @@ class Trainer:
             held_out=self.data.held_out(),
             contexts=self.contexts,
             average=self.average,
+            sampler=ClassSampler(batches) if self.objective.resolved_needs().sampling else None,
             min_share=(self.augment.min_share if self.augment is not None else None) or 0.0,
             saved=self.progress if continued else None,
         )

@@ -26,6 +26,8 @@ NEVER = 1000
         ("faal", {"tau": 0.0, "clean_forward": False}, "pgd-at"),
         ("faal", {"tau": 0.0, "base": "trades"}, "trades"),
         ("faal", {"tau": 0.0, "base": "mart", "beta": 5.0}, "mart"),
+        ("cfol-reweight", {"eta": 0.0}, "pgd-at"),
+        ("cfol-reweight", {"gamma": 1.0}, "pgd-at"),
     ],
 )
 def test_neutral_settings_equal_the_base_bit_for_bit(name, options, base):
