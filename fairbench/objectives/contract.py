@@ -115,13 +115,17 @@ class EpochStats:
 
 @dataclass(frozen=True)
 class ValidationStats:
-    """Class statistics over the held-out images, from the results of `validate`; has every class."""
+    """Class statistics over the validation images, from the results of `validate`; has every class."""
 
     count: Tensor  # (C,) held-out images
     clean_accuracy: Tensor  # (C,), NaN without `logits`
     robust_accuracy: Tensor  # (C,), NaN without `logits_adv`
     terms: Mapping[str, Tensor]  # (C,) class mean of each per-sample term, unweighted
     batch_size: int  # images per validation batch; the last may be smaller
+    robust_probability: Tensor = field(default_factory=lambda: torch.zeros(0))
+    """(C, C) float64: mean softmax(logits_adv) of class i; empty unless needed."""
+    robust_confusion: Tensor = field(default_factory=lambda: torch.zeros(0))
+    """(C, C) float64: images of class i predicted as j under attack; empty unless needed."""
 
     def check_every_class(self) -> None:
         """Raise EmptyClassError when a class has no held-out image."""

@@ -16,6 +16,8 @@ READ_WITHOUT_NAMING = {
 
 These files are older than the rule, and a change of their code would make their published results stale."""
 
+VALIDATION_STATS = frozenset({"robust_confusion", "robust_probability"})
+
 
 @dataclass(frozen=True)
 class Needs:
@@ -31,6 +33,11 @@ class Needs:
     validation: Literal["start", "end"] | None = None
     """Every epoch, images held out of training go through `validate`, at the "start" (before
     `on_epoch_start`) or "end" (after `on_epoch_end`), and `on_validation` is called with the result."""
+    validation_on: Literal["held-out", "training"] = "held-out"
+    """"training": the images to train on go through `validate`, cropped and flipped as in the epoch, but
+    without `augment`; no image is held out for it."""
+    validation_stats: frozenset[str] | set[str] = frozenset()
+    """Tables (C, C) in `ValidationStats`: "robust_confusion", "robust_probability"."""
     clean_forward_after_step: bool = False
     """After each update, one train-mode forward pass of the clean batch, which only updates BatchNorm's
     running statistics (as in the programs of CFA and FAIR-TAT, for their log)."""
@@ -48,6 +55,7 @@ class Needs:
         for name, value, known in (
             ("attack_bn", self.attack_bn, get_args(BatchNormMode)),
             ("validation", self.validation, ("start", "end", None)),
+            ("validation_on", self.validation_on, ("held-out", "training")),
             ("sampling", self.sampling, ("classes", None)),
         ):
             if value not in known:
@@ -58,6 +66,11 @@ class Needs:
             raise ContractError(
                 f"Needs(waits={self.waits!r}) gives no reason.",
                 hint='write why: Needs(waits="the hard images are selected")',
+            )
+        for table in sorted(set(self.validation_stats) - VALIDATION_STATS):
+            raise ContractError(
+                f"Needs(validation_stats=...): there is no table {table!r}.",
+                hint=f"one of: {', '.join(sorted(VALIDATION_STATS))}",
             )
         for teacher in sorted(set(self.teachers) - set(TEACHERS)):
             raise ContractError(

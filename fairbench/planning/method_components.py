@@ -41,7 +41,7 @@ def method_components(
         tuned = resolved(components[FINE_TUNE]["epochs"] / protocol.published_epochs)
         components = {**tuned, FINE_TUNE: components[FINE_TUNE]}
     needs = registry.plugin(method).needs
-    measured = "validation" in needs
+    measured = "validation" in needs and needs.get("validation_on", "") != "training"
     averaging = components.get("averaging", {})
     if (measured or averaging.get("kind") == "fawa") and "hold_out" not in components:
         if is_off("hold_out", changes.get("hold_out", 0.06)):

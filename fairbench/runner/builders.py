@@ -68,7 +68,8 @@ def kept_images(cell: Cell, train: ImageSet, objective: AdversarialObjective) ->
     """
     hold_out = cell.components.hold_out
     if hold_out is None:
-        if objective.resolved_needs().validation is not None:
+        needs = objective.resolved_needs()
+        if needs.validation is not None and needs.validation_on == "held-out":
             raise ContractError(
                 f"method {cell.method!r} needs held-out images, but the plan could not read that.",
                 hint='write Needs(validation="start") (or "end") in its class',

@@ -136,7 +136,7 @@ class TimedTraining:
         self.setting, self.batch_size = setting, setting.protocol.batch_size
         objective = setting.objective(method)
         needs = objective.resolved_needs()
-        self.validates = needs.validation is not None
+        self.validates = needs.validation is not None and needs.validation_on == "held-out"
         self.clock, model = Clock(setting.device), setting.network()
         self.folder = tempfile.TemporaryDirectory(prefix="fairbench-bench.")
         self.trainer = Trainer(

@@ -102,15 +102,17 @@ class Contexts:
 class Epoch:
     """Trains on `batches` with `steps`: call `start`, `step` for each batch, `check` if wanted, then `end`.
 
-    `held_out` are the images for validation. `average` follows the weights. A mixed image counts in class
-    statistics if the share of its label is at least `min_share`. `sampler` chooses the images of each batch
-    if the method needs it. An epoch that was saved in the middle continues from its `saved` progress.
+    `held_out` are the images for validation, unless the method has `validation` images of its own. `average`
+    follows the weights. A mixed image counts in class statistics if the share of its label is at least
+    `min_share`. `sampler` chooses the images of each batch if the method needs it. An epoch that was saved in
+    the middle continues from its `saved` progress.
     """
 
     number: int
     steps: StepRunner
     batches: Batches
     held_out: Batches
+    validation: Batches | None = None
     contexts: Contexts
     average: WeightAverage | None = None
     min_share: float = 0.0
@@ -192,10 +194,12 @@ class Epoch:
         return self.totals.stats()
 
     def measure(self, validate: Validate, purpose: str) -> ValidationStats:
-        """The class means of `validate` over the held-out images. Draws for each `purpose` are apart."""
-        networks, count = self.steps.networks, len(self.held_out)
+        """The class means of `validate` over the validation images. Draws for each `purpose` are apart."""
+        networks, for_method = self.steps.networks, purpose == "validation"
+        images = self.validation if for_method and self.validation is not None else self.held_out
+        count = len(images)
         batches = (
-            (networks.laid_out(self.held_out.batch(i)), self.contexts.at(self.progress, i, count, purpose))
+            (networks.laid_out(images.batch(i)), self.contexts.at(self.progress, i, count, purpose))
             for i in range(count)
         )
         with networks.trained():  # the precision of the network itself, where it has no folded copy
@@ -204,7 +208,8 @@ class Epoch:
                 validate,
                 batches,
                 num_classes=self.objective.info.num_classes,
-                batch_size=self.held_out.batch_size,
+                batch_size=images.batch_size,
+                tables=sorted(self.objective.resolved_needs().validation_stats) if for_method else (),
             )
 
     def context(self, step: int) -> Context:

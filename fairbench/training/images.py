@@ -64,8 +64,8 @@ class TrainingImages:
     augment: Augment | None
     dtype: torch.dtype
 
-    def epoch(self, number: int) -> EpochStream:
-        """The batches to train on in an epoch (from 1)."""
+    def epoch(self, number: int, *, mixed: bool = True) -> EpochStream:
+        """The batches to train on in an epoch (from 1); without `augment` unless `mixed`."""
         return EpochStream(
             self.images,
             seed=self.seed,
@@ -74,7 +74,7 @@ class TrainingImages:
             augmentation=self.crop_flip,
             dtype=self.dtype,
             keep=self.keep,
-            augment=self._batch_augmentation(),
+            augment=self._batch_augmentation() if mixed else None,
         )
 
     def held_out(self) -> PlainBatches:

@@ -175,12 +175,14 @@ class Trainer:
         """The epoch `number` at its learning rate; the rest of it when it was saved in the middle."""
         for group in self.state.optimizer.param_groups:
             group["lr"] = self.contexts.lr(number)
+        on_training = self.objective.resolved_needs().validation_on == "training"
         continued = self.progress is not None and self.progress.epoch == number
         return Epoch(
             number=number,
             steps=self.steps,
             batches=batches,
             held_out=self.data.held_out(),
+            validation=self.data.epoch(number, mixed=False) if on_training else None,
             contexts=self.contexts,
             average=self.average,
             sampler=ClassSampler(batches) if self.objective.resolved_needs().sampling else None,

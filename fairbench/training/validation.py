@@ -12,6 +12,7 @@ from fairbench.data.batch import Batch
 from fairbench.objectives.classes import class_indicator
 from fairbench.objectives.contract import Context, ValidationStats
 from fairbench.objectives.loss_terms import LossTerms
+from fairbench.objectives.losses import log_probabilities
 from fairbench.objectives.teachers import once
 
 Validate = Callable[[nn.Module, Batch, Context], LossTerms]
@@ -25,8 +26,9 @@ def measure(
     *,
     num_classes: int,
     batch_size: int,
+    tables: Iterable[str] = (),
 ) -> ValidationStats:
-    """The class means, in float64, of what `validate` returns for all `batches`.
+    """The class means, in float64, of what `validate` returns for all `batches`, and `tables` (C, C) by name.
 
     The model is frozen and in eval mode: parameters, BatchNorm statistics and gradients stay as they are.
     """
@@ -44,10 +46,21 @@ def measure(
             for kind, logits in (("clean", terms.logits), ("robust", terms.logits_adv)):
                 if logits is not None:
                     values[kind] = logits.argmax(1) == batch.y
+            if tables and terms.logits_adv is None:
+                raise ContractError(
+                    "the method needs robust tables of validation, but validate() returned no logits_adv.",
+                    hint="return LossTerms(..., logits_adv=logits_adv)",
+                )
+            for name, rows in table_rows(terms, tables).items():
+                added = indicator.T @ rows
+                sums[name] = sums[name] + added if name in sums else added
             for name, value in {"count": torch.ones_like(batch.y), **values}.items():
                 added = value.double() @ indicator
                 sums[name] = sums[name] + added if name in sums else added
     count = sums.pop("count")
+    found = {name: sums.pop(name) for name in tables}
+    if "robust_probability" in found:
+        found["robust_probability"] = found["robust_probability"] / count[:, None]
     means = {name: value / count for name, value in sums.items()}
     unknown = torch.full_like(count, torch.nan)
     return ValidationStats(
@@ -56,4 +69,18 @@ def measure(
         robust_accuracy=means.pop("robust", unknown),
         terms={name.removeprefix("term."): value for name, value in means.items()},
         batch_size=batch_size,
+        **found,
     )
+
+
+def table_rows(terms: LossTerms, tables: Iterable[str]) -> dict[str, Tensor]:
+    """For each table the row (B, C), float64, of each image."""
+    rows: dict[str, Tensor] = {}
+    if terms.logits_adv is not None:
+        for name in tables:
+            if name == "robust_probability":
+                rows[name] = log_probabilities(terms.logits_adv).exp().double()
+            else:
+                predicted = terms.logits_adv.argmax(1)
+                rows[name] = class_indicator(predicted, terms.logits_adv.shape[1], torch.float64)
+    return rows
