@@ -21,7 +21,7 @@ from fairbench.training.networks import first_line
 NUM_CLASSES = 4
 KIT = f"{Path(__file__).parent}{os.sep}"
 PACKAGE = f"{Path(__file__).parents[1]}{os.sep}"
-WATCHING = {f"{KIT}{name}.py" for name in ("law", "attack_laws", "device_laws", "shown_laws")}
+WATCHING = {f"{KIT}{name}.py" for name in ("law", "attack_laws", "class_laws", "device_laws", "shown_laws")}
 TOYS = f"{KIT}toys.py"
 TORCH = f"{Path(torch.__file__).parent}{os.sep}"
 

@@ -18,10 +18,12 @@ from fairbench.testing import toys
 from fairbench.testing.law import NUM_CLASSES, BrokenLawError, NotApplicable, Subject, require
 from fairbench.testing.runs import left_behind, trained
 from fairbench.testing.snapshots import changed_names, kept_values
-from fairbench.testing.training import UNBALANCED, Event, Training
+from fairbench.testing.training import EPOCHS, UNBALANCED, Event, Training
 
 CUTS: tuple[Event, ...] = ((1, 1), (1, "end"), (2, 1), (2, "end"), (3, "start"))
 PERMUTATION = torch.tensor([2, 0, 3, 1])  # class c becomes class PERMUTATION[c]
+TWELVE = torch.tensor([5, 2, 0, 11, 7, 9, 1, 10, 3, 4, 6, 8])
+MANY_LABELS = (*range(12), 0, 0, 1, 5, 5, 5, 9)
 ODD_BATCHES = {
     "a class is absent": (0, 1, 1, 3, 3, 3),
     "there is only one class": (2, 2, 2, 2, 2, 2),
@@ -146,27 +148,35 @@ def bears_two_labels(subject: Subject) -> str:
 
 def knows_no_class_by_number(subject: Subject) -> None:
     """If the classes are renamed, all results are renamed in the same way, and nothing else changes."""
-    draws: list[RenamedDraws] = []
+    for permutation, labels, epochs in ((PERMUTATION, UNBALANCED, 2), (TWELVE, MANY_LABELS, EPOCHS)):
+        check_renamed(subject, permutation, labels, epochs)
 
-    def run(permutation: Tensor | None) -> dict[str, Tensor]:
-        model = toys.renamed(toys.network(), permutation).double()
+
+def check_renamed(subject: Subject, permutation: Tensor, labels: tuple[int, ...], epochs: int) -> None:
+    """Raise BrokenLawError unless training with the classes renamed gives the renamed results."""
+    draws: list[RenamedDraws] = []
+    many = len(permutation) > NUM_CLASSES
+
+    def run(permuted: Tensor | None) -> dict[str, Tensor]:
+        count = len(permutation)
+        network = toys.capable(count).train() if many else toys.network(count)
 
         def renamed(seed: int) -> Draws:
-            draws.append(RenamedDraws(seed, toys.CPU, permutation))
+            draws.append(RenamedDraws(seed, toys.CPU, permuted, count))
             return draws[-1]
 
         training = Training(
-            subject.build(permutation=permutation),
-            labels=UNBALANCED,
-            permutation=permutation,
-            model=model,
+            subject.build(num_classes=count, permutation=permuted),
+            labels=labels,
+            permutation=permuted,
+            model=toys.renamed(network, permuted).double(),
             dtype=torch.float64,
             draws=renamed,
-            epochs=2,
+            epochs=epochs,
         ).run()
-        return named_back(training, permutation)
+        return named_back(training, permuted)
 
-    first, second = run(None), run(PERMUTATION)
+    first, second = run(None), run(permutation)
     if any(draw.per_class for draw in draws):
         raise NotApplicable("it draws one random number per class, which cannot be renamed")
     wrong = [
@@ -186,9 +196,9 @@ def knows_no_class_by_number(subject: Subject) -> None:
 class RenamedDraws(Draws):
     """Draws for renamed classes: those for the old names, renamed."""
 
-    def __init__(self, seed: int, device: torch.device, permutation: Tensor | None) -> None:
+    def __init__(self, seed: int, device: torch.device, permutation: Tensor | None, num_classes: int) -> None:
         super().__init__(seed, device)
-        self.permutation = permutation
+        self.permutation, self.num_classes = permutation, num_classes
         self.per_class = False
 
     def normal(self, like: Tensor) -> Tensor:
@@ -210,7 +220,7 @@ class RenamedDraws(Draws):
         return self.permutation[super().choice(weight[:, self.permutation])]
 
     def _notice(self, like: Tensor) -> None:
-        self.per_class |= like.dim() < 3 and NUM_CLASSES in like.shape
+        self.per_class |= like.dim() < 3 and self.num_classes in like.shape
 
 
 def named_back(training: Training, permutation: Tensor | None) -> dict[str, Tensor]:

@@ -182,6 +182,39 @@ class Swapped(Sound):
         return terms
 
 
+@breaks("absent-class", "NaN of a class without images", "of_every_class")
+class NanAsZero(Sound):
+    def on_epoch_end(self, stats, ctx):
+        accuracy = stats.robust_accuracy.nan_to_num(0)
+        self.state.weight = 1 + self.config.strength * (accuracy.mean() - accuracy).clamp(min=0)
+
+
+@breaks("draws", "two draws have the same purpose", 'ctx.rng("noise")')
+class OneNoiseForTwoThings(Sound):
+    def perturb(self, model, batch, ctx):
+        noise = ctx.rng("attack").normal(batch.x)
+        x_adv = super().perturb(model, batch, ctx)
+        return torch.where(noise > 2, batch.x, x_adv)
+
+
+@breaks("draws", "a class is drawn among 10 classes, but there are 12: test_kit_broken.py:", "num_classes")
+class TenClasses(Sound):
+    def perturb(self, model, batch, ctx):
+        target = ctx.rng("target").other_class(batch.y, 10)
+
+        def aim(logits):
+            return -losses.cross_entropy(logits, target % logits.shape[1])
+
+        return attacks.pgd(model, batch.x, aim, budget=ctx.budget, start="uniform", rng=ctx.rng("attack"))
+
+
+@breaks("renaming", "the renamed ones", "do not use class numbers")
+class FavoursTheTenth(Sound):
+    def loss(self, model, batch, x_adv, ctx):
+        weight = {"clean": (1 + (batch.y == 9)) * self.state.weight[batch.y]}
+        return trades_terms(model, batch, x_adv, beta=self.config.beta, bn_order="adv-clean", weight=weight)
+
+
 @breaks("source", "generator of its own: test_kit_broken.py:", "ctx.rng")
 class SeedsInAHook(Sound):
     def on_epoch_start(self, ctx):
