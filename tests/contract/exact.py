@@ -4,7 +4,7 @@ import pytest
 import toys
 from toy_training import Asks, Repeats, listening, rows, trainer, weights
 
-from fairbench.api import AdversarialObjective, LossTerms, attacks, losses
+from fairbench.api import AdversarialObjective, DataInfo, LossTerms, attacks, losses
 from fairbench.core import stopping
 from fairbench.models.checkpoints import read_tensors
 from fairbench.registry.components import Augment, WeightPerturbation
@@ -26,7 +26,8 @@ EVERY_COMPONENT = pytest.mark.parametrize("components", COMPONENTS.values(), ids
 def trained(folder, cls, *, graphs=None, **given):
     """A finished training of a method; with `graphs`, its steps are captured."""
     images = toys.images(64)  # seven steps, of which the last is smaller; four with half of them held out
-    found = trainer(folder, method=toys.configured(cls), images=images, **given)
+    info = DataInfo(4, tuple(images.labels.bincount().tolist()), images.image_shape)
+    found = trainer(folder, method=cls(cls.Config(), info, toys.CPU), images=images, **given)
     if graphs is not None:
         found.steps.graphed = GraphedSteps(graphs, found.protocol.batch_size)
     with pytest.MonkeyPatch.context() as patch:
