@@ -161,6 +161,17 @@ def test_a_plugin_that_needs_validation_holds_out_without_a_registry_entry(tmp_p
     assert only(cells, "mine").identity["hold_out"]["share"] == 0.06
 
 
+def test_validation_on_training_images_holds_nothing_out(tmp_path):
+    text = Path(fairbench_methods.wat.__file__).read_text().replace('@method("wat"', '@method("mine"')
+    assert 'Needs(validation="end")' in text
+    text = text.replace('Needs(validation="end")', 'Needs(validation="end", validation_on="training")')
+    (tmp_path / "mine.py").write_text(text)
+    cells, _ = resolve(
+        Selection(methods=("mine",), seeds=(0,)), load_registry([tmp_path / "mine.py"]), Path("nowhere")
+    )
+    assert "hold_out" not in only(cells, "mine").identity
+
+
 @pytest.mark.parametrize("kind", ["fawa", "swa"])
 def test_an_average_begins_in_proportion_to_the_fine_tuning(plan, kind):
     cell = only(
