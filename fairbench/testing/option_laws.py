@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import functools
+import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -16,8 +17,11 @@ from fairbench.testing.law import BrokenLawError, NotApplicable, Subject, accept
 from fairbench.testing.training import EPOCHS, UNBALANCED, Training
 
 STEPS = 1
+MOST_CONTEXTS = 12
+"""Most settings with several changes that are tried for an option without effect."""
 WITHOUT_CLASS_3 = (0, 1, 1, 1, 1, 1, 2, 2)
-SITUATIONS = ("awkward statistics", "measured statistics", "an absent class", "a long attack")
+IN_ONE_BATCH = "a class absent from a batch"
+SITUATIONS = ("awkward statistics", "measured statistics", "an absent class", "a long attack", IN_ONE_BATCH)
 LONG = Budget(toys.BUDGET.eps, toys.BUDGET.eps, 10)  # steps so large that the loss does not rise at each
 
 Trace = dict[str, Tensor]
@@ -36,7 +40,7 @@ def every_option_acts(subject: Subject) -> str:
         raise BrokenLawError(
             f"{'; '.join(idle)}.",
             hint="remove the option, or correct the code that should use it.\n"
-            "If it has an effect only together with another option, set in ContractSuite: "
+            "If it has an effect only together with another option, write beside Config: "
             'option_context = {"this": {"other": value}}\n'
             'If another value has an effect: option_values = {"this": (value,)}\n'
             "Toy training has three epochs; options named _epochs scale with them.",
@@ -102,6 +106,21 @@ class OptionSearch:
                     number = isinstance(choice, int | float) and not isinstance(choice, bool)
                     if not number and accepted(self.subject, **{other: choice}):
                         yield {other: choice}
+        yield from self._pairs(name)
+
+    def _pairs(self, name: str) -> Iterator[dict[str, Any]]:
+        """Settings in which two other flags or words are changed, or one other number."""
+        words: list[tuple[str, Any]] = []
+        numbers: list[tuple[str, Any]] = []
+        for other, value in self.settings.items():
+            choices = alternatives(option_of(self.subject, other), value) if other != name else ()
+            for choice in choices:
+                number = isinstance(choice, int | float) and not isinstance(choice, bool)
+                (numbers if number else words).append((other, choice))
+        changes = [dict(pair) for pair in itertools.combinations(words, 2) if pair[0][0] != pair[1][0]]
+        for change in [*({other: choice} for other, choice in numbers), *changes][:MOST_CONTEXTS]:
+            if accepted(self.subject, **change):
+                yield change
 
     def _differs(self, name: str, value: Any, context: Mapping[str, Any]) -> bool:
         if not accepted(self.subject, **{**context, name: value}):
@@ -109,7 +128,11 @@ class OptionSearch:
         for situation in SITUATIONS:
             before = self._trace(situation, context)
             after = self._trace(situation, {**context, name: value})
-            if before and after and toys.differences(before, after):
+            if not before or not after:
+                continue
+            if diverged(before) and diverged(after):  # NaN equals NaN, which says nothing about the option
+                self._errors.setdefault((name, value), ArithmeticError("the loss is not finite"))
+            elif toys.differences(before, after):
                 return True
         return False
 
@@ -133,18 +156,25 @@ class OptionSearch:
         return ""
 
 
+def diverged(values: Trace) -> bool:
+    """Whether a loss is not finite."""
+    return not bool(torch.isfinite(values["losses"]).all())
+
+
 def trace(subject: Subject, situation: str, options: Mapping[str, Any]) -> Trace:
     """Losses, the needs of the method, and weights, BatchNorm statistics and state after each epoch."""
     method, awkward = subject.build(**options), situation == "awkward statistics"
     training = Training(
         method,
         labels=WITHOUT_CLASS_3 if situation == "an absent class" else UNBALANCED,
-        steps=STEPS,
+        steps=2 if situation == IN_ONE_BATCH else STEPS,
         awkward=awkward,
         held_out=(1,) if awkward else (6, 1),  # enough for accuracies that vary; the last batch is smaller
         model=copy.deepcopy(settled()),
         budget=LONG if situation == "a long attack" else toys.BUDGET,
     )
+    if situation == IN_ONE_BATCH:
+        training.missing = 3
     values: Trace = {}
     for need, value in dataclasses.asdict(method.resolved_needs()).items():
         text = sorted(value) if isinstance(value, set | frozenset) else value

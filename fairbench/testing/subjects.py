@@ -50,18 +50,22 @@ def subject(
     option_context: Mapping[str, Mapping[str, Any]] | None = None,
     option_values: Mapping[str, tuple[Any, ...]] | None = None,
 ) -> Subject:
-    """A registered method with its registered settings, scaled to the epochs of toy training."""
+    """A registered method with its registered settings, scaled to the epochs of toy training.
+
+    `option_context` and `option_values` are added to those that the class declares beside its Config.
+    """
     entry, plugin = registry.get("method", name), registry.readable_plugin(name)
     try:
         published = registry.protocol_for("official", name).published_epochs
     except ConfigError:
         published = PUBLISHED_EPOCHS
+    cls = load_plugin(import_target(entry, plugin), name)
     return Subject(
         name=name,
-        cls=load_plugin(import_target(entry, plugin), name),
+        cls=cls,
         config=in_toy_epochs(registry.method_config(name), published),
-        option_context=option_context or {},
-        option_values=option_values or {},
+        option_context={**getattr(cls, "option_context", {}), **(option_context or {})},
+        option_values={**getattr(cls, "option_values", {}), **(option_values or {})},
         twin_of=entry.extends,
         path=plugin.path,
     )

@@ -108,6 +108,7 @@ class Training:
         names = method.resolved_needs().teachers
         teachers = toys.teachers(self.num_classes, names, permutation=permutation, dtype=dtype, device=device)
         self.contexts = Contexts(seed, epochs, budget, toys.learning_rate, make_draws, teachers)
+        self.missing: int | None = None  # a class without images in the first batch of every epoch
         self.losses: list[Tensor] = []
         self.events: list[Event] = []
         for epoch in range(1, epochs + 1):
@@ -158,6 +159,11 @@ class Training:
 
     def _epoch(self, number: int, saved: EpochProgress | None = None) -> Epoch:
         batches = ToyBatches([self.batch(10 * number + step) for step in range(self.steps)])
+        if self.missing is not None:
+            first = batches.batch(0)
+            present = first.y != self.missing
+            without = Batch(first.x[present], first.y[present], first.index[present])
+            batches = ToyBatches([without, *batches.made[1:]])
 
         def sampled(step: int, y: Tensor) -> Batch:
             labels = y.cpu() if self.permutation is None else self.permutation.argsort()[y.cpu()]
