@@ -30,7 +30,7 @@ OPTIONAL = {"robustbench": "pip install 'fairbench-at[robustbench]'"}
 FATAL = ("missing", "not writable")  # states in which nothing can be trained
 
 
-class Finding(NamedTuple):
+class SetupCheck(NamedTuple):
     """One thing that was looked at: its state, and what it is or how to fix it."""
 
     what: str
@@ -38,11 +38,13 @@ class Finding(NamedTuple):
     detail: str
 
 
-def check_installation(results: Path, data_root: Path, registry_files: Sequence[Path] = ()) -> list[Finding]:
+def check_installation(
+    results: Path, data_root: Path, registry_files: Sequence[Path] = ()
+) -> list[SetupCheck]:
     """Packages, device, methods, data sets and the results folder."""
     registry = load_registry(registry_files)
     return [
-        Finding("python", "ok", f"{platform.python_version()} on {platform.system()}"),
+        SetupCheck("python", "ok", f"{platform.python_version()} on {platform.system()}"),
         *(_package(name, "missing", "pip install --upgrade fairbench-at") for name in REQUIRED),
         *(_package(name, "optional", f"not installed; {fix}") for name, fix in OPTIONAL.items()),
         _device(),
@@ -52,46 +54,46 @@ def check_installation(results: Path, data_root: Path, registry_files: Sequence[
     ]
 
 
-def _package(name: str, without: str, fix: str) -> Finding:
+def _package(name: str, without: str, fix: str) -> SetupCheck:
     """`without`: the state when it is not installed."""
     version = version_of(name)
-    return Finding(name, "ok" if version else without, version or fix)
+    return SetupCheck(name, "ok" if version else without, version or fix)
 
 
-def _device() -> Finding:
+def _device() -> SetupCheck:
     if importlib.util.find_spec("torch") is None:
-        return Finding("device", "missing", "torch is not installed")
+        return SetupCheck("device", "missing", "torch is not installed")
     import torch
 
     if torch.cuda.is_available():
-        return Finding("device", "ok", f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}")
+        return SetupCheck("device", "ok", f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}")
     threads = torch.get_num_threads()
-    return Finding("device", "ok", f"CPU only, {threads} threads; the papers' settings need a CUDA device")
+    return SetupCheck("device", "ok", f"CPU only, {threads} threads; the papers' settings need a CUDA device")
 
 
-def _methods(registry: Registry) -> Iterator[Finding]:
-    yield Finding("methods", "ok", f"{len(registry.methods)} usable")
+def _methods(registry: Registry) -> Iterator[SetupCheck]:
+    yield SetupCheck("methods", "ok", f"{len(registry.methods)} usable")
     for plugin in registry.broken:
-        yield Finding(f"method {plugin.name}", "broken", f"{plugin.reason} ({plugin.origin})")
+        yield SetupCheck(f"method {plugin.name}", "broken", f"{plugin.reason} ({plugin.origin})")
 
 
-def _images(entry: DatasetEntry, data_root: Path) -> Finding:
+def _images(entry: DatasetEntry, data_root: Path) -> SetupCheck:
     what = f"data {entry.name}"
     if entry.reader == "digits":
-        return Finding(what, "ok", "comes with scikit-learn")
+        return SetupCheck(what, "ok", "comes with scikit-learn")
     try:
         manifest = read_manifest(data_root, entry.name)
     except DataError as error:
-        return Finding(what, "damaged", f"{error.message} {error.hint}")
+        return SetupCheck(what, "damaged", f"{error.message} {error.hint}")
     if manifest is None:
-        return Finding(what, "absent", f"fairbench prepare --datasets {entry.name}")
+        return SetupCheck(what, "absent", f"fairbench prepare --datasets {entry.name}")
     sizes = f"{manifest.train_size} + {manifest.test_size} images in {data_root / entry.name}"
-    return Finding(what, "ok" if manifest.official else "unofficial", sizes)
+    return SetupCheck(what, "ok" if manifest.official else "unofficial", sizes)
 
 
-def _results(results: Path) -> Finding:
+def _results(results: Path) -> SetupCheck:
     """Whether runs can be written to the folder, or to the nearest one above it that exists."""
     folder = next(path for path in (results.absolute(), *results.absolute().parents) if path.exists())
     if not os.access(folder, os.W_OK):
-        return Finding("results", "not writable", f"chmod u+w {folder}, or --results DIR")
-    return Finding("results", "ok", f"{results}: {shutil.disk_usage(folder).free / 1e9:.0f} GB free")
+        return SetupCheck("results", "not writable", f"chmod u+w {folder}, or --results DIR")
+    return SetupCheck("results", "ok", f"{results}: {shutil.disk_usage(folder).free / 1e9:.0f} GB free")

@@ -143,7 +143,7 @@ def answers(
     change: Callable[[Tensor], Tensor] = lambda value: value,
 ) -> bool:
     """Whether each row of `logits` is the (changed) output for this sample's image in one of `known`."""
-    found = torch.zeros(len(logits), dtype=torch.bool)
+    answered = torch.zeros(len(logits), dtype=torch.bool)
     for forward in seen:
         output = change(forward.logits)
         if output.shape[1:] != logits.shape[1:]:
@@ -151,8 +151,8 @@ def answers(
         for images in known.values():
             shown = distances(images, forward.images) <= SAME  # (B, N): image b was shown as row n
             equal = torch.isclose(logits[:, None], output[None], rtol=1e-4, atol=1e-5).all(2)
-            found |= (shown & equal).any(1)
-    return bool(found.all())
+            answered |= (shown & equal).any(1)
+    return bool(answered.all())
 
 
 def distances(first: Tensor, second: Tensor) -> Tensor:

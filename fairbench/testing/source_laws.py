@@ -80,7 +80,7 @@ KINDS = (
 
 
 @dataclass(frozen=True)
-class Source:
+class MethodSource:
     """Parts of a file's syntax tree, with the full names of what the file imports."""
 
     path: Path
@@ -131,13 +131,13 @@ def guarded(name: str, hook: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def sources(subject: Subject) -> Iterator[Source]:
+def sources(subject: Subject) -> Iterator[MethodSource]:
     """The file of the method, or the classes themselves if they are defined elsewhere, as in a test."""
     if subject.path is not None:
         text = subject.path.read_text(encoding="utf-8")
         tree = ast.parse(text)
         parts: list[ast.AST] = [node for node in tree.body if not _is_main(node)]
-        yield Source(subject.path, text.splitlines(), tree, parts)
+        yield MethodSource(subject.path, text.splitlines(), tree, parts)
         return
     for cls in subject.cls.__mro__[:-1]:
         file = inspect.getsourcefile(cls)
@@ -150,14 +150,14 @@ def sources(subject: Subject) -> Iterator[Source]:
             node for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and node.name == cls.__name__
         ]
         nearest = sorted(own, key=lambda node: abs(node.lineno - number))[:1]
-        yield Source(Path(file), text.splitlines(), tree, list(nearest))
+        yield MethodSource(Path(file), text.splitlines(), tree, list(nearest))
 
 
 def _is_main(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and "__main__" in ast.dump(node.test)
 
 
-def check_imports(source: Source) -> None:
+def check_imports(source: MethodSource) -> None:
     """Raise BrokenLawError for an import of fairbench's inside or of another method."""
     for node in ast.walk(source.tree):
         for name in imports(node):
@@ -207,7 +207,7 @@ def is_method_beside(path: Path, name: str) -> bool:
     return True
 
 
-def check_use(source: Source, node: ast.AST, imported: dict[str, str]) -> None:
+def check_use(source: MethodSource, node: ast.AST, imported: dict[str, str]) -> None:
     """Raise BrokenLawError where `node` uses what a method may not use."""
     if not isinstance(node, ast.Attribute | ast.Name | ast.Call):
         return
@@ -227,7 +227,7 @@ def check_use(source: Source, node: ast.AST, imported: dict[str, str]) -> None:
                 raise fault(source, node, what, advice)
 
 
-def fault(source: Source, node: ast.AST, what: str, advice: str) -> BrokenLawError:
+def fault(source: MethodSource, node: ast.AST, what: str, advice: str) -> BrokenLawError:
     """The error for what a line of the source does."""
     return BrokenLawError(f"the method {what}: {source.place(node)}.", hint=advice)
 

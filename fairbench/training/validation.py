@@ -58,9 +58,9 @@ def measure(
                 added = value.double() @ indicator
                 sums[name] = sums[name] + added if name in sums else added
     count = sums.pop("count")
-    found = {name: sums.pop(name) for name in tables}
-    if "robust_probability" in found:
-        found["robust_probability"] = found["robust_probability"] / count[:, None]
+    class_tables = {name: sums.pop(name) for name in tables}
+    if "robust_probability" in class_tables:
+        class_tables["robust_probability"] = class_tables["robust_probability"] / count[:, None]
     means = {name: value / count for name, value in sums.items()}
     unknown = torch.full_like(count, torch.nan)
     return ValidationStats(
@@ -69,7 +69,7 @@ def measure(
         robust_accuracy=means.pop("robust", unknown),
         terms={name.removeprefix("term."): value for name, value in means.items()},
         batch_size=batch_size,
-        **found,
+        **class_tables,
     )
 
 

@@ -140,6 +140,17 @@ def test_every_command_can_be_imported_and_has_help():
         assert getattr(module, f"{name}_command") is command
 
 
+def test_no_two_public_classes_share_a_name():
+    """But for `Config` and `State`, which every plugin has."""
+    places: dict[str, list[str]] = {}
+    for path in (ROOT / "fairbench").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    shared = {name: files for name, files in places.items() if len(files) > 1}
+    assert shared.keys() <= {"Config", "State"}, shared
+
+
 def test_no_module_is_longer_than_one_sitting():
     long = {
         str(path.relative_to(ROOT)): count
