@@ -218,13 +218,24 @@ class RunFolder:
         record = self.trained()
         epochs: dict[str, set[int]] = {}
         for evaluation in () if record is None else record.evaluations:
-            epochs.setdefault(evaluation.id, set()).add(evaluation.epoch)
+            if (self.path / evaluation.file).exists():
+                epochs.setdefault(evaluation.id, set()).add(evaluation.epoch)
         for attack in cell.evaluation:
             if record is not None and attack.id in epochs:
                 tiers = (attack._replace(at=tier) for tier in TIERS[TIERS.index(attack.at) :: -1])
                 selected, kept = record.epochs_evaluated, record.epochs_kept
                 done = (tier for tier in tiers if epochs[attack.id].issuperset(tier.epochs(selected, kept)))
                 yield next(done, attack)
+
+    def drop_attacks(self, asked: Sequence[EvaluationAttack]) -> None:
+        """Let the cell of a finished run list `asked` and what is evaluated, and no attack besides.
+
+        While a process works here, nothing is dropped.
+        """
+        cell = self.read_cell()
+        attacks = _union(self._evaluated(cell), asked)
+        if {each.id for each in attacks} != {each.id for each in cell.evaluation} and self.owner() is None:
+            write_sealed(self.cell_file, replace(cell, evaluation=attacks).to_json())
 
     def list_attacks(self, attacks: Sequence[EvaluationAttack]) -> None:
         """Let the cell list these attacks too; another process may have dropped them meanwhile.

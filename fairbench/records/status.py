@@ -6,7 +6,7 @@ from typing import Literal
 
 from fairbench.core.identity import digest
 from fairbench.records.cell import Cell
-from fairbench.records.read import Record
+from fairbench.records.read import CLEAN, Record
 
 State = Literal[
     "done", "diverged", "failed", "interrupted", "skipped", "partial", "running", "queued", "stale", "missing"
@@ -50,7 +50,12 @@ def recorded_status(record: Record, cell: Cell) -> Status:
         return Status("partial", "interrupted")
     if record.state != "done":
         return Status(record.state, record.reason)
-    lost = [each for each in record.evaluations if not os.path.exists(record.folder / each.file)]
+    asked = {attack.id for attack in cell.evaluation}
+    lost = [
+        each
+        for each in record.evaluations
+        if (each.attack == CLEAN or each.id in asked) and not os.path.exists(record.folder / each.file)
+    ]
     errors = {failure.id: failure for failure in record.failures}
     evaluated = {(each.id, each.epoch) for each in record.evaluations}
     lacking = [

@@ -164,6 +164,31 @@ def test_an_attack_that_was_asked_for_in_vain_and_dropped_is_not_run(bench, frag
     assert [attack["name"] for attack in cell["evaluation"]] == ["pgd-2", "pgd-3"]
 
 
+def test_a_failed_attack_is_dropped_by_a_command_that_has_nothing_else_to_do(bench, fragile, monkeypatch):
+    monkeypatch.setenv("TEST_NO_BFLOAT16", "1")
+    bench.run(*fragile, "--attacks", "pgd-2,half", code=1)
+    bench.run(*fragile, "--attacks", "pgd-2")
+    assert status_of(bench) == ("done", "")
+    monkeypatch.delenv("TEST_NO_BFLOAT16")
+    registry = ("--registry", str(bench.registry), *fragile[:2])
+    bench.call("retry", "--failed", *registry, "--results", str(bench.results), "--device", "cpu")
+    assert {line["attack"] for line in bench.record("trades")["evaluations"] if "error" not in line} == {
+        "clean",
+        "pgd-2",
+    }
+
+
+def test_lost_outcomes_of_an_attack_that_is_not_asked_for_are_not_made_again(bench, fragile):
+    bench.run(*fragile, "--attacks", "pgd-2,pgd-3")
+    for path in bench.folder_of("trades").glob("outcomes/*/pgd-3*.npy"):
+        path.unlink()
+    assert bench.states(*fragile, "--attacks", "pgd-2,pgd-3") == {"trades.0": "partial"}
+    assert bench.states(*fragile, "--attacks", "pgd-2") == {"trades.0": "done"}
+    bench.run(*fragile, "--attacks", "pgd-2,half")
+    assert not list(bench.folder_of("trades").glob("outcomes/*/pgd-3*.npy"))
+    assert status_of(bench) == ("done", "")
+
+
 def test_an_attack_is_not_dropped_while_a_process_works_on_the_run(bench, fragile, monkeypatch):
     monkeypatch.setenv("TEST_NO_BFLOAT16", "1")
     bench.run(*fragile, "--attacks", "half", code=1)
