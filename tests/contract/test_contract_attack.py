@@ -23,6 +23,8 @@ FORWARDS = {
     "bat": ["adversarial", "adversarial", "clean"],
     "dafa-pgd": ["adversarial"],
     "cfa-at": ["adversarial"],
+    "cfol": ["adversarial"],
+    "cfol-reweight": ["adversarial"],
     "cfa-fat": ["adversarial"],
     "fairtat-at": [*["adversarial"] * BUDGET.num_steps, "adversarial"],  # its attack is in train mode
 }

@@ -8,7 +8,7 @@ from toys import PLUGINS, REGISTRY, plugin
 from fairbench.core.errors import ConfigError
 from fairbench.objectives.contract import build_config
 
-LEAST = re.compile(r"(?<![\w(]) ?>= (\d+)")
+LEAST = re.compile(r"(?<![\w(]) ?(?:>= (\d+)|(\d+)\.\.\d)")  # ">= 0" or "0..1"
 
 
 def bounded():
@@ -16,7 +16,7 @@ def bounded():
         for option in (REGISTRY.plugin(name).options or {}).values():
             found = LEAST.search(option.help)
             if found and isinstance(option.default, int | float):
-                yield pytest.param(name, option.name, int(found[1]), id=f"{name}.{option.name}")
+                yield pytest.param(name, option.name, int(found[1] or found[2]), id=f"{name}.{option.name}")
 
 
 @pytest.mark.parametrize(("name", "option", "least"), list(bounded()))

@@ -116,7 +116,7 @@ def test_a_claim_that_vanished_is_lost_too(path):
 
 def test_a_folder_that_cannot_be_claimed_is_an_error_with_its_path(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ResultsError, match="cannot claim"), hold_lease(tmp_path / "file" / "claim"):
+    with pytest.raises(ResultsError, match="cannot take the lease"), hold_lease(tmp_path / "file" / "claim"):
         pass
 
 
