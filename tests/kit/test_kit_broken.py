@@ -129,15 +129,6 @@ class NanState(Sound):
             self.state.weight = self.state.weight / 0 - self.state.weight / 0
 
 
-@breaks("purity", "class_share() changed the state: weight", "on_... hooks only")
-class ImpureShare(Sound):
-    needs = Needs(epoch_stats={"robust_accuracy"}, validation="end", sampling="classes")
-
-    def class_share(self, ctx):
-        self.state.weight = self.state.weight * 1.01
-        return self.state.weight
-
-
 @breaks("training", "ctx.teacher('teacher'): the method has no such teacher", 'Needs(teachers={"teacher"})')
 class UndeclaredTeacher(Sound):
     def loss(self, model, batch, x_adv, ctx):
@@ -362,6 +353,15 @@ class StateInLoss(Sound):
     def loss(self, model, batch, x_adv, ctx):
         self.state.weight = self.state.weight * 1.01
         return super().loss(model, batch, x_adv, ctx)
+
+
+@breaks("purity", "class_share() changed the state: weight", "on_... hooks only")
+class ImpureShare(Sound):
+    needs = Needs(epoch_stats={"robust_accuracy"}, validation="end", sampling="classes")
+
+    def class_share(self, ctx):
+        self.state.weight = self.state.weight * 1.01
+        return self.state.weight
 
 
 @breaks("purity", "perturb() stored self.mask", "adversary dict")

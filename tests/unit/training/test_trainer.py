@@ -153,6 +153,8 @@ def test_another_seed_differs_from_equal_initial_weights_too(tmp_path):
 def test_all_methods_see_the_same_stream_under_one_seed_and_the_same_part_of_it_when_they_hold_out(tmp_path):
     streams = {}
     for name in toys.METHODS:
+        if toys.objective(name).resolved_needs().sampling:
+            continue  # its images depend on what it learns
         held = finished(tmp_path / name, name, epochs=2, milestones={}).keep is not None
         streams.setdefault(held, set()).add(tuple(row["stream"] for row in rows(tmp_path / name)))
     assert {held: len(found) for held, found in streams.items()} == {False: 1, True: 1}
