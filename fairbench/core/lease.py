@@ -111,7 +111,7 @@ def read_lease(path: Path) -> Owner | None:
 
 
 def is_live(path: Path, owner: Owner) -> bool:
-    """Whether the owner of the lease at `path` still runs, as far as one look can tell."""
+    """Whether the owner of the lease at `path` still runs, judged by one read of it."""
     if _is_here(owner) and not _process_lives(owner):
         return False
     look = _look(path)
@@ -119,7 +119,7 @@ def is_live(path: Path, owner: Owner) -> bool:
 
 
 def live_owner(path: Path) -> Owner | None:
-    """The owner of the lease at `path` if it still runs, as far as one look can tell; else None."""
+    """The owner of the lease at `path` if it still runs, judged by one read of it; else None."""
     owner = read_lease(path)
     return owner if owner is not None and is_live(path, owner) else None
 

@@ -58,7 +58,9 @@ def method_lines(known: dict[str, Any]) -> dict[str, Any]:
         "extends": known["extends"],
         "settings": pairs(settings),
         "needs": ", ".join(f"{need}: {text}" for need, text in known["needs"].items()),
-        "components": "; ".join(f"{name} ({pairs(block)})" for name, block in known["components"].items()),
+        "components": "; ".join(
+            f"{name} ({pairs(options)})" for name, options in known["components"].items()
+        ),
         "cost": f"{known['cost']:g} x TRADES. {known['cost_told']}".strip(),
         "tags": ", ".join(known["tags"]),
         "options": "".join(f"\n    {name} = {text}" for name, text in known["options"].items()),

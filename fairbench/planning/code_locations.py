@@ -1,7 +1,7 @@
 """Where the code of a cell is: where the user's own registry says, and nowhere else.
 
-A run folder may come from anybody. What its cell.json says of files with code is never followed; names are
-looked up in the registry, and the identity tells whether that is the code that the cell was planned with.
+A run folder may come from another person. What its cell.json says of files with code is never followed:
+names are looked up in the registry, and the identity tells whether that is the code of the plan.
 """
 
 from dataclasses import replace

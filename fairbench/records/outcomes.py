@@ -91,7 +91,7 @@ def _is_outcome_dtype(dtype: np.dtype[Any]) -> bool:
 def _damaged(path: Path, why: str) -> RecordError:
     return RecordError(
         f"the outcomes {path} are damaged: {why}.",
-        hint="delete the file and run the same command again: it is evaluated anew, not trained anew",
+        hint="delete the file and run the same command again: only this evaluation is repeated",
     )
 
 

@@ -67,7 +67,7 @@ def outcome_name(attack: str, id: str) -> str:
 
 
 class Inside:
-    """The path of a file or folder called `name` in the folder `path` of the object that has this."""
+    """A descriptor: the path of the file or folder `name` below the `path` of its owner."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -145,7 +145,7 @@ class RunFolder:
         return record.st_mtime_ns, record.st_ino
 
     def owner(self) -> Owner | None:
-        """The process that works here, as far as one look can tell."""
+        """The process that holds the lease, judged by one read of it; None when no process does."""
         return live_owner(self.lease_file)
 
     def read(self) -> Record:
@@ -200,7 +200,7 @@ class RunFolder:
             except SchemaError:
                 raise
             except RecordError as error:  # all of it is known, but for attacks that only it named
-                logger.warning("%s It is set aside and written anew.", error.message)
+                logger.warning("%s It is renamed and written again.", error.message)
                 self.set_aside(self.cell_file)
             else:
                 kept = before.evaluation if cell.preparation or self.owner() else self._evaluated(before)

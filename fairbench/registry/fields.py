@@ -65,7 +65,7 @@ def added_later(default: Any, **options: Any) -> Any:
 def identity_settings(model: BaseModel, **options: Any) -> dict[str, Any]:
     """The settings of `model` as an identity holds them: JSON values, without neutral fields added later.
 
-    `options` are those of `model_dump`. A new setting therefore changes no id until somebody uses it.
+    `options` are those of `model_dump`. A new setting therefore changes no id while it has its default.
     """
     settings = model.model_dump(mode="json", **options)
     _leave_out_neutral(model, settings)

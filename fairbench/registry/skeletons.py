@@ -302,4 +302,4 @@ SKELETONS = {
     "faal": Skeleton("a class adversary in every batch", FAAL, "radius: 0.3", FINE_TUNE),
     "rslad": Skeleton("a teacher", RSLAD, "adv_share: 0.7", TEACHER, needs_registry=True),
 }
-"""By the method whose shape they have."""
+"""Skeletons by the method whose structure they follow."""

@@ -114,7 +114,7 @@ def check_fingerprint(cell: Cell) -> None:
     if describe(path, class_name).fingerprint != cell.code.fingerprint:
         raise PluginError(
             f"the code of method {cell.method!r} changed since this cell was planned ({path}).",
-            hint="plan it anew with fairbench run, which makes a new folder, or undo the change",
+            hint="run fairbench run again, which makes a new folder, or undo the change",
         )
 
 

@@ -94,7 +94,7 @@ def _inside(run: RunFolder, state: str, weights: bool) -> Iterator[Waste]:
         if _is_old(path):
             yield _waste(path, "written in part by a process that is gone", run)
     for path in run.damaged_files():
-        yield _waste(path, "damaged, and made anew since", run)
+        yield _waste(path, "damaged; a new file has replaced it", run)
     if state in ("done", "diverged"):
         for path in filter(Path.exists, run.resume_files()):
             yield _waste(path, f"the run is {state} and resumes no more", run)

@@ -103,7 +103,7 @@ def probe(model: nn.Module, images: ImageSet) -> list[list[float]]:
 
 
 def _known(files: OutcomeFiles, expected: str | None, answers: list[list[float]]) -> dict[str, Any] | None:
-    """What lies beside whole outcomes, {} for those from before anything did; None when there are none."""
+    """The description beside complete outcomes; {} where there is none, None when there are no outcomes."""
     try:
         about: dict[str, Any] = read_json(files.about) if files.about.exists() else {}
         read_outcomes(files.rows, expected or about.get("outcomes"))

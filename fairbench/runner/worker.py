@@ -98,7 +98,7 @@ def run_cell(
             fault = "memory" if is_memory_fault(error) else ""
             record = Record(folder, cell, "failed", describe_fault(error, run), fault=fault)
         lease.check()
-        if before is not None and record.state != "done":  # an attack added later failed: lose nothing
+        if before is not None and record.state != "done":  # training was done before: keep its record
             record = _with_failures(before, cell, record)
         run.list_attacks(cell.evaluation)
         run.write_record(replace(record, finished=now()))
@@ -146,7 +146,7 @@ class CellWork:
     fault: str = ""
 
     def record(self) -> Record:
-        """Train, unless that is done, and evaluate; the record of it, whose training is done.
+        """Train, unless that is done, and evaluate; returns the record of a finished training.
 
         Raises DivergedError, and what a method or an evaluation of the clean images raises.
         """
@@ -284,9 +284,9 @@ class CellWork:
         return Evaluation(name, epoch, file, id=id, **line)
 
     def _begin(self, model: torch.nn.Module) -> None:
-        """Load the weights that the cell starts from, should there be any; train those first where need be.
+        """Load the weights that the cell starts from, if any; train their cell first if it is not trained.
 
-        Raises ContractError when the start did not end well, CheckpointError for a file that does not fit.
+        Raises ContractError when that training failed, CheckpointError for a file that does not fit.
         """
         if FINE_TUNE in self.cell.locations:
             load_start(model, self.cell, self.registry)
@@ -296,7 +296,7 @@ class CellWork:
             load_weights(model, weights, str(path))
 
     def _teachers(self, objective: AdversarialObjective, images: ImageSet) -> dict[str, torch.nn.Module]:
-        """The networks that the method learns from, by name; they are trained first where need be.
+        """The networks that the method learns from, by name; they are trained first if they are not yet.
 
         Raises ConfigError for one that is missing, and as `_begin` does.
         """
@@ -313,9 +313,9 @@ class CellWork:
         return teachers
 
     def _trained(self, cell: Cell, role: str) -> RunFolder:
-        """The run of a cell whose weights this one needs, trained; trained now where need be.
+        """The trained run of a cell whose weights this one needs; trained now if it is not yet.
 
-        Raises ContractError when its training did not end well.
+        Raises ContractError when its training failed.
         """
         beside = ResultsFolder(self.run.path.parent.parent).prepare(cell)
         if beside.trained() is not None and not beside.weights_file(self._last_epoch(cell)).exists():

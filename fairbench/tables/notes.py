@@ -84,7 +84,7 @@ def _too_few(shown: Sequence[Entry]) -> Iterable[str]:
     fewest = min((len(entry.seeds) for entry in shown), default=FEW_SEEDS)
     if fewest < FEW_SEEDS:
         count = "1 seed is" if fewest == 1 else f"{fewest} seeds are"
-        yield f"{count} too few for a claim about methods: at least 3, better 5 (--seeds 0..4)"
+        yield f"{count} too few for a conclusion about methods: at least 3, better 5 (--seeds 0..4)"
     counts = [int(seed.clean.count.min()) for entry in shown for seed in entry.seeds.values()]
     if counts and min(counts) < FEW_IMAGES:
         low, high = wilson_interval(round(min(counts) / 4), min(counts))

@@ -9,7 +9,7 @@ from fairbench.records.read import Record
 
 
 class NoRunsError(FairbenchError):
-    """No run in the results folder is of what was asked for."""
+    """No run in the results folder fits the selection."""
 
 
 def choose_records(

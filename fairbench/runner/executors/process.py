@@ -85,7 +85,7 @@ class Worker:
         self._clear()
 
     def end(self) -> End:
-        """How it ended, by what it left in the folder."""
+        """How the process ended, read from its exit code, the record and the log."""
         code, log = self.process.returncode, self.run.log_file.name
         recorded = self._recorded()
         if recorded is not None:

@@ -1,4 +1,4 @@
-"""Settings of executors in a file: what a cluster is called and what it grants."""
+"""Settings of executors in a YAML file: partition, account, time limits and other options of a cluster."""
 
 from dataclasses import dataclass
 from pathlib import Path

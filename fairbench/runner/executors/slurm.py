@@ -183,7 +183,7 @@ def submit(folder: Path, per_task: int) -> str:
 def follow(
     number: str, planned: Sequence[CellStatus], job: Job, per_task: int, listener: ProgressListener
 ) -> dict[str, str]:
-    """Tell of each cell when it starts and ends, until all have ended; their states by id."""
+    """Report the start and end of each cell until all have ended; returns their states by id."""
     waiting = {i: item.cell for i, item in enumerate(planned)}
     started: set[int] = set()
     missed: dict[int, int] = {}

@@ -115,7 +115,7 @@ def test_one_seed_cannot_tell_anybody_from_the_best(results):
         marks = {row.method: table.cell(row, key) for row in table.rows}
         assert marks["dafa"].best
         assert marks["trades"].near
-    assert any("1 seed is too few for a claim about methods" in note for note in table.notes)
+    assert any("1 seed is too few for a conclusion about methods" in note for note in table.notes)
 
 
 def test_methods_are_compared_with_the_best_over_the_seeds_that_both_have(three):
