@@ -233,8 +233,11 @@ class RunFolder:
         While a process works here, nothing is dropped.
         """
         cell = self.read_cell()
+        listed = {each.id for each in cell.evaluation}
+        if listed == {each.id for each in asked}:  # as in most runs; reading the record takes longer
+            return
         attacks = _union(self._evaluated(cell), asked)
-        if {each.id for each in attacks} != {each.id for each in cell.evaluation} and self.owner() is None:
+        if listed != {each.id for each in attacks} and self.owner() is None:
             write_sealed(self.cell_file, replace(cell, evaluation=attacks).to_json())
 
     def list_attacks(self, attacks: Sequence[EvaluationAttack]) -> None:
