@@ -15,6 +15,7 @@ class LossTerms:
     Each term is per sample (B,), or a scalar that is added unchanged. The loss is the sum over terms
     of mean_b(weight_b term_b), the mean over B samples; a term named in `divide_by_weight` is
     divided by the sum of its weights instead (FRL), and is 0 when they sum to 0. Weights (B,) are detached.
+    Terms named in `outside_base` are no part of the loss that AWP raises, see `base`.
 
     `logits` and `logits_adv` are the clean and adversarial outputs of this loss; the trainer
     computes the class statistics from them. `watch` holds further values (B,) by name, of which the trainer
@@ -28,6 +29,7 @@ class LossTerms:
         logits_adv: Tensor | None = None,
         weight: Mapping[str, Tensor] | None = None,
         divide_by_weight: tuple[str, ...] = (),
+        outside_base: tuple[str, ...] = (),
         watch: Mapping[str, Tensor] | None = None,
         **terms: Tensor,
     ) -> None:
@@ -35,6 +37,7 @@ class LossTerms:
         self.weight = {name: value.detach() for name, value in (weight or {}).items()}
         self.watch = {name: value.detach() for name, value in (watch or {}).items()}
         self.divide_by_weight = divide_by_weight
+        self.outside_base = outside_base
         self.logits = None if logits is None else logits.detach()
         self.logits_adv = None if logits_adv is None else logits_adv.detach()
         self.skipped = False
@@ -59,15 +62,20 @@ class LossTerms:
         return torch.stack(list(self.reduced().values())).sum()
 
     def base(self) -> Tensor:
-        """The loss without weights and without scalar terms: the sum of the means of per-sample terms.
+        """The loss that AWP raises: the sum of the means of per-sample terms, without their weights.
 
-        Raises ContractError when there is no per-sample term.
+        Scalar terms and those in `outside_base` are left out. Raises ContractError when none remains.
         """
-        means = [value.mean() for value in self.terms.values() if value.dim() > 0]
+        means = [
+            value.mean()
+            for name, value in self.terms.items()
+            if value.dim() > 0 and name not in self.outside_base
+        ]
         if not means:
             raise ContractError(
-                "the loss has no per-sample term, so weight perturbation has no base loss.",
-                hint="return terms of shape (B,) in LossTerms, or choose awp.inner=full",
+                "the loss has no per-sample term for weight perturbation.",
+                hint="return a term of shape (B,) in LossTerms that outside_base does not name, "
+                "or choose awp.inner=full",
             )
         return torch.stack(means).sum()
 
@@ -97,6 +105,7 @@ class LossTerms:
             logits_adv=self.logits_adv,
             weight=mix(self.weight, other.weight),
             divide_by_weight=self.divide_by_weight,
+            outside_base=self.outside_base,
             watch=self.watch,
             **mix(self.terms, other.terms),
         )

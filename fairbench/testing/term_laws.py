@@ -100,7 +100,8 @@ def check_scalar(name: str, whole: float, splits: list[tuple[int, float, int, fl
             f"loss() returns the term {name!r} as one number, the {kind} over the samples.",
             f"return the values of the samples (B,), without {instead}, and class weights in "
             f"LossTerms(weight={{{name!r}: w}}): Mixup mixes the terms of two labels, and weight "
-            "perturbation uses them without weights. Only a regulariser is a scalar",
+            "perturbation uses them without weights. If it has to leave this term out: "
+            f"LossTerms(outside_base=({name!r},)). Only a regulariser is a scalar",
         )
 
 

@@ -72,7 +72,8 @@ class Training:
     """Trains the toy network with a method, event by event; `events` are those still to come.
 
     `labels` are those of every batch, by default 0, 1, ... in turn. With `awkward` the method gets statistics
-    with ties and extremes (4 classes) instead of the measured ones. `held_out` is the number of images of
+    with ties and extremes (4 classes) instead of the measured ones; with `untied` a confusion table in which
+    no two entries are equal, so that its singular vectors are unique. `held_out` is the number of images of
     each class in each validation batch. `permutation` (C,) renames the classes.
     """
 
@@ -85,6 +86,7 @@ class Training:
         seed: int = 0,
         labels: Iterable[int] | None = None,
         awkward: bool = False,
+        untied: bool = False,
         held_out: Sequence[int] = (1,),
         permutation: Tensor | None = None,
         model: nn.Module | None = None,
@@ -97,7 +99,7 @@ class Training:
         self.num_classes = method.info.num_classes
         self.epochs, self.steps = epochs, steps
         self.labels = None if labels is None else torch.tensor(tuple(labels))
-        self.awkward, self.permutation = awkward, permutation
+        self.awkward, self.untied, self.permutation = awkward, untied, permutation
         self.dtype, self.device = dtype, device
         self.model = (toys.network(self.num_classes) if model is None else model).to(device, dtype)
         self.optimizer = toys.sgd(self.model)
@@ -174,10 +176,9 @@ class Training:
         parts: dict[str, Any] = {"batches": batches, "held_out": self.held_out, "contexts": self.contexts}
         if self.method.resolved_needs().sampling:
             parts["sampler"] = ToySampler(batches, self.num_classes, sampled)
-        if self.awkward:
-            return AwkwardEpoch(
-                number=number, steps=self.step, saved=saved, permutation=self.permutation, **parts
-            )
+        if self.awkward or self.untied:
+            kind = AwkwardEpoch if self.awkward else UntiedEpoch
+            return kind(number=number, steps=self.step, saved=saved, permutation=self.permutation, **parts)
         return Epoch(number=number, steps=self.step, saved=saved, **parts)
 
     def _training_step(self, *arguments: Any, **options: Any) -> Tensor:
@@ -223,3 +224,31 @@ class AwkwardEpoch(Epoch):
             for axis in axes:
                 table = table.index_select(axis, self.permutation.argsort())
         return table
+
+
+@dataclass(kw_only=True)
+class UntiedEpoch(Epoch):
+    """An epoch with the measured statistics, but a part of an image more in each entry of the confusion.
+
+    The counts of a few toy images have ties, where a spectral method has no unique answer.
+    """
+
+    permutation: Tensor | None
+
+    def statistics(self) -> EpochStats:
+        stats = super().statistics()
+        return replace(stats, robust_confusion=self._untied(stats.robust_confusion))
+
+    def measure(self, validate: Validate, purpose: str) -> ValidationStats:
+        stats = super().measure(validate, purpose)
+        return replace(stats, robust_confusion=self._untied(stats.robust_confusion))
+
+    def _untied(self, confusion: Tensor) -> Tensor:
+        """`confusion` (C, C) plus fractions that are the same for every class, whatever its number."""
+        if not len(confusion):
+            return confusion
+        fractions = torch.rand(confusion.shape, generator=torch.Generator().manual_seed(self.number)).double()
+        if self.permutation is not None:
+            old_names = self.permutation.argsort()
+            fractions = fractions[old_names][:, old_names]
+        return confusion + fractions

@@ -175,6 +175,7 @@ def check_renamed(subject: Subject, permutation: Tensor, labels: tuple[int, ...]
             dtype=torch.float64,
             draws=renamed,
             epochs=epochs,
+            untied=many,
         ).run()
         return named_back(training, permuted)
 

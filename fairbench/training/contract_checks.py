@@ -125,6 +125,12 @@ def check_terms(objective: AdversarialObjective, batch: Batch, terms: LossTerms)
                 f"method {objective.name!r}: LossTerms weights {name!r}, which is not a weighted term.",
                 hint=f"terms: {', '.join(terms.terms)}; weights: {', '.join(terms.weight) or 'none'}",
             )
+    for name in terms.outside_base:
+        if name not in terms.terms:
+            raise ContractError(
+                f"method {objective.name!r}: LossTerms(outside_base=...) names {name!r}, which is no term.",
+                hint=f"terms: {', '.join(terms.terms)}",
+            )
     if not any(value.requires_grad for value in terms.terms.values()):
         raise ContractError(f"method {objective.name!r}: no loss term carries a gradient to the model.")
     declared = objective.resolved_needs().epoch_stats

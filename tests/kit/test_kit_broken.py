@@ -238,7 +238,9 @@ class ReadsTheClock(Sound):
         time.perf_counter()
 
 
-@breaks("samples", "the term 'clean' as one number, the mean over the samples", "without .mean()")
+@breaks(
+    "samples", "the term 'clean' as one number, the mean over the samples", "without .mean()", "outside_base"
+)
 class MeanOfSamples(Sound):
     def loss(self, model, batch, x_adv, ctx):
         terms = super().loss(model, batch, x_adv, ctx)
