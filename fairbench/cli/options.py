@@ -96,23 +96,23 @@ SHARED: dict[str, Decorator] = {
         value(
             "--suite",
             "NAME",
-            "A named choice of methods, data sets, networks, seeds and protocol.",
-            default="quickstart",
+            "A named choice of methods, data sets, networks, seeds and protocol; other options replace parts "
+            "of it.",
         ),
-        value("--methods", "A,B|all", "Methods to use instead of the suite's."),
-        value("--datasets", "A,B|all", "Data sets to use instead of the suite's."),
-        value("--models", "A,B|all", "Networks to use instead of the suite's."),
-        value("--seeds", "0..4|0,1", "Seeds to use instead of the suite's."),
+        value("--methods", "A,B|all", "Methods.  [default: those of the quickstart]"),
+        value("--datasets", "A,B|all", "Data sets.  [default: digits]"),
+        value("--models", "A,B|all", "Networks.  [default: that of each data set]"),
+        value("--seeds", "0..4|0,1", "Seeds.  [default: 0..2]"),
         value(
             "--protocol",
             "NAME",
-            "Protocol (threat model, schedule, evaluation) to use instead of the suite's.",
+            "Protocol: threat model, schedule, evaluation.  [default: that of each data set]",
         ),
         value(
             "--attacks",
             "A,B@last|all",
-            "Evaluation attacks to use instead of the protocol's; NAME@last attacks only the last "
-            "checkpoint.",
+            "Evaluation attacks; NAME@last attacks only the last checkpoint.  [default: those of each data "
+            "set]",
         ),
         count("--epochs", "Number of epochs; the schedule is scaled to it."),
         count("--batch-size", "Images per training step.", least=2),

@@ -41,8 +41,7 @@ def run_command(
       Table 1 of the TRIX paper:
         fairbench run --suite table1
       Your own selection:
-        fairbench run --methods trix,dafa --datasets cifar10 \\
-            --models resnet18 --seeds 0..4 --protocol trix-150
+        fairbench run --methods trix,dafa --datasets cifar10 --seeds 0..4
       Another value of a method's option:
         fairbench run --methods trix --set methods.trix.strength=1.5
       On a cluster:

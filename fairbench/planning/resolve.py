@@ -9,6 +9,7 @@ from fairbench.core.errors import ConfigError
 from fairbench.core.identity import digest, digest_by_number, digest_bytes
 from fairbench.data.manifest import Manifest, read_manifest
 from fairbench.metrics.rho import BASELINE
+from fairbench.planning.defaults import complete, describe_defaults, foreign_radii
 from fairbench.planning.method_components import method_components, take_files, teachers_of
 from fairbench.planning.prerequisites import with_prerequisites
 from fairbench.planning.protocols import resolve_protocol, scaled_epochs
@@ -96,27 +97,24 @@ def resolve(selection: Selection, registry: Registry, data_root: Path) -> tuple[
     The baseline that the fairness score needs is added by itself, and attacks that are impossible for a data
     set are left out. Raises the errors of a user's mistake: unknown names, impossible settings.
     """
-    suite = registry.get("suite", selection.suite, asked_by=f"--suite {selection.suite}")
-    methods = selection.methods or tuple(suite.methods)
-    notes = []
+    choice = complete(selection, registry)
+    methods, notes = choice.methods, describe_defaults(choice, registry)
     if BASELINE not in methods:
         methods = (BASELINE, *methods)
         notes.append(f"{BASELINE} was added: the fairness score rho compares with it")
-    protocol_name = selection.protocol or suite.protocol
+    notes += foreign_radii(selection, choice, registry)
     resolver = Resolver(selection, registry, data_root)
-    seeds = selection.seeds or tuple(suite.seeds)
     cells = []
-    datasets = selection.datasets or tuple(suite.datasets)
-    for dataset in datasets:
-        for model in selection.models or tuple(suite.models):
-            place = CellSetting(dataset, model, protocol_name, seeds[0])
-            by_method = [for_seeds(resolver.cell(method, place), seeds) for method in methods]
+    for chosen in choice.datasets:
+        for model in chosen.models:
+            place = CellSetting(chosen.dataset, model, chosen.protocol, choice.seeds[0], chosen.attacks)
+            by_method = [for_seeds(resolver.cell(method, place), choice.seeds) for method in methods]
             cells += [cell for same_seed in zip(*by_method, strict=True) for cell in same_seed]
     left_out = [
         f"{attack} is left out for {dataset}: {reason}"
         for (attack, dataset), reason in resolver.left_out.items()
     ]
-    named = {(item.attack, dataset) for item in selection.attacks for dataset in datasets}
+    named = {(item.attack, chosen.dataset) for item in selection.attacks for chosen in choice.datasets}
     if named and named <= resolver.left_out.keys():
         raise ConfigError("no attack of --attacks can be run.", hint="\n".join(left_out))
     notes += left_out
@@ -126,12 +124,13 @@ def resolve(selection: Selection, registry: Registry, data_root: Path) -> tuple[
 
 @dataclass(frozen=True)
 class CellSetting:
-    """Where a method is run: everything of a cell but its method."""
+    """Where a method is run: everything of a cell but its method. `attacks`: () takes the protocol's."""
 
     dataset: str
     model: str
     protocol: str
     seed: int
+    attacks: tuple[RequestedAttack, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -183,7 +182,7 @@ class Resolver:
         taught |= {name: self._file_teacher(components[name]) for name in TEACHERS if name in files}
         if taught:
             identity["teachers"] = taught
-        requested = () if preparation else self._attacks() or protocol.evaluation
+        requested = () if preparation else place.attacks or protocol.evaluation
         id, entry = cell_ids(identity)
         plugin = self.registry.plugin(method)
         changes = self.selection.overrides.get("protocol", {})
@@ -234,12 +233,6 @@ class Resolver:
         entry: DatasetEntry = self.registry.get("dataset", dataset)
         manifest = None if entry.reader == "digits" else read_manifest(self.data_root, dataset)
         return manifest or entry
-
-    def _attacks(self) -> tuple[RequestedAttack, ...]:
-        """The attacks asked for, or those of the suite when its own protocol is run."""
-        suite = self.registry.get("suite", self.selection.suite)
-        own = suite.evaluation if self.selection.protocol in (None, suite.protocol) else ()
-        return self.selection.attacks or own
 
     def _overrides(self, method: str) -> dict[str, Any]:
         chosen = self.selection.overrides

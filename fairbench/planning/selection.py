@@ -14,9 +14,9 @@ from fairbench.registry.protocol import TIERS, RequestedAttack
 
 @dataclass(frozen=True)
 class Selection:
-    """What to run, by name. An empty tuple takes the suite's choice."""
+    """What to run, by name. What is empty or None is chosen by `fairbench.planning.defaults`."""
 
-    suite: str = "quickstart"
+    suite: str | None = None
     methods: tuple[str, ...] = ()
     datasets: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
@@ -30,7 +30,7 @@ class Selection:
 def parse_selection(
     registry: Registry,
     *,
-    suite: str = "quickstart",
+    suite: str | None = None,
     methods: str | None = None,
     datasets: str | None = None,
     models: str | None = None,
@@ -53,7 +53,7 @@ def parse_selection(
     changes.setdefault("protocol", {}).update({k: v for k, v in schedule.items() if v is not None})
     components = {"augment": augment, "averaging": averaging, "awp": awp}
     return Selection(
-        suite=registry.get("suite", suite, asked_by=f"--suite {suite}").name,
+        suite=suite,
         methods=parse_names("method", methods, registry, option="--methods"),
         datasets=parse_names("dataset", datasets, registry, option="--datasets"),
         models=parse_names("model", models, registry, option="--models"),

@@ -191,6 +191,14 @@ def _check_references(registry: Registry, declarations: Declarations, methods: l
         if isinstance(protocol, Protocol) and "evaluation" in declared.value:
             for index, item in enumerate(protocol.evaluation):
                 check(declared, ("evaluation", index), "attack", item.attack.removesuffix(REFERENCE))
+    for name, dataset in registry.datasets.items():
+        if dataset.defaults is not None:
+            declared = declarations.of("dataset")[name]
+            check(declared, ("defaults", "model"), "model", dataset.defaults.model)
+            check(declared, ("defaults", "protocol"), "protocol", dataset.defaults.protocol)
+            for index, item in enumerate(dataset.defaults.attacks):
+                attack = item.attack.removesuffix(REFERENCE)
+                check(declared, ("defaults", "attacks", index), "attack", attack)
     for name, suite in registry.suites.items():
         declared = declarations.of("suite")[name]
         for kind in ("method", "dataset", "model"):

@@ -62,6 +62,16 @@ class MethodEntry(RegistryEntry):
     cost: Number = Field(default=1.0, gt=0, description="training time in units of TRADES")
 
 
+class Defaults(Model):
+    """What is run on a data set where the user names no network, protocol or attacks."""
+
+    model: str
+    protocol: str
+    attacks: Annotated[tuple[RequestedAttack, ...], Field(strict=False)] = Field(
+        default=(), description="instead of the protocol's"
+    )
+
+
 class DatasetEntry(RegistryEntry):
     """A data set: images with labels 0..C-1 and a fixed split."""
 
@@ -101,6 +111,9 @@ class DatasetEntry(RegistryEntry):
         default=None, pattern="^[0-9a-f]{64}$", description="SHA-256 of the prepared data"
     )
     paper: Paper | None = None
+    defaults: Defaults | None = Field(
+        default=None, description="network, protocol and attacks where the user names none"
+    )
 
     @field_validator("image_shape")
     @classmethod

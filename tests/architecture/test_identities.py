@@ -24,11 +24,13 @@ SELECTIONS = (
     "",
     "--methods all --seeds 0",
     "--methods trades --models all --seeds 0",
-    "--methods trades --datasets all --seeds 0",
+    "--methods trades --datasets digits,cifar10,cifar100,stl10,tiny-imagenet,mnist,fashion-mnist,svhn "
+    "--models cnn-small --protocol quickstart --seeds 0",
     "--suite table1 --seeds 0",
     "--methods all --seeds 0 --datasets cifar10 --models resnet18 --protocol official",
-    "--methods trades,cfa,frl --seeds 0 --datasets cifar100,tiny-imagenet --protocol trix-150",
-    "--methods trades,dafa --seeds 0 --protocol cpu-subset --datasets cifar10",
+    "--methods trades,cfa,frl --seeds 0 --datasets cifar100,tiny-imagenet --models cnn-small "
+    "--protocol trix-150",
+    "--methods trades,dafa --seeds 0 --protocol cpu-subset --datasets cifar10 --models cnn-small",
     # Each component.
     "--methods trades,dafa,frl --seeds 0 --averaging ema",
     "--methods trades,dafa --seeds 0 --averaging fawa",

@@ -33,7 +33,18 @@ def test_three_methods_meet_the_same_stream_of_real_images(tmp_path, capsys):
     fairbench("prepare", *common, "--root", tmp_path / "data")
     fairbench(
         *["run", *common, "--data", tmp_path / "data", "--results", tmp_path / "results", "--device", "cpu"],
-        *["--methods", "dafa,trix", "--protocol", "tiny", "--seeds", "1", "--epochs", "3"],
+        *[
+            "--methods",
+            "dafa,trix",
+            "--models",
+            "cnn-small",
+            "--protocol",
+            "tiny",
+            "--seeds",
+            "1",
+            "--epochs",
+            "3",
+        ],
     )
     printed = capsys.readouterr().out
     records, problems = scan(tmp_path / "results")
