@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.command("bench")
 @value("--methods", "A,B|all", "Methods to time.", default="trades,trix")
 @value("--models", "A,B", "Networks to train.", default="resnet18")
-@value("--precisions", "A,B", "Any of fp32, tf32, bf16.", default="fp32")
+@value("--precisions", "A,B", "Any of torch, fp32, tf32, bf16.", default="torch")
 @value("--dataset", "NAME", "Data set that gives the image size and the number of images.", default="cifar10")
 @value(
     "--protocol", "NAME", "Protocol that gives attack, optimiser and number of epochs.", default="trix-150"
@@ -44,12 +44,13 @@ def bench_command(
 ) -> None:
     """Measure the training speed of this machine.
 
-    Times the training steps of `run` on random images; their content does not change the speed. A plain
-    PyTorch loop trains the same network in float32 as a reference. Both are timed in turn, block by block.
+    Times the training steps of `run` on random images; their content does not change the speed. As a
+    reference, a plain PyTorch loop trains the same network, in PyTorch's default precision; on a GPU it is
+    also timed in strict float32. All are timed in turn, block by block.
 
     \b
     Examples
-      fairbench bench --device cuda --precisions fp32,tf32,bf16 --ablate
+      fairbench bench --device cuda --precisions torch,fp32,bf16 --ablate
       fairbench bench --models cnn-small --methods all --seconds 2
     """
     from fairbench.planning.selection import parse_names

@@ -132,8 +132,11 @@ class Record:
 
     @property
     def precision(self) -> str:
-        """What the network was trained in: fp32, tf32 or bf16."""
-        return str(self.identity("protocol").get("precision", "fp32"))
+        """What the network was trained in: fp32, tf32-conv, tf32 or bf16.
+
+        Under `precision: torch` it depends on the device. Records older than that setting are fp32.
+        """
+        return str(self.training.get("arithmetic") or self.identity("protocol").get("precision", "fp32"))
 
     def identity(self, part: str) -> dict[str, Any]:
         """What the id was hashed from, such as "method" or "protocol"; empty when absent."""

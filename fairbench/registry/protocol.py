@@ -105,7 +105,7 @@ class RequestedAttack(Model):
         return self.attack if self.at == "selected" else f"{self.attack}@{self.at}"
 
 
-Precision = Literal["fp32", "tf32", "bf16"]
+Precision = Literal["torch", "fp32", "tf32", "bf16"]
 
 
 class Subset(Model):
@@ -135,8 +135,9 @@ class Protocol(RegistryEntry):
     )
     subset: Subset | None = None
     precision: Precision = added_later(
-        "fp32",
-        description="of the network in training; weights, losses, attack steps and evaluation use float32",
+        "torch",
+        description="of the network in training (torch: convolutions in TF32 where the GPU has it, else "
+        "float32); weights, losses, attack steps and evaluation use float32",
     )
 
     _published: "Protocol | None" = PrivateAttr(None)

@@ -9,9 +9,9 @@ import torch
 
 from fairbench.core.errors import ConfigError, EnvironmentFault
 from fairbench.registry.protocol import Precision
+from fairbench.training.precision import has_tf32_units
 
 logger = logging.getLogger(__name__)
-AMPERE = (8, 0)  # compute capability of the first GPUs with TF32 and bfloat16
 ALL_THREADS = torch.get_num_threads()
 FEW_PIXELS = 1 << 15  # per batch: digits have 4096, CIFAR-10 131072
 
@@ -37,11 +37,11 @@ def choose_device(name: str) -> torch.device:
 
 def check_precision(precision: Precision, device: torch.device) -> None:
     """Raise EnvironmentFault when the device cannot train in this precision; warn where it is slow."""
-    if precision == "fp32":
+    if precision in ("torch", "fp32"):
         return
-    other = "take another device, or: --set protocol.precision=fp32"
+    other = "take another device, or: --set protocol.precision=torch"
     if device.type == "cuda":
-        if torch.cuda.get_device_capability(device) < AMPERE:
+        if not has_tf32_units(device):
             raise EnvironmentFault(
                 f"protocol.precision: {torch.cuda.get_device_name(device)} has no {precision} units.",
                 hint=other,

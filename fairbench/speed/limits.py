@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from fairbench.registry.protocol import Precision
-from fairbench.training.networks import tf32
+from fairbench.training.precision import arithmetic, computing
 
 REPEATS = 5
 SIZES = {"cuda": 8192, "cpu": 1024}  # of the matrices that are multiplied
@@ -67,9 +67,10 @@ def median_seconds(work: Callable[[], object], device: torch.device) -> float:
 def peak(precision: Precision, device: torch.device) -> float:
     """Operations per second of a large matrix product of random numbers in this precision."""
     size = SIZES[device.type]
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    chosen = arithmetic(precision, device)
+    dtype = torch.bfloat16 if chosen == "bf16" else torch.float32
     one, other = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-    with tf32(precision == "tf32"):
+    with computing("tf32" if chosen == "tf32-conv" else chosen):
         return 2 * size**3 / median_seconds(lambda: one @ other, device)
 
 

@@ -36,10 +36,14 @@ def ratio(one: Sequence[float], other: Sequence[float]) -> tuple[float, float, f
 
 
 class Reference:
-    """The plain loop in a setting; a method for which there is none is replaced by TRADES."""
+    """The plain loop in a setting; a method for which there is none is replaced by TRADES.
 
-    def __init__(self, setting: TimedSetting, method: str, *, workers: int) -> None:
-        self.device = setting.device
+    Convolutions use TF32 where the GPU has it, as PyTorch does by default; with `strict` they use float32.
+    `workers` processes load the images.
+    """
+
+    def __init__(self, setting: TimedSetting, method: str, *, workers: int, strict: bool = False) -> None:
+        self.device, self.strict = setting.device, strict
         self.method = method if method in REFERENCES else REFERENCES[0]
         protocol, augmentation, model = setting.protocol, setting.augmentation, setting.network()
         images = setting.images(8 * protocol.batch_size)
@@ -70,7 +74,8 @@ class Reference:
 
     def block(self) -> float:
         """Seconds per step. cuDNN chooses its kernels by timing them, as programs of papers ask for it."""
-        with torch.backends.cudnn.flags(enabled=True, benchmark=True, deterministic=False, allow_tf32=False):
+        cudnn = torch.backends.cudnn
+        with cudnn.flags(enabled=True, benchmark=True, deterministic=False, allow_tf32=not self.strict):
             synchronise(self.device)
             began = time.perf_counter()
             for _ in range(self.num_steps):

@@ -1,8 +1,8 @@
 """TRADES and TRIX written like the program of a paper: the reference for the speed of fairbench.
 
-A DataLoader transforms image by image; everything is eager float32 in the contiguous layout; classes are
-visited in Python loops; numbers are read from the device whenever they are needed. The mathematics is that of
-the registered methods in their defaults: a test compares both.
+A DataLoader transforms image by image; everything is eager, in PyTorch's default precision and the contiguous
+layout; classes are visited in Python loops; numbers are read from the device whenever they are needed. The
+mathematics is that of the registered methods in their defaults: a test compares both.
 """
 
 from collections.abc import Iterator

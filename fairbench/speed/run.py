@@ -79,6 +79,12 @@ def run(
             + ", ".join(f"{name} {value / 1e12:.3g} TFLOP/s" for name, value in peaks.items())
             + f" (a large matrix product), {limits.bandwidth(device) / 1e9:.3g} GB/s (a copy)",
         ]
+        if request.reference:
+            report.about.append(
+                f"plain loop: PyTorch's default precision (TF32 convolutions where the GPU has them), "
+                f"contiguous layout, cudnn.benchmark, images loaded by {_workers(device) or 'no'} worker "
+                "processes"
+            )
         for row in _rows(setting, request, peaks, report_start):
             report.rows.append(row)
             yield report
@@ -139,11 +145,10 @@ def _row(setting: TimedSetting, method: str, request: SpeedRequest, base: TimedT
     ours.start(request.seconds)
     peak = memory.peak()
     blocks = {"ours": ours.block} if ours is base else {BASELINE: base.block, "ours": ours.block}
-    if request.reference:
-        workers = WORKERS_ON_GPU if setting.device.type == "cuda" else 0
-        reference = Reference(setting, method, workers=workers)
+    references = _references(setting, method) if request.reference else {}
+    for name, reference in references.items():
         reference.start(request.seconds)
-        blocks = {"reference": reference.block, **blocks}
+        blocks = {name: reference.block, **blocks}
     timed = alternate(blocks, request.rounds)
     step, steps = statistics.median(timed["ours"]), setting.train_size / protocol.batch_size
     epoch = step * steps + ours.fixed_seconds
@@ -155,10 +160,10 @@ def _row(setting: TimedSetting, method: str, request: SpeedRequest, base: TimedT
         "GiB": peak,
         "start s": ours.first_seconds,
     }
-    if request.reference:
-        middle, low, high = ratio(timed["reference"], timed["ours"])
+    for name, reference in references.items():
+        middle, low, high = ratio(timed[name], timed["ours"])
         other = "" if reference.method == method else f" ({reference.method})"
-        row |= {"x reference": middle, "range": f"{low:.2f}-{high:.2f}{other}"}
+        row |= {f"x {name}": middle, name.replace("reference", "range"): f"{low:.2f}-{high:.2f}{other}"}
     row["x trades"] = 1.0 if ours is base else ratio(timed["ours"], timed[BASELINE])[0]
     reasons = ours.trainer.steps.fallback_reasons
     if ours is not base:
@@ -167,6 +172,19 @@ def _row(setting: TimedSetting, method: str, request: SpeedRequest, base: TimedT
     if reasons:
         row["range"] = f"{row.get('range', '')} no CUDA graph: {reasons[0]}"
     return row
+
+
+def _references(setting: TimedSetting, method: str) -> dict[str, Reference]:
+    """The plain loop in PyTorch's default precision, and on a GPU also in strict float32."""
+    workers = _workers(setting.device)
+    references = {"reference": Reference(setting, method, workers=workers)}
+    if setting.device.type == "cuda":
+        references["strict reference"] = Reference(setting, method, workers=workers, strict=True)
+    return references
+
+
+def _workers(device: torch.device) -> int:
+    return WORKERS_ON_GPU if device.type == "cuda" else 0
 
 
 def _overhead(

@@ -15,6 +15,8 @@ PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
 _HIDDEN_SETTINGS = ("kind", "version", "id", "at")
 _SETTINGS_FIRST = ("eps", "step_size", "num_steps", "start")
 _PRECISIONS = {
+    "tf32-conv": "Networks were trained with TF32 convolutions, PyTorch's default on a GPU, and evaluated in "
+    "float32.",
     "tf32": "Networks were trained with TF32 products and convolutions, and evaluated in float32.",
     "bf16": "Networks were trained in bfloat16, weights and losses in float32, and evaluated in float32.",
 }

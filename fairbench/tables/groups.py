@@ -32,7 +32,7 @@ def setting_of(record: Record) -> Setting:
     if is_per_method(record):
         content |= {"overrides": setting_overrides(record), "precision": record.precision}
     else:
-        content["protocol"] = record.identity("protocol")
+        content["protocol"] = _as_computed(record.identity("protocol"), record)
     return Setting(record.dataset, record.model, record.protocol, digest(content))
 
 
@@ -85,11 +85,15 @@ def assignments(values: Mapping[str, Any]) -> str:
 
 
 def _content(record: Record) -> dict[str, Any]:
-    if is_per_method(record):
-        protocol: dict[str, Any] = setting_overrides(record)
-    else:
-        protocol = record.identity("protocol")
-    return {**protocol, "dataset": record.identity("dataset"), "model": record.identity("model")}
+    settings = setting_overrides(record) if is_per_method(record) else record.identity("protocol")
+    images, network = record.identity("dataset"), record.identity("model")
+    return {**_as_computed(settings, record), "dataset": images, "model": network}
+
+
+def _as_computed(settings: Mapping[str, Any], record: Record) -> dict[str, Any]:
+    """Settings of a protocol with the precision that was in use in place of the one that was chosen."""
+    others = {key: value for key, value in settings.items() if key != "precision"}
+    return others if record.precision == "fp32" else {**others, "precision": record.precision}
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

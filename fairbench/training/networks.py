@@ -1,4 +1,4 @@
-"""The networks that a training step uses: one for the attack, one for the loss, in the run's precision.
+"""The networks that a training step uses: one for the attack, one for the loss, in the run's arithmetic.
 
 The attack runs on a copy with BatchNorm folded into the convolutions, because BatchNorm does not change
 during an attack; the loss runs on the network itself. Both return logits in float32. Methods need not support
@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from fairbench.data.batch import Batch
 from fairbench.models.folding import channels_last_pays
 from fairbench.models.twin import FoldedTwin
-from fairbench.registry.protocol import Precision, Protocol
+from fairbench.registry.protocol import Protocol
+from fairbench.training.precision import Arithmetic, arithmetic
 from fairbench.training.schedule import steps_per_epoch
 
 log = logging.getLogger(__name__)
@@ -54,7 +55,9 @@ class Speedups:
         cuda = device.type == "cuda"
         num_steps = protocol.epochs * steps_per_epoch(protocol, num_images)
         return cls(
-            channels_last=channels_last_pays(device, float32=protocol.precision == "fp32"),
+            channels_last=channels_last_pays(
+                device, float32=arithmetic(protocol.precision, device) == "fp32"
+            ),
             compiled=cuda and num_steps >= WORTH_COMPILING,
             graph=cuda,
         )
@@ -63,12 +66,12 @@ class Speedups:
 class Networks:
     """The networks of a step made from `model`, for batches like `example` (B, channels, H, W)."""
 
-    def __init__(self, model: nn.Module, example: Tensor, precision: Precision, speedups: Speedups) -> None:
-        self.model, self.precision, self.speedups = model, precision, speedups
+    def __init__(self, model: nn.Module, example: Tensor, chosen: Arithmetic, speedups: Speedups) -> None:
+        self.model, self.arithmetic, self.speedups = model, chosen, speedups
         if speedups.compiled:
             torch.compiler.reset()  # networks compiled for an earlier cell count against a limit
         self.shape = example.shape
-        self.dtype = torch.bfloat16 if precision == "bf16" else None
+        self.dtype = torch.bfloat16 if chosen == "bf16" else None
         self._twin: FoldedTwin | None = None
         if speedups.channels_last and example.dim() == 4:
             model.to(memory_format=torch.channels_last)
@@ -93,7 +96,7 @@ class Networks:
         return self._twin.network
 
     def trained(self) -> AbstractContextManager[None]:
-        """A block in which the network in training computes in the run's precision."""
+        """A block in which the network in training computes in the run's arithmetic."""
         return replaced_forward(self.model, self._outer)
 
     def laid_out(self, batch: Batch) -> Batch:
@@ -107,7 +110,7 @@ class Networks:
         return x
 
     def _forward(self, run: Forward) -> Forward:
-        """`run` in the run's precision; compiled for batches of the usual size."""
+        """`run` in the run's arithmetic; compiled for batches of the usual size."""
         fast = compiled(run, self.speedups.channels_last) if self.speedups.compiled else run
 
         def forward(x: Tensor, *further: Any, **options: Any) -> Tensor:
@@ -165,20 +168,6 @@ def first_line(error: BaseException) -> str:
     """Type and first line of an error."""
     text = str(error).splitlines()
     return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
-
-
-@contextmanager
-def tf32(allowed: bool) -> Iterator[None]:
-    """A block in which float32 products and convolutions use TF32, or do not."""
-    backends: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
-    before = [backend.allow_tf32 for backend in backends]
-    try:
-        for backend in backends:
-            backend.allow_tf32 = allowed
-        yield
-    finally:
-        for backend, was in zip(backends, before, strict=True):
-            backend.allow_tf32 = was
 
 
 def is_finite(model: nn.Module) -> bool:

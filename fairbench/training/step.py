@@ -17,7 +17,8 @@ from fairbench.registry.components import WeightPerturbation
 from fairbench.training.contract_checks import check_adversary, check_terms, check_untouched, worst_excess
 from fairbench.training.cuda_graphs import GraphedSteps
 from fairbench.training.mixed_labels import as_attacked, budget_of, loss_terms
-from fairbench.training.networks import Networks, tf32
+from fairbench.training.networks import Networks
+from fairbench.training.precision import computing
 from fairbench.training.statistics import EpochTotals
 from fairbench.training.weight_perturbation import ascent_direction, perturbed
 
@@ -138,7 +139,7 @@ class StepRunner:
     def computing(self) -> Iterator[None]:
         """A block in which the device computes in the protocol's precision and on the graphs' stream."""
         with (
-            tf32(self.networks.precision == "tf32"),
+            computing(self.networks.arithmetic),
             nullcontext() if self.graphed is None else self.graphed.working(),
         ):
             yield

@@ -28,6 +28,7 @@ from fairbench.training.cuda_graphs import CudaGraphs, GraphedSteps
 from fairbench.training.epoch import Contexts, Epoch, EpochProgress
 from fairbench.training.images import TrainingImages
 from fairbench.training.networks import Networks, Speedups
+from fairbench.training.precision import arithmetic
 from fairbench.training.schedule import sgd
 from fairbench.training.step import StepRunner, training_step
 
@@ -80,7 +81,8 @@ class Trainer:
         )
         shape = (size, *self.images.image_shape)
         self.example = torch.linspace(0, 1, math.prod(shape), dtype=self.dtype, device=device).view(shape)
-        networks = Networks(self.model, self.example, protocol.precision, self.speedups)
+        self.arithmetic = arithmetic(protocol.precision, device)
+        networks = Networks(self.model, self.example, self.arithmetic, self.speedups)
         optimizer = sgd(self.model, protocol, fused=self.speedups.fused)
         graphed = GraphedSteps(CudaGraphs(device), size) if self.speedups.graph else None
         self.steps = StepRunner(
@@ -127,7 +129,7 @@ class Trainer:
         """Build the method's teachers and pass them to it; they compute as the attacked network does."""
         fast = replace(self.speedups, compiled=False)
         networks = {
-            name: Networks(network, self.example, self.protocol.precision, fast).attacked()
+            name: Networks(network, self.example, self.arithmetic, fast).attacked()
             for name, network in self.teachers().items()
         }
         self.contexts = replace(self.contexts, teacher=Teachers(networks))
@@ -160,7 +162,11 @@ class Trainer:
 
     def about(self) -> dict[str, Any]:
         """How the steps were computed, for the record."""
-        about = {"precision": self.protocol.precision, **asdict(self.speedups)}
+        about = {
+            "precision": self.protocol.precision,
+            "arithmetic": self.arithmetic,
+            **asdict(self.speedups),
+        }
         about["obstacles"] = self.steps.fallback_reasons
         return about | ({"lost": self.checkpoints.lost} if self.checkpoints.lost else {})
 

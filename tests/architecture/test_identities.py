@@ -57,7 +57,7 @@ NEUTRAL = (
     "--averaging none",
     "--awp none",
     "--augment none",
-    "--set protocol.precision=fp32",
+    "--set protocol.precision=torch",
     "--set protocol.optimizer.lr=0.1",
     "--set methods.trades.beta=6.0",
     "--set methods.trades.hold_out=none",

@@ -125,7 +125,7 @@ def test_the_table_has_a_row_for_each_method_and_what_was_asked_for_besides(tmp_
     text = output.read_text()
     assert text in found.output
     rows = [line.split()[:3] for line in text.splitlines() if " cnn-small " in line]
-    assert rows[:3] == [[method, "cnn-small", "fp32"] for method in ("trades", "trix", "wat")]
+    assert rows[:3] == [[method, "cnn-small", "torch"] for method in ("trades", "trix", "wat")]
     for line in ("everything on", "without folded", "plain"):
         assert any(row.startswith(line) for row in text.splitlines())
     assert "self_cpu_time_total" in text
@@ -175,4 +175,4 @@ def test_who_is_cut_off_keeps_what_was_measured(tmp_path, monkeypatch):
     monkeypatch.setattr(run_module, "_row", once)
     found = CliRunner().invoke(cli, [*SMALL, "--methods", "trix", "--no-reference", "--output", str(output)])
     assert output.read_text() in found.output
-    assert "trades  cnn-small  fp32" in output.read_text()
+    assert "trades  cnn-small  torch" in output.read_text()

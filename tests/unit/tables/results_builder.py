@@ -48,6 +48,7 @@ class ResultsBuilder:
         finished="2026-11-22T10:00:00Z",
         counted=False,
         titles=None,
+        arithmetic=None,
     ):
         """One run. clean, robust: per checkpoint the hits of each class, of `size` images each, or
         `size[c]`.
@@ -124,6 +125,8 @@ class ResultsBuilder:
             "warnings": list(warnings),
             "finished": finished,
         }
+        if arithmetic is not None:
+            record["training"] = {"arithmetic": arithmetic}
         if counted:
             record["class_count"] = [size] * len(clean[0])
         write_json(folder / "record.json", record)

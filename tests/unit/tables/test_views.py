@@ -343,6 +343,23 @@ def test_requests_survive_json():
 
 
 @pytest.mark.parametrize("per_method", [False, True])
+def test_seeds_that_computed_differently_are_never_averaged(tmp_path, per_method):
+    """The default precision depends on the device, and old records do not name what was in use."""
+    results = ResultsBuilder(tmp_path)
+    name = {"name": "trades-76"} if per_method else {}
+    for seed, (arithmetic, hits) in enumerate([(None, 9), ("fp32", 8), ("tf32-conv", 2), ("tf32-conv", 1)]):
+        robust = ((hits, hits, hits),)
+        results.run("trades", seed, robust=robust, protocol_content=name, counted=True, arithmetic=arithmetic)
+    old, new = sorted(tables(results), key=lambda table: "TF32" in table.caption)
+    assert "Networks were trained with TF32 convolutions" in new.caption
+    assert "TF32" not in old.caption
+    for table, seeds in ((old, {0, 1}), (new, {2, 3})):
+        (row,) = table.rows
+        assert {seed for cell in row.cells for seed, _ in cell.values} == seeds
+    assert old.title != new.title
+
+
+@pytest.mark.parametrize("per_method", [False, True])
 @pytest.mark.parametrize("view", VIEWS)
 def test_precisions_have_tables_of_their_own_and_captions_that_say_which(tmp_path, view, per_method):
     results = ResultsBuilder(tmp_path)
