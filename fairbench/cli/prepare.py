@@ -12,7 +12,12 @@ from fairbench.planning.selection import parse_names
 @click.command("prepare", epilog="Example: fairbench prepare --datasets cifar10,cifar100 --root /data")
 @value("--datasets", "A,B|all", "Data sets to prepare.", required=True)
 @value("--root", "DIR", "Folder to write them to.  [default: $FAIRBENCH_DATA or the user's cache]")
-@value("--source", "DIR", "Folder with the published files; nothing is downloaded.", type=PATH)
+@value(
+    "--source",
+    "PATH",
+    "Folder with the published files, or their archive, as downloaded; nothing is downloaded.",
+    type=PATH,
+)
 @click.option(
     "--unofficial",
     is_flag=True,
@@ -38,3 +43,4 @@ def prepare_command(
             continue
         note = "" if manifest.official else " (not the official images: tables will say so)"
         click.echo(f"{name}: {manifest.train_size} + {manifest.test_size} images in {folder / name}{note}")
+        click.echo("".join(f"note: {name}: {line}\n" for line in manifest.notes), nl=False)

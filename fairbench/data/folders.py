@@ -1,41 +1,107 @@
 """Readers of image files in folders: a user's own data set, and Tiny-ImageNet."""
 
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from fairbench.core.errors import ConfigError, DataError, DataMissingError
-from fairbench.data.splits import RawData, Split, make_split
+from fairbench.data.image_files import folder_content, hidden, listed, read_images, side_file
+from fairbench.data.splits import RawData, Split, empty_split
 
 Shape = tuple[int, int, int]
-SUFFIXES = (".png", ".jpg", ".jpeg")
-MODES = {1: "L", 3: "RGB"}
+TRAIN = ("train", "training")  # names of folders, in any case
+TEST = ("test", "testing", "val", "valid", "validation")  # the first one with class folders is the test split
 
 
 def read_folder(source: Path, image_shape: Shape) -> RawData:
-    """A data set from PATH/train/CLASS/*.png|jpg and PATH/test/CLASS/*, sorted by name, images resized."""
-    for name in ("train", "test"):
-        if not (source / name).is_dir():
-            raise DataMissingError(
-                f"there is no folder {source / name}.",
-                hint=f"expected images as {source}/train/CLASS/*.png and {source}/test/CLASS/*.png",
-            )
-    classes = subfolders(source / "train")
-    unknown = sorted(set(subfolders(source / "test")) - set(classes))
+    """A data set from PATH/train/CLASS/* and PATH/test/CLASS/* (or val), sorted by name, images resized.
+
+    Labels are the positions of the sorted names of the class folders. Images in sub-folders of a class belong
+    to it. Without a folder train, the data set can only be evaluated.
+    """
+    notes: list[str] = []
+    folders = find_splits(source, notes)
+    train, test = folders.get("train"), folders["test"]
+    classes = subfolders(train or test)
+    unknown = sorted(set(subfolders(test)) - set(classes))
     if unknown:
         raise DataError(
-            f"{source}/test has a class {unknown[0]!r} that {source}/train does not have.",
+            f"{test} has a class {unknown[0]!r} that {train} does not have.",
             hint="both splits need the same class folders",
         )
-    train, test = (
-        read_files(
-            [(path, k) for k, label in enumerate(classes) for path in image_files(source / name / label)],
-            image_shape,
+    if len(classes) < 2:
+        inside = sorted(path.name for path in (train or test).joinpath(classes[0]).iterdir())
+        raise DataError(
+            f"{train or test} has one class folder, {classes[0]!r} (with {listed(inside)}).",
+            hint="one folder for each class is needed, directly in train and test",
         )
-        for name in ("train", "test")
+    if all(name.isdecimal() for name in classes) and classes != sorted(classes, key=int):
+        notes.append(
+            f"the class folders are numbers, ordered as text: {', '.join(classes[:4])}, ...; "
+            "for another order give `classes` in the registry"
+        )
+    splits = {
+        name: read_classes(folder, classes, image_shape, name, notes) for name, folder in folders.items()
+    }
+    return RawData(
+        splits.get("train", empty_split(image_shape)), splits["test"], tuple(classes), tuple(notes)
     )
-    return RawData(train, test, tuple(classes))
+
+
+def find_splits(source: Path, notes: list[str]) -> dict[str, Path]:
+    """The folders "train" (if there is one) and "test"; adds to `notes` what other folders are not read.
+
+    An archive often has one folder around the splits. Raises DataMissingError.
+    """
+    inner = _folders(source) if source.is_dir() else []
+    names = {path.name.lower(): path for path in inner}
+    if len(inner) == 1 and not names.keys() & {*TRAIN, *TEST}:
+        return find_splits(inner[0], notes)
+    train = [names[name] for name in TRAIN if name in names]
+    tests = [names[name] for name in TEST if name in names]
+    tests = [path for path in tests if _folders(path)] or tests  # a test set without labels has none
+    missing = source / "test" if train else source / "train"
+    if not tests:
+        others = f"{source} has {listed([path.name for path in inner])}. " if inner else ""
+        raise DataMissingError(
+            f"there is no folder {missing}.",
+            hint=f"{others}expected images as {source}/train/CLASS/*.png and {source}/test/CLASS/*.png\n"
+            "(val is read like test); without train the data set can only be evaluated",
+        )
+    if tests[0].name.lower() != "test":
+        notes.append(f"the test split is the folder {tests[0].name}")
+    if not train:
+        notes.append("there is no folder train: these images can be evaluated, not trained on")
+    unused = [path.name for path in inner if path not in (*train[:1], tests[0])]
+    if unused:
+        notes.append(f"not read: the folder {listed(unused)}")
+    return {**({"train": train[0]} if train else {}), "test": tests[0]}
+
+
+def read_classes(folder: Path, classes: list[str], image_shape: Shape, split: str, notes: list[str]) -> Split:
+    """The images of one split, class by class; adds to `notes` what was left out or changed."""
+    outside = [path.name for path in sorted(folder.iterdir()) if path.is_file() and not side_file(path)]
+    if outside:
+        raise DataError(
+            f"{folder} has files outside of the class folders: {listed(outside)}.",
+            hint=f"their class is not known: move them to {folder}/CLASS/",
+        )
+    items, texts, num_hidden, num_nested = [], list[str](), 0, 0
+    for label, name in enumerate(classes):
+        if (folder / name).is_dir():
+            content = folder_content(folder / name)
+            items += [(path, label) for path in content.images]
+            texts += [path.name for path in content.texts]
+            num_hidden, num_nested = num_hidden + content.num_hidden, num_nested + content.num_nested
+    data, changes = read_images(items, image_shape)
+    if num_nested:
+        changes.insert(0, f"{num_nested} of {len(items)} images are in sub-folders of the class folders")
+    if texts:
+        changes.append(f"not read, because they are text: {listed(texts)}")
+    if num_hidden:
+        changes.append(f"not read: {num_hidden} hidden files")
+    notes += [f"{split}: {change}" for change in changes]
+    return data
 
 
 def read_tiny_imagenet(source: Path, image_shape: Shape) -> RawData:
@@ -55,7 +121,7 @@ def read_tiny_imagenet(source: Path, image_shape: Shape) -> RawData:
     if unknown:
         raise DataError(f"{folder}/val has class {unknown[0]!r}, which {folder}/train does not have.")
     test = [(path, label[wnid]) for path, wnid in sorted(pairs, key=lambda pair: pair[0].name)]
-    return RawData(read_files(train, image_shape), read_files(test, image_shape), tuple(classes))
+    return RawData(read_images(train, image_shape)[0], read_images(test, image_shape)[0], tuple(classes))
 
 
 def annotated_images(folder: Path) -> list[tuple[Path, str]]:
@@ -74,51 +140,20 @@ def annotated_images(folder: Path) -> list[tuple[Path, str]]:
 
 
 def images_by_class(folder: Path) -> list[tuple[Path, str]]:
-    """(image file, class) in the layout WNID/images/* or WNID/*."""
-    return [
-        (path, wnid)
-        for wnid in subfolders(folder)
-        for path in image_files(folder / wnid / "images", folder / wnid)
-    ]
+    """(image file, class) in the layout WNID/images/* or WNID/*; without tables of boxes."""
+    return [(path, wnid) for wnid in subfolders(folder) for path in folder_content(folder / wnid).images]
 
 
 def subfolders(folder: Path) -> list[str]:
     """Names of the folders in `folder`, sorted."""
-    names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    names = [path.name for path in _folders(folder)]
     if not names:
         raise DataMissingError(f"{folder} has no class folders.")
     return names
 
 
-def image_files(*folders: Path) -> list[Path]:
-    """Image files, sorted by name, of the first folder that exists; empty when none exists."""
-    for folder in folders:
-        if folder.is_dir():
-            return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
-    return []
-
-
-def read_files(items: Iterable[tuple[Path, int]], image_shape: Shape) -> Split:
-    """A split from (file, label) pairs, images resized if needed. Raises DataError naming the file."""
-    from PIL import Image
-
-    channels, height, width = image_shape
-    if channels not in MODES:
-        raise ConfigError(f"image files have 1 or 3 channels, image_shape has {channels}.")
-    items = list(items)
-    images = np.empty((len(items), channels, height, width), np.uint8)
-    for k, (path, _) in enumerate(items):
-        try:
-            with Image.open(path) as file:
-                image = file.convert(MODES[channels])
-        except (OSError, SyntaxError, ValueError) as error:
-            raise DataError(
-                f"the image {path} cannot be read: {error}.", hint="replace the file or remove it"
-            ) from error
-        if image.size != (width, height):
-            image = image.resize((width, height), Image.Resampling.BILINEAR)
-        images[k] = np.asarray(image).reshape(height, width, channels).transpose(2, 0, 1)
-    return make_split(images, [label for _, label in items])
+def _folders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not hidden(path.name))
 
 
 def resize(images: np.ndarray, image_shape: Shape) -> np.ndarray:

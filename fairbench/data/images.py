@@ -9,7 +9,13 @@ import torch
 from torch import Tensor
 
 from fairbench.core.errors import DataError, EmptyClassError
-from fairbench.data.manifest import SPLITS, data_folder, file_digest, require_manifest
+from fairbench.data.manifest import (
+    SPLITS,
+    data_folder,
+    file_digest,
+    require_manifest,
+    require_training_images,
+)
 from fairbench.data.readers import read_digits
 from fairbench.data.splits import Split, check_split, digest_splits
 
@@ -97,6 +103,8 @@ def read_prepared(name: str, split: str, root: Path) -> tuple[Split, tuple[str, 
     Raises DataError when a file of the split differs from the one that was prepared.
     """
     manifest = require_manifest(root, name)
+    if split == "train":
+        require_training_images(manifest)
     folder = data_folder(root, name)
     count = manifest.size(split)
     prepare_again = f"prepare it again: fairbench prepare --datasets {name} --root {root}"

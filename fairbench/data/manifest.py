@@ -33,6 +33,8 @@ class Manifest:
     official: bool  # if False, tables made with these images carry a mark
     source: str  # reader and source folder
     arrays: dict[str, str] = field(hash=False)  # SHA-256 of each file of ARRAYS, checked at every load
+    notes: tuple[str, ...] = ()  # what was left out or changed when the images were read
+    num_shared: int = 0  # test images that are training images too
 
     def size(self, split: str) -> int:
         """Number of images of "train" or "test"."""
@@ -88,6 +90,16 @@ def read_manifest(root: Path, name: str) -> Manifest | None:
         return replace(manifest, arrays=arrays)
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path} is not a manifest of fairbench ({error!r}).", hint=hint) from error
+
+
+def require_training_images(manifest: Manifest) -> None:
+    """Raise DataError if a data set has test images only."""
+    if manifest.train_size == 0:
+        raise DataError(
+            f"{manifest.name} has no training images: nothing can be trained on it.",
+            hint=f"evaluate a model: fairbench evaluate CHECKPOINT --model NAME --dataset {manifest.name}\n"
+            "or add a training half to its files and prepare it again",
+        )
 
 
 def require_manifest(root: Path, name: str) -> Manifest:

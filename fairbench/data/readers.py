@@ -4,19 +4,22 @@ Each reader takes (source folder, image_shape) and returns `RawData` with images
 order of the files. None of them needs torch, torchvision or the network, or runs code from a file.
 """
 
+import gzip
 import struct
+import zlib
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fairbench.core.errors import DataError, DataMissingError, EnvironmentFault
+from fairbench.core.errors import EnvironmentFault
 from fairbench.data.folders import read_folder, read_tiny_imagenet, resize
+from fairbench.data.npz import read_npz
 from fairbench.data.pickles import damaged, read_pickle
-from fairbench.data.splits import RawData, Split, channels_first, make_split
+from fairbench.data.splits import RawData, Split, make_split
 
 Shape = tuple[int, int, int]
 Reader = Callable[[Path, Shape], RawData]
@@ -25,17 +28,21 @@ FASHION_CLASSES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
 )  # fmt: skip
 STL10_SIDE = 96
+GZIP = b"\x1f\x8b"  # the first bytes of a compressed file
 
 
 class Published(NamedTuple):
     """A published data set: its inner folder, its files, and the numbers of training and test images.
 
-    The numbers show incomplete data where no digest is known.
+    The numbers show incomplete data where no digest is known. `archive`: the download, if it is one file;
+    `names`: a file with class names.
     """
 
     folder: str
     files: Sequence[str]
     sizes: tuple[int, int]
+    archive: str = ""
+    names: str = ""
 
 
 def read_digits(source: Path, image_shape: Shape) -> RawData:
@@ -167,8 +174,8 @@ def read_idx_folder(folder: Path, classes: tuple[str, ...]) -> RawData:
     """A data set in the format of MNIST: four IDX files."""
     train, test = (
         make_split(
-            read_idx(folder / f"{name}-images-idx3-ubyte")[:, None],
-            read_idx(folder / f"{name}-labels-idx1-ubyte"),
+            read_idx(published_file(folder / f"{name}-images-idx3-ubyte"))[:, None],
+            read_idx(published_file(folder / f"{name}-labels-idx1-ubyte")),
         )
         for name in ("train", "t10k")
     )
@@ -176,73 +183,75 @@ def read_idx_folder(folder: Path, classes: tuple[str, ...]) -> RawData:
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """The unsigned bytes of an IDX file, in the shape given by its header."""
+    """The unsigned bytes of an IDX file, which may be compressed, in the shape given by its header."""
     content = path.read_bytes()
     try:
+        if content.startswith(GZIP):
+            content = gzip.decompress(content)
         zero, kind, axes = struct.unpack_from(">HBB", content)
         shape = struct.unpack_from(f">{axes}i", content, 4)
         if zero != 0 or kind != 8:
             raise ValueError("not an IDX file of unsigned bytes")
         return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(shape)
-    except (ValueError, struct.error) as error:
+    except (ValueError, struct.error, OSError, EOFError, zlib.error) as error:
         raise damaged(path, f"is damaged: {error}.") from error
 
 
-def read_npz(source: Path, image_shape: Shape) -> RawData:
-    """A user's .npz: x_train, y_train, x_test, y_test (channels first or last), optionally `classes`."""
-    if not source.is_file():
-        raise DataMissingError(f"there is no file {source}.", hint="correct the path in registry.yaml")
-    try:
-        with np.load(source, allow_pickle=False) as file:
-            content: dict[str, Any] = {key: file[key] for key in file.files}
-    except Exception as error:  # a damaged zip may raise any class
-        raise DataError(f"{source} cannot be read: {error}.", hint="write it with numpy.savez") from error
-    missing = [key for key in ("x_train", "y_train", "x_test", "y_test") if key not in content]
-    if missing:
-        raise DataError(
-            f"{source} has no array {missing[0]!r}; it holds: {', '.join(sorted(content))}.",
-            hint="needed: x_train, y_train, x_test, y_test (images uint8), optionally classes",
-        )
-    for key in ("y_train", "y_test"):
-        if content[key].dtype.kind not in "iu":
-            raise DataError(
-                f"{source}: {key} holds {content[key].dtype}, not whole numbers.", hint="labels are 0, 1, ..."
-            )
-    train, test = (
-        make_split(channels_first(content[f"x_{name}"], image_shape), content[f"y_{name}"])
-        for name in ("train", "test")
-    )
-    classes = tuple(str(name) for name in content["classes"]) if "classes" in content else None
-    return RawData(train, test, classes)
-
-
 def locate(source: Path, reader: str) -> Path:
-    """The folder of the reader's files in `source`; `source` itself if it is that folder already."""
+    """The folder of the reader's files: `source`, or the published inner folder in it."""
     parts = Path(PUBLISHED[reader].folder).parts
-    return source if source.parts[len(source.parts) - len(parts) :] == parts else source.joinpath(*parts)
+    inner = source.joinpath(*parts)
+    around = source.parts[len(source.parts) - len(parts) :] == parts
+    candidates = [
+        source if around else inner,
+        source,
+        *(source.joinpath(*parts[k:]) for k in range(len(parts))),
+    ]
+    complete = [folder for folder in candidates if not _absent(folder, reader)]
+    return complete[0] if complete else candidates[0]
 
 
 def missing_files(source: Path, reader: str) -> list[Path]:
     """Files of the published layout that are missing; empty for readers without a download."""
-    if reader not in PUBLISHED:
-        return []
-    folder = locate(source, reader)
-    return [folder / name for name in PUBLISHED[reader].files if not (folder / name).exists()]
+    return _absent(locate(source, reader), reader) if reader in PUBLISHED else []
+
+
+def _absent(folder: Path, reader: str) -> list[Path]:
+    return [folder / name for name in PUBLISHED[reader].files if not published_file(folder / name).exists()]
+
+
+def published_file(path: Path) -> Path:
+    """The file `path` as it is there: itself, compressed (.gz), or named with a dot before idx."""
+    dotted = path.with_name(path.name.replace("-idx", ".idx"))
+    variants = [path, path.with_name(f"{path.name}.gz"), dotted, dotted.with_name(f"{dotted.name}.gz")]
+    return next((variant for variant in variants if variant.exists()), path)
 
 
 IDX_FILES = tuple(f"{s}-{k}-ubyte" for s in ("train", "t10k") for k in ("images-idx3", "labels-idx1"))
 PUBLISHED = {
     "cifar10": Published(
-        "cifar-10-batches-py", (*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"), (50_000, 10_000)
+        "cifar-10-batches-py",
+        (*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"),
+        (50_000, 10_000),
+        "cifar-10-python.tar.gz",
+        "batches.meta",
     ),
-    "cifar100": Published("cifar-100-python", ("train", "test"), (50_000, 10_000)),
+    "cifar100": Published(
+        "cifar-100-python", ("train", "test"), (50_000, 10_000), "cifar-100-python.tar.gz", "meta"
+    ),
     "stl10": Published(
-        "stl10_binary", ("train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin"), (5_000, 8_000)
+        "stl10_binary",
+        ("train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin"),
+        (5_000, 8_000),
+        "stl10_binary.tar.gz",
+        "class_names.txt",
     ),
     "svhn": Published("", ("train_32x32.mat", "test_32x32.mat"), (73_257, 26_032)),
     "mnist": Published("MNIST/raw", IDX_FILES, (60_000, 10_000)),
     "fashion-mnist": Published("FashionMNIST/raw", IDX_FILES, (60_000, 10_000)),
-    "tiny-imagenet": Published("tiny-imagenet-200", ("train", "val"), (100_000, 10_000)),
+    "tiny-imagenet": Published(
+        "tiny-imagenet-200", ("train", "val"), (100_000, 10_000), "tiny-imagenet-200.zip"
+    ),
 }
 READERS: dict[str, Reader] = {
     "digits": read_digits,

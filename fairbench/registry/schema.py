@@ -8,10 +8,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from fairbench.core.class_names import class_names_fault
 from fairbench.registry.components import Augment, Averaging, HoldOut, WeightPerturbation
 from fairbench.registry.fields import Model, Number, RegistryEntry, Target, Texts, distinct, wrong
 from fairbench.registry.protocol import RequestedAttack
 from fairbench.registry.trained_weights import FineTune, Teacher
+
+MAX_CHANNELS = 4
 
 
 class Paper(Model):
@@ -90,7 +93,7 @@ class DatasetEntry(RegistryEntry):
     title: str | None = Field(default=None, description="as tables print it")
     path: str | None = Field(
         default=None,
-        description="reader folder: a folder with train/CLASS/ and test/CLASS/; reader npz: the file",
+        description="reader folder: a folder with train/CLASS/ and test/CLASS/; npz: the file; or an archive",
     )
     num_classes: int | None = Field(
         default=None, ge=2, description="C; counted by `fairbench prepare` for your own images"
@@ -99,7 +102,8 @@ class DatasetEntry(RegistryEntry):
         description="channels, height, width after preparation"
     )
     classes: Texts | None = Field(
-        default=None, description="C names; None: they are in the manifest of the prepared data"
+        default=None,
+        description="C names in the order of labels; None: as prepared, class folders sorted by name",
     )
     train_size: int | None = Field(default=None, ge=1, description="images")
     test_size: int | None = Field(default=None, ge=1, description="images")
@@ -120,6 +124,9 @@ class DatasetEntry(RegistryEntry):
     def _positive(cls, shape: tuple[int, int, int]) -> tuple[int, int, int]:
         if min(shape) < 1:
             raise wrong(f"expected channels, height and width of at least 1, got {list(shape)}")
+        if shape[0] > MAX_CHANNELS:
+            order = f" (write [{shape[2]}, {shape[0]}, {shape[1]}])" if shape[2] <= MAX_CHANNELS else ""
+            raise wrong(f"channels come first: expected 1 to {MAX_CHANNELS}, got {list(shape)}{order}")
         return shape
 
     @field_validator("classes")
@@ -130,8 +137,9 @@ class DatasetEntry(RegistryEntry):
         count = info.data.get("num_classes")
         if classes is not None and count is not None and len(classes) != count:
             raise wrong(f"{len(classes)} names for {count} classes")
-        if classes is not None and len(set(classes)) < len(classes):
-            raise wrong("two classes have the same name")
+        fault = class_names_fault(classes or ())
+        if fault:
+            raise wrong(fault)
         return classes
 
     @model_validator(mode="after")

@@ -347,6 +347,9 @@ def _warnings(cell: Cell, manifest: Manifest | None) -> list[str]:
     warnings = []
     if manifest is not None and not manifest.official:
         warnings.append(f"{cell.dataset} is not the official data set")
+    if manifest is not None and manifest.num_shared and cell.images.reader in ("folder", "npz"):
+        shared = f"{manifest.num_shared} of {manifest.test_size} test images"
+        warnings.append(f"{shared} of {cell.dataset} are training images too")
     epochs, warmup = cell.training_protocol.epochs, cell.code.config.get("warmup_epochs")
     if isinstance(warmup, int) and warmup >= epochs:
         warnings.append(f"warmup_epochs={warmup} lasts to the end of the run ({epochs} epochs)")
