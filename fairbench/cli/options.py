@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import click
 
 from fairbench.metrics.rho import BASELINE
+from fairbench.records.status import STATES
 
 if TYPE_CHECKING:
     from fairbench.records.read import Record
@@ -67,6 +68,13 @@ def together(*options: Decorator) -> Decorator:
 def shared(*names: str) -> Decorator:
     """One decorator for the options that SHARED has under these names, in this order."""
     return together(*(SHARED[name] for name in names))
+
+
+def states_listed(command: Callable[..., Any]) -> Callable[..., Any]:
+    """A decorator: the list of all states in place of "{states}" in the help of a command."""
+    lines = "".join(f"\n      {state:9} {meaning}" for state, meaning in STATES.items())
+    command.__doc__ = (command.__doc__ or "").replace("{states}", f"\b\n    States{lines}")
+    return command
 
 
 SHARED: dict[str, Decorator] = {

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from fairbench.cli.options import open_registry, shared
+from fairbench.cli.options import open_registry, shared, states_listed
 from fairbench.cli.output import duration
 from fairbench.cli.plan_summary import show_plan
 from fairbench.data.manifest import data_root
@@ -20,6 +20,7 @@ from fairbench.planning.status import statuses
 @click.option(
     "--measure", is_flag=True, help="First train a few steps of each entry here, for better time estimates."
 )
+@states_listed
 def plan_command(
     results: Path,
     data: str | None,
@@ -33,15 +34,7 @@ def plan_command(
 ) -> None:
     """List the cells that `run` would do with the same options: state, time, disk.
 
-    \b
-    States
-      done      finished
-      running   another process works on it
-      partial   interrupted, or attacks are missing; `run` continues it
-      stale     results exist, but code, data or protocol changed since
-      missing   not started
-      failed    ended with an error; `run` tries it again
-      diverged  the loss became infinite or NaN; `run` leaves it
+    {states}
 
     Times come from such cells on this kind of device. ~ marks an estimate from other cells, ? a guess.
     """

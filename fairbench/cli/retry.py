@@ -39,7 +39,9 @@ def retry_command(
         if item.state == "done":
             click.echo(f"{item.folder.name} is done: nothing to retry", err=True)
         elif item.state == "diverged":
-            RunFolder(item.folder).begin_anew()
+            run = RunFolder(item.folder)
+            with run.lease():
+                run.begin_anew()
     if not to_do:
         click.echo("nothing to retry")
         return

@@ -15,7 +15,6 @@ from fairbench.planning.resolve import resolve
 from fairbench.planning.selection import parse_selection
 from fairbench.planning.status import statuses
 from fairbench.records.results_folder import ResultsFolder
-from fairbench.records.run_folder import RunFolder
 
 
 @click.command("run")
@@ -62,9 +61,7 @@ def run_command(
         require_manifest(root, name)
     job = prepare_job(plan.to_do, results, registry, device, **how)
     make_folder(ResultsFolder(results).runs)
-    for item in plan.planned:
-        if item.state == "done" and not item.cell.preparation:
-            RunFolder(item.folder).drop_attacks(item.cell.evaluation)
+    job.update_attacks(plan.planned)
     for line in (*(f"note: {note}" for note in plan.notes), *sums(plan)):
         click.echo(line, err=True)
     states = {item.cell.id: item.state for item in plan.planned} | work_through(job)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from fairbench.cli.options import shared
+from fairbench.cli.options import shared, states_listed
 from fairbench.cli.output import columns, counted, duration, first_line, print_json
 from fairbench.records.results_folder import Problem
 from fairbench.runner.overview import RunStatus, overview
@@ -24,17 +24,11 @@ IDLE_LOOKS = 10  # for a moment between two cells, nothing is running
 @click.option(
     "--watch", is_flag=True, help="Update the list until nothing has run or been queued for 20 seconds."
 )
+@states_listed
 def status_command(results: Path, as_json: bool, watch: bool) -> None:
     """List every run in a results folder: its state, progress and worker.
 
-    \b
-    States
-      done      finished
-      running   a process works on it
-      queued    a scheduler will start it
-      partial   interrupted, or attacks are missing; `run` continues it
-      failed    ended with an error; `run` tries it again
-      diverged  the loss became infinite or NaN; `run` leaves it
+    {states}
 
     "left" is the training time that remains, at the speed of the last epochs.
     """

@@ -1,6 +1,6 @@
 """From a selection to cells: every setting written out, starts included."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -95,7 +95,8 @@ def resolve(selection: Selection, registry: Registry, data_root: Path) -> tuple[
     """The cells of a selection in running order, and notes on what was added.
 
     The baseline that the fairness score needs is added by itself, and attacks that are impossible for a data
-    set are left out. Raises the errors of a user's mistake: unknown names, impossible settings.
+    set are left out. Raises the errors of a user's mistake: unknown names, impossible settings, a data set on
+    which no attack is possible.
     """
     choice = complete(selection, registry)
     methods, notes = choice.methods, describe_defaults(choice, registry)
@@ -110,14 +111,10 @@ def resolve(selection: Selection, registry: Registry, data_root: Path) -> tuple[
             place = CellSetting(chosen.dataset, model, chosen.protocol, choice.seeds[0], chosen.attacks)
             by_method = [for_seeds(resolver.cell(method, place), choice.seeds) for method in methods]
             cells += [cell for same_seed in zip(*by_method, strict=True) for cell in same_seed]
-    left_out = [
+    notes += [
         f"{attack} is left out for {dataset}: {reason}"
         for (attack, dataset), reason in resolver.left_out.items()
     ]
-    named = {(item.attack, chosen.dataset) for item in selection.attacks for chosen in choice.datasets}
-    if named and named <= resolver.left_out.keys():
-        raise ConfigError("no attack of --attacks can be run.", hint="\n".join(left_out))
-    notes += left_out
     cells, added = with_prerequisites(cells)
     return cells, notes + added
 
@@ -182,7 +179,7 @@ class Resolver:
         taught |= {name: self._file_teacher(components[name]) for name in TEACHERS if name in files}
         if taught:
             identity["teachers"] = taught
-        requested = () if preparation else place.attacks or protocol.evaluation
+        attacks = () if preparation else place.attacks or protocol.evaluation
         id, entry = cell_ids(identity)
         plugin = self.registry.plugin(method)
         changes = self.selection.overrides.get("protocol", {})
@@ -196,7 +193,7 @@ class Resolver:
             seed=place.seed,
             overrides=dict(overrides) | {f"protocol.{key}": value for key, value in changes.items()},
             identity=identity,
-            evaluation=tuple(self._evaluation(requested, place.dataset, identity)),
+            evaluation=self._evaluation(attacks, place.dataset, identity),
             locations={
                 "data_root": str(self.data_root.resolve()),
                 "plugin": str(plugin.path),
@@ -214,19 +211,30 @@ class Resolver:
         )
 
     def _evaluation(
-        self, requested: Sequence[RequestedAttack], dataset: str, identity: Mapping[str, Any]
-    ) -> Iterator[EvaluationAttack]:
-        """The attacks that are possible for the data set; `left_out` says why others are not."""
-        num_classes = self._facts(dataset).num_classes
-        for item in requested:
+        self, attacks: Sequence[RequestedAttack], dataset: str, identity: Mapping[str, Any]
+    ) -> tuple[EvaluationAttack, ...]:
+        """The attacks that are possible for the data set; `left_out` says why others are not.
+
+        Raises ConfigError when all are impossible.
+        """
+        num_classes, reasons, possible = self._facts(dataset).num_classes, {}, []
+        for item in attacks:
             attack: AttackEntry = self.registry.get("attack", item.attack)
-            reason = impossible(attack, num_classes)
-            if reason:
-                self.left_out[item.attack, dataset] = reason
+            if reason := impossible(attack, num_classes):
+                reasons[item.attack] = reason
                 continue
             settings = identity_settings(attack)
             id = digest(evaluation_content(identity, item.attack, settings), 8)
-            yield EvaluationAttack(item.attack, id, item.at, settings)
+            possible.append(EvaluationAttack(item.attack, id, item.at, settings))
+        if reasons and not possible:
+            listed = "; ".join(f"{attack}: {reason}" for attack, reason in reasons.items())
+            raise ConfigError(
+                f"no evaluation attack can be run on {dataset} ({listed}).",
+                hint=f"choose others with --attacks (see: fairbench list attacks), or leave {dataset} out of "
+                "--datasets",
+            )
+        self.left_out.update({(attack, dataset): reason for attack, reason in reasons.items()})
+        return tuple(possible)
 
     def _facts(self, dataset: str) -> DatasetEntry | Manifest:
         """Classes, shape and digest of a data set: of its prepared images, else as the registry says."""

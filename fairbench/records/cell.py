@@ -16,6 +16,7 @@ from fairbench.registry.protocol import Protocol, Tier
 from fairbench.registry.trained_weights import FineTune, Teacher
 
 SCHEMA = 1
+CLEAN = "clean"  # the name and the id of the evaluation without an attack
 MAX_SEED = 2**31 - 1
 Part = TypeVar("Part")
 
@@ -199,6 +200,12 @@ class Cell:
     def kept_epochs(self) -> tuple[int, ...]:
         """The epochs whose weights are kept, ascending."""
         return self.training_protocol.selection.kept(self.training_protocol.epochs)
+
+    def evaluations(self, num_classes: int) -> list[EvaluationAttack]:
+        """What to evaluate with so many classes: the clean images, and the attacks that are possible."""
+        attacks = [attack for attack in self.evaluation if attack.possible(num_classes)]
+        every = any(attack.at == "every" for attack in attacks)
+        return [EvaluationAttack(CLEAN, CLEAN, "every" if every else "selected", {}), *attacks]
 
     def to_json(self) -> dict[str, Any]:
         """The content of `cell.json`."""

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from fairbench.core.errors import RecordError
 from fairbench.core.identity import digest
 from fairbench.metrics.classwise import class_accuracy
+from fairbench.records.cell import CLEAN
 from fairbench.records.deduplicate import distinct
-from fairbench.records.read import CLEAN, Evaluation, Record
+from fairbench.records.read import Evaluation, Record
 from fairbench.records.results_folder import Problem, no_collection, scan
 
 if TYPE_CHECKING:

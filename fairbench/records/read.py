@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from fairbench.core.errors import RecordError
 from fairbench.core.identity import canonical_json
-from fairbench.records.cell import Cell, EvaluationAttack
+from fairbench.records.cell import CLEAN, Cell, EvaluationAttack
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SCHEMA = 2
 SCHEMAS = (1, 2)  # that can be read; in 1, `reason` said which evaluation failed
-CLEAN = "clean"
 UNFINISHED = "unfinished"
-TrainingState = Literal["done", "diverged", "failed", "interrupted", "skipped", "unfinished"]
+TrainingState = Literal["done", "diverged", "failed", "unfinished"]
 """How the training of a cell ended, or that it has not: there is a cell but no record yet."""
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 

@@ -40,10 +40,13 @@ class ResultsFolder:
         """The run folder of a cell, which need not exist."""
         return RunFolder(self.runs / cell.folder_name)
 
-    def prepare(self, cell: Cell) -> RunFolder:
-        """The run folder of a cell, made and with its `cell.json`. Raises ResultsError or SchemaError."""
+    def prepare(self, cell: Cell, *, drop: bool = True) -> RunFolder:
+        """The run folder of a cell, made and with its `cell.json`; `drop` as in `RunFolder.list_attacks`.
+
+        Raises ResultsError or SchemaError.
+        """
         run = self.run(cell)
-        run.prepare(cell)
+        run.prepare(cell, drop=drop)
         return run
 
     def run_folders(self) -> list[RunFolder]:

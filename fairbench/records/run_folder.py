@@ -14,7 +14,7 @@ A file that cannot be read is kept as NAME.damaged. Temporary files begin with a
 
 import logging
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,8 +24,8 @@ from fairbench.core.errors import RecordError, SchemaError
 from fairbench.core.files import make_folder, read_json, write_atomic, write_json, write_sealed
 from fairbench.core.lease import Lease, Owner, hold_lease, live_owner
 from fairbench.records import curves, parse
-from fairbench.records.cell import Cell, EvaluationAttack
-from fairbench.records.read import CLEAN, Record
+from fairbench.records.cell import CLEAN, Cell, EvaluationAttack
+from fairbench.records.read import Record
 from fairbench.records.status import Status, recorded_status
 from fairbench.registry.protocol import TIERS
 
@@ -112,9 +112,9 @@ class RunFolder:
         newest, before, coming = (f"resume{which}.safetensors" for which in ("", ".before", ".coming"))
         return self.checkpoints / newest, self.checkpoints / before, self.checkpoints / coming
 
-    def outcome_files(self, attack: EvaluationAttack | None, epoch: int) -> OutcomeFiles:
-        """The files of an evaluation; `attack` is None for the clean images."""
-        name = CLEAN if attack is None else outcome_name(attack.name, attack.id)
+    def outcome_files(self, attack: EvaluationAttack, epoch: int) -> OutcomeFiles:
+        """The files of an evaluation."""
+        name = CLEAN if attack.name == CLEAN else outcome_name(attack.name, attack.id)
         return OutcomeFiles(self.outcomes / f"epoch-{epoch:04d}" / f"{name}.npy")
 
     def blocks(self) -> list[Path]:
@@ -187,12 +187,8 @@ class RunFolder:
             return Status("failed", error.message)
         return recorded_status(record, cell or record.cell)
 
-    def prepare(self, cell: Cell) -> None:
-        """Make the folder and write the cell, before anything works on it.
-
-        The attacks that it lists become those of `cell` and those that are evaluated already. While a process
-        works here, and for a preparation, which asks for weights only, no attack is dropped.
-        """
+    def prepare(self, cell: Cell, *, drop: bool = True) -> None:
+        """Make the folder and write the cell, before anything works on it; `drop` as in `list_attacks`."""
         make_folder(self.path)
         if self.cell_file.exists():
             try:
@@ -203,15 +199,40 @@ class RunFolder:
                 logger.warning("%s It is renamed and written again.", error.message)
                 self.set_aside(self.cell_file)
             else:
-                kept = before.evaluation if cell.preparation or self.owner() else self._evaluated(before)
-                cell = replace(
-                    cell,
-                    evaluation=_union(kept, cell.evaluation),
-                    preparation=before.preparation and cell.preparation,  # a row of a table stays one
-                )
+                # A preparation asks for weights only; a row of a table stays one.
+                attacks = self._attacks(before, cell.evaluation, drop=drop and not cell.preparation)
+                preparation = before.preparation and cell.preparation
+                cell = replace(cell, evaluation=attacks, preparation=preparation)
                 if cell.to_json() == before.to_json():
                     return
         write_sealed(self.cell_file, cell.to_json())
+
+    def list_attacks(self, attacks: Sequence[EvaluationAttack], *, drop: bool = False) -> None:
+        """Let the cell list these attacks too; a damaged cell stays as it is.
+
+        drop: of the attacks that it lists besides, only those that are evaluated stay. While a process works
+        here, nothing is dropped.
+        """
+        try:
+            cell = self.read_cell()
+        except RecordError:
+            return
+        evaluation = self._attacks(cell, attacks, drop=drop)
+        if evaluation != cell.evaluation:
+            write_sealed(self.cell_file, replace(cell, evaluation=evaluation).to_json())
+
+    def _attacks(
+        self, cell: Cell, asked: Sequence[EvaluationAttack], *, drop: bool
+    ) -> tuple[EvaluationAttack, ...]:
+        """`asked` and what the cell lists, each for the more checkpoints of the two; `drop` as above."""
+        attacks = {attack.id: attack for attack in cell.evaluation}
+        # Most runs list what is asked for; reading the record takes longer.
+        if drop and attacks != {attack.id: attack for attack in asked} and self.owner() is None:
+            attacks = {attack.id: attack for attack in self._evaluated(cell)}
+        for attack in asked:
+            other = attacks.get(attack.id, attack)
+            attacks[attack.id] = max(other, attack, key=lambda each: TIERS.index(each.at))
+        return tuple(attacks.values())
 
     def _evaluated(self, cell: Cell) -> Iterator[EvaluationAttack]:
         """The cell's attacks that the record has, each for the most checkpoints at which it is done."""
@@ -227,38 +248,15 @@ class RunFolder:
                 done = (tier for tier in tiers if epochs[attack.id].issuperset(tier.epochs(selected, kept)))
                 yield next(done, attack)
 
-    def drop_attacks(self, asked: Sequence[EvaluationAttack]) -> None:
-        """Let the cell of a finished run list `asked` and what is evaluated, and no attack besides.
-
-        While a process works here, nothing is dropped.
-        """
-        cell = self.read_cell()
-        listed = {each.id for each in cell.evaluation}
-        if listed == {each.id for each in asked}:  # as in most runs; reading the record takes longer
-            return
-        attacks = _union(self._evaluated(cell), asked)
-        if listed != {each.id for each in attacks} and self.owner() is None:
-            write_sealed(self.cell_file, replace(cell, evaluation=attacks).to_json())
-
-    def list_attacks(self, attacks: Sequence[EvaluationAttack]) -> None:
-        """Let the cell list these attacks too; another process may have dropped them meanwhile.
-
-        A damaged cell stays as it is.
-        """
-        try:
-            cell = self.read_cell()
-        except RecordError:
-            return
-        both = _union(cell.evaluation, attacks)
-        if both != cell.evaluation:
-            write_sealed(self.cell_file, replace(cell, evaluation=both).to_json())
-
     def write_record(self, record: Record) -> None:
         """Write the record, whole. Raises ResultsError."""
         write_sealed(self.record_file, record.to_json())
 
     def begin_anew(self) -> None:
-        """Forget the record, which is kept as record.before.json, and the states to resume from."""
+        """Forget the record, which is kept as record.before.json, and the states to resume from.
+
+        Only for the holder of the lease.
+        """
         self.record_file.replace(self.path / "record.before.json")
         for path in self.resume_files():
             path.unlink(missing_ok=True)
@@ -307,14 +305,3 @@ class RunFolder:
     def write_error(self, trace: str) -> None:
         """Keep a traceback."""
         write_atomic(self.error_file, lambda file: file.write(trace.encode()))
-
-
-def _union(
-    before: Iterable[EvaluationAttack], asked: Sequence[EvaluationAttack]
-) -> tuple[EvaluationAttack, ...]:
-    """The attacks of both; one in both is for the more checkpoints of the two."""
-    both = {attack.id: attack for attack in before}
-    for attack in asked:
-        other = both.get(attack.id, attack)
-        both[attack.id] = max(other, attack, key=lambda each: TIERS.index(each.at))
-    return tuple(both.values())

@@ -1,38 +1,35 @@
 """The status of a run, derived once for all commands and executors."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from fairbench.core.identity import digest
 from fairbench.records.cell import Cell
-from fairbench.records.read import CLEAN, Record
+from fairbench.records.read import Record
 
-State = Literal[
-    "done", "diverged", "failed", "interrupted", "skipped", "partial", "running", "queued", "stale", "missing"
-]
+State = Literal["done", "running", "queued", "partial", "failed", "diverged", "stale", "missing"]
+STATES: Mapping[State, str] = {
+    "done": "trained, and evaluated with all attacks that were asked for",
+    "running": "a process works on it",
+    "queued": "a scheduler will start it",
+    "partial": "interrupted, or evaluations are missing; `run` continues it",
+    "failed": "ended with an error, or a file is damaged; `run` tries it again",
+    "diverged": "the loss became infinite or NaN; `run` leaves it",
+    "stale": "in a plan: results exist, but code, data or protocol changed since",
+    "missing": "in a plan: not started",
+}
+"""What each state means, as the help of commands and docs/reference.md say it."""
 FINISHED = frozenset({"done", "diverged"})  # the same cell would end the same way again
 
 
 @dataclass(frozen=True)
 class Status:
-    """The state of a run and why.
-
-    done         trained, and evaluated under every attack that was asked for
-    diverged     training met a loss that is not finite
-    failed       training or an evaluation that was asked for failed, or a file is damaged; tried again
-    interrupted  ended by a person or a scheduler
-    skipped      left out on purpose
-    partial      not finished, or attacks were not evaluated yet (`missing`); continued
-    running      a process holds the lease on the folder
-    queued       a scheduler has it
-    stale        only a run of other code, data or protocol is there
-    missing      no run is there
-    """
+    """The state of a run and why. STATES says what each state means."""
 
     state: State
     reason: str = ""
-    missing: tuple[str, ...] = ()  # attacks
 
     @property
     def finished(self) -> bool:
@@ -50,29 +47,29 @@ def recorded_status(record: Record, cell: Cell) -> Status:
         return Status("partial", "interrupted")
     if record.state != "done":
         return Status(record.state, record.reason)
-    asked = {attack.id for attack in cell.evaluation}
+    asked = cell.evaluations(record.num_classes)
+    ids = {attack.id for attack in asked}
     lost = [
         each
         for each in record.evaluations
-        if (each.attack == CLEAN or each.id in asked) and not os.path.exists(record.folder / each.file)
+        if each.id in ids and not os.path.exists(record.folder / each.file)
     ]
-    errors = {failure.id: failure for failure in record.failures}
     evaluated = {(each.id, each.epoch) for each in record.evaluations}
     lacking = [
         attack
-        for attack in cell.evaluation
+        for attack in asked
         if not evaluated.issuperset(
             (attack.id, epoch) for epoch in attack.epochs(record.epochs_evaluated, record.epochs_kept)
         )
-        and attack.possible(record.num_classes)
     ]
-    missing = tuple(dict.fromkeys(each.name for each in lacking))
+    errors = {failure.id: failure for failure in record.failures}
     open_ids = dict.fromkeys([*(each.id for each in lost), *(each.id for each in lacking)])
     failed = [f"{errors[id].attack}: {errors[id].error}" for id in open_ids if id in errors]
     if failed:
-        return Status("failed", "; ".join(failed), missing)
+        return Status("failed", "; ".join(failed))
     if lost:
-        return Status("partial", f"{lost[0].file} is gone", missing)
-    if missing:
-        return Status("partial", f"not yet evaluated: {', '.join(missing)}", missing)
+        return Status("partial", f"{lost[0].file} is gone")
+    if lacking:
+        names = ", ".join(dict.fromkeys(each.name for each in lacking))
+        return Status("partial", f"not yet evaluated: {names}")
     return Status("done")

@@ -18,7 +18,8 @@ from fairbench.models.build import build_model
 from fairbench.models.checkpoints import load_weights, read_tensors, write_tensors
 from fairbench.planning.code_locations import with_network
 from fairbench.records.attack_strength import is_autoattack
-from fairbench.records.read import CLEAN, Record
+from fairbench.records.cell import CLEAN
+from fairbench.records.read import Record
 from fairbench.records.results_folder import ResultsFolder
 from fairbench.records.run_folder import RunFolder
 from fairbench.registry import MethodEntry, Registry

@@ -21,7 +21,8 @@ from fairbench.evaluation.adversarial_examples import AdversarialExamples, read_
 from fairbench.evaluation.evaluate import evaluate
 from fairbench.evaluation.verdicts import fooled_by, full_precision, logits_of_set
 from fairbench.planning.code_locations import with_network
-from fairbench.records.read import CLEAN, Evaluation, Record
+from fairbench.records.cell import CLEAN
+from fairbench.records.read import Evaluation, Record
 from fairbench.records.run_folder import OutcomeFiles, RunFolder
 from fairbench.registry import PgdAttack, Registry, read_attack
 from fairbench.runner.builders import load_split, trained_model

@@ -30,9 +30,9 @@ from fairbench.models.checkpoints import load_weights, read_tensors
 from fairbench.objectives.contract import AdversarialObjective
 from fairbench.planning.code_locations import located
 from fairbench.planning.method_components import missing_teacher
-from fairbench.records.cell import Cell, EvaluationAttack
+from fairbench.records.cell import CLEAN, Cell, EvaluationAttack
 from fairbench.records.progress import ProgressListener
-from fairbench.records.read import CLEAN, Evaluation, FailedEvaluation, Record
+from fairbench.records.read import Evaluation, FailedEvaluation, Record
 from fairbench.records.results_folder import ResultsFolder
 from fairbench.records.run_folder import RunFolder
 from fairbench.records.status import Status
@@ -120,9 +120,8 @@ def describe_fault(error: Exception, run: RunFolder) -> str:
 def _with_failures(before: Record, cell: Cell, ended: Record) -> Record:
     """The record of before, with the reason why the evaluations that it lacks were not done."""
     there = {(each.id, each.epoch) for each in before.evaluations if (before.folder / each.file).exists()}
-    clean = EvaluationAttack(CLEAN, CLEAN, "selected", {})
     failures = []
-    for attack in (clean, *cell.evaluation):
+    for attack in cell.evaluations(before.num_classes):
         epochs = attack.epochs(before.epochs_evaluated, before.epochs_kept)
         lacking = [epoch for epoch in epochs if (attack.id, epoch) not in there]
         if lacking:
@@ -142,13 +141,13 @@ class CellWork:
     registry: Registry
     device: torch.device
     evaluations: dict[tuple[str, int], Evaluation] = field(default_factory=dict)  # by attack id and epoch
-    failures: dict[str, FailedEvaluation] = field(default_factory=dict)  # by attack id
+    failures: dict[str, FailedEvaluation] = field(default_factory=dict)  # by attack id, "clean" included
     fault: str = ""
 
     def record(self) -> Record:
         """Train, unless that is done, and evaluate; returns the record of a finished training.
 
-        Raises DivergedError, and what a method or an evaluation of the clean images raises.
+        Raises DivergedError, and what a method raises.
         """
         make_folder(self.run.checkpoints)
         self.run.remove_temporary_files()
@@ -220,8 +219,8 @@ class CellWork:
     def _evaluate(self, model: torch.nn.Module, test: ImageSet, *, keep_earlier: bool) -> None:
         """Fill `evaluations` and `failures`, checkpoint after checkpoint.
 
-        With `keep_earlier`, evaluations of the record of before stay. Of an attack that fails now, only those
-        are recorded: a mean over some of its checkpoints would be another number.
+        With `keep_earlier`, evaluations of the record of before stay. Of an evaluation that fails now, only
+        those are recorded: a mean over some of its checkpoints would be another number.
         """
         earlier: dict[tuple[str, int], Evaluation] = {}
         if self.before is not None:
@@ -229,16 +228,16 @@ class CellWork:
             earlier = {(line.id, line.epoch): line for line in lines}
         evaluated: dict[tuple[str, int], Evaluation] = {}
         selected, kept = self.cell.selected_epochs, self.cell.kept_epochs
-        possible = [attack for attack in self.cell.evaluation if attack.possible(test.num_classes)]
+        asked = self.cell.evaluations(test.num_classes)
         for epoch in kept:
-            attacks = [each for each in possible if epoch in each.epochs(selected, kept)]
-            if not attacks and epoch not in selected:
+            attacks = [each for each in asked if epoch in each.epochs(selected, kept)]
+            if not attacks:
                 continue
             self.lease.check()
             path = self.run.weights_file(epoch)
             weights, _ = read_tensors(path, self.device)
             load_weights(model, weights, str(path))
-            for attack in (None, *attacks):
+            for attack in attacks:
                 line = self._evaluate_one(model, test, attack, epoch, earlier)
                 if line is not None:
                     evaluated[line.id, epoch] = line
@@ -252,12 +251,12 @@ class CellWork:
         self,
         model: torch.nn.Module,
         test: ImageSet,
-        attack: EvaluationAttack | None,
+        attack: EvaluationAttack,
         epoch: int,
         earlier: dict[tuple[str, int], Evaluation],
     ) -> Evaluation | None:
-        """One evaluation; None, and a line in `failures`, for an attack that fails."""
-        name, id = (CLEAN, CLEAN) if attack is None else (attack.name, attack.id)
+        """One evaluation; None, and a line in `failures`, for one that fails."""
+        name, id = attack.name, attack.id
         if id in self.failures:
             return None
         files = self.run.outcome_files(attack, epoch)
@@ -267,14 +266,14 @@ class CellWork:
                 files,
                 model,
                 test,
-                None if attack is None else attack.attack,
+                None if name == CLEAN else attack.attack,
                 progress=partial(self.listener.evaluation, name, epoch),
                 expected=None if known is None else known.digest,
                 check=self.lease.check,
             )
-        except Exception as error:  # one attack that fails leaves the others' outcomes alone
-            if attack is None or isinstance(error, ResultsError | LeaseHeldError):
-                raise
+        except (ResultsError, LeaseHeldError):
+            raise
+        except Exception as error:  # one evaluation that fails leaves the others' outcomes alone
             logger.debug("%s failed", name, exc_info=True)
             if is_memory_fault(error):
                 self.fault = "memory"
@@ -318,8 +317,10 @@ class CellWork:
         Raises ContractError when its training failed.
         """
         beside = ResultsFolder(self.run.path.parent.parent).prepare(cell)
-        if beside.trained() is not None and not beside.weights_file(self._last_epoch(cell)).exists():
-            beside.record_file.unlink()  # its weights were cleared away
+        weights = beside.weights_file(self._last_epoch(cell))
+        with beside.lease():
+            if beside.trained() is not None and not weights.exists():  # they were cleared away
+                beside.begin_anew()
         status = run_cell(beside.path, self.listener, self.registry, self.device.type)
         if beside.trained() is None:
             raise ContractError(

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from fairbench.core.errors import DataError, RecordError
 from fairbench.metrics import classwise
-from fairbench.records.read import CLEAN, AttackKey, Record
+from fairbench.records.cell import CLEAN
+from fairbench.records.read import AttackKey, Record
 from fairbench.tables.groups import assignments, differences, method_overrides
 
 TAIL_FROM_CLASSES = 200  # with so many, the papers report the tail: TRIX, section 5 (Tiny-ImageNet)

@@ -6,7 +6,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from fairbench.core.identity import digest
-from fairbench.records.read import CLEAN, AttackKey, Evaluation, Record
+from fairbench.records.cell import CLEAN
+from fairbench.records.read import AttackKey, Evaluation, Record
 from fairbench.tables.entries import Entry
 from fairbench.tables.table import RunDigest
 

@@ -3,6 +3,7 @@
 import re
 import shlex
 from pathlib import Path
+from typing import get_args
 
 import click
 import pytest
@@ -11,6 +12,7 @@ import torch
 from fairbench import api
 from fairbench.cli.main import cli, main
 from fairbench.cli.options import open_registry
+from fairbench.records.status import STATES, State
 from fairbench.registry import load_registry
 from fairbench.registry.new_method import write_method
 from fairbench.testing import LAWS, find, toys
@@ -53,6 +55,17 @@ def test_every_command_on_the_pages_is_understood(words):
         for kind in ("method", "dataset", "model", "attack"):
             for name in (context.params[f"{kind}s"] or "").split(","):
                 assert name in ("", "all", "leaves") or registry.get(kind, name)
+
+
+def test_the_states_of_a_run_are_those_of_the_code():
+    text = (TOP / "docs" / "reference.md").read_text()
+    table = text.partition("| state | meaning |\n|---|---|\n")[2].partition("\n\n")[0]
+    assert get_args(State) == tuple(STATES)
+    assert table.splitlines() == [f"| `{state}` | {meaning} |" for state, meaning in STATES.items()]
+    for name in ("plan", "status"):
+        command = cli.get_command(click.Context(cli), name)
+        shown = command.get_help(click.Context(command, terminal_width=80))
+        assert all(f"{state:9} {meaning}" in shown for state, meaning in STATES.items())
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from fairbench.core.lease import hold_lease
+from fairbench.runner import worker
+from fairbench.runner.evaluating import evaluate_into
 
 NETWORK = """
 import os
@@ -37,6 +39,14 @@ models:
 attacks:
   half: {kind: autoattack, eps: 0.1, attacks: [apgd-ce], num_steps: 2, precision: bfloat16}
   targeted: {kind: autoattack, eps: 0.1, attacks: [apgd-t], num_steps: 2}
+suites:
+  hard:
+    methods: [trades]
+    datasets: [arrays]
+    models: [cnn-small]
+    seeds: [0]
+    protocol: quickstart
+    evaluation: [targeted]
 datasets:
   arrays: {reader: npz, path: arrays.npz, image_shape: [1, 8, 8], num_classes: 3}
 """
@@ -107,6 +117,35 @@ def test_all_commands_agree_on_an_evaluation_that_failed(bench, fragile, monkeyp
     assert weights(bench.folder_of("trades")) == trained
 
 
+def test_a_clean_evaluation_that_failed_is_tried_again_without_training(bench, monkeypatch):
+    chosen = ("--methods", "trades", "--attacks", "pgd-2")
+
+    def broken(files, model, images, attack, **settings):
+        if attack is None:
+            raise RuntimeError("no clean images today")
+        return evaluate_into(files, model, images, attack, **settings)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(worker, "evaluate_into", broken)
+        _, error = bench.run(*chosen, code=1)
+    assert "clean: RuntimeError: no clean images today" in error
+    record = bench.record("trades")
+    assert record["state"] == "done"
+    assert {line["attack"]: "error" in line for line in record["evaluations"]} == {
+        "clean": True,
+        "pgd-2": False,
+    }
+    (planned,) = bench.plan(*chosen)
+    assert (planned["state"], planned["reason"]) == status_of(bench)
+    assert planned["state"] == "failed"
+    assert planned["reason"].startswith("clean: RuntimeError")
+    trained = weights(bench.folder_of("trades"))
+    bench.run(*chosen)
+    assert status_of(bench) == ("done", "")
+    assert {line["attack"] for line in bench.record("trades")["evaluations"]} == {"clean", "pgd-2"}
+    assert weights(bench.folder_of("trades")) == trained
+
+
 def test_an_attack_that_fails_later_takes_nothing_away(bench, fragile, monkeypatch):
     bench.run(*fragile, "--attacks", "pgd-2")
     before = bench.record("trades")["evaluations"]
@@ -137,12 +176,26 @@ def test_an_impossible_attack_is_left_out_and_said_before_anything_is_trained(be
     assert {run["state"] for run in runs} == {"done"}
 
 
-def test_attacks_that_are_all_impossible_are_a_mistake(bench, three_classes):
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        ("--datasets", "arrays", "--attacks", "targeted"),
+        ("--datasets", "arrays,digits", "--attacks", "targeted"),
+        ("--datasets", "arrays", "--suite", "hard"),
+    ],
+    ids=["all data sets", "one of two data sets", "by the suite"],
+)
+def test_a_data_set_without_a_possible_attack_is_refused_before_anything_is_trained(
+    bench, three_classes, chosen
+):
     for command in ("plan", "run"):
-        chosen = (*three_classes, "--datasets", "arrays", "--attacks", "targeted")
-        _, error = bench.call(*bench.arguments(command, *chosen), code=2)
-        assert "ConfigError: no attack of --attacks can be run" in error
-        assert "it needs at least 4 classes, and there are 3" in error
+        _, error = bench.call(*bench.arguments(command, *three_classes, *chosen), code=2)
+        assert (
+            "ConfigError: no evaluation attack can be run on arrays (targeted: it needs at least 4 classes, "
+            "and there are 3)." in error
+        )
+        assert "--attacks" in error
+        assert "left out" not in error
     assert not bench.results.exists()
 
 

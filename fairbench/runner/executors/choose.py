@@ -11,6 +11,7 @@ from fairbench.records.progress import ProgressListener
 from fairbench.registry import Registry
 from fairbench.runner.executors.executor import CheckedExecutor, Executor, Job, find_executor
 from fairbench.runner.executors.profile import read_profile
+from fairbench.runner.executors.slurm import queue_of
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,13 @@ class PreparedJob:
     name: str
     execute: Executor
     job: Job
+
+    def update_attacks(self, planned: Sequence[CellStatus]) -> None:
+        """Let the finished runs of a plan list the attacks that it asks for and what is evaluated."""
+        for item in planned:
+            if item.state == "done" and not item.cell.preparation:
+                run, drop = self.job.run(item.cell), self.job.drops_attacks(item.cell)
+                run.list_attacks(item.cell.evaluation, drop=drop)
 
     def run(self, listener: ProgressListener) -> dict[str, str]:
         """Work through the job; the state of each cell by id."""
@@ -49,6 +57,7 @@ def prepare_job(
         device=device,
         gpus=None if gpus is None else parse_gpus(gpus),
         profile=read_profile(profile),
+        queued=queue_of(results),
         **limits,
     )
     processes = job.pack > 1 or job.gpus is not None or job.time_limit is not None

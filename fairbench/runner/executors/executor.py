@@ -6,7 +6,7 @@ that sees the folder: that process takes the lease, resumes the run and leaves i
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -32,7 +32,8 @@ class Job:
     executor that starts `fairbench cell` in another process passes `environment` on. `pack`: cells at a time
     on each device. `gpus`: the devices to use, by number; None for all. `time_limit`: seconds for an attempt
     at a cell. `retries`: how often a cell is started again whose process died. `wait`: wait for cells held by
-    other processes, and take over stale ones. `detach`: submit the work and return.
+    other processes, and take over stale ones. `detach`: submit the work and return. `queued`: names of run
+    folders that a scheduler has in its queue for an earlier job.
     """
 
     planned: Sequence[CellStatus]
@@ -46,6 +47,7 @@ class Job:
     wait: bool = False
     detach: bool = False
     profile: Profile = Profile()
+    queued: Collection[str] = ()
 
     def run(self, cell: Cell) -> RunFolder:
         """The run folder of a cell."""
@@ -53,7 +55,11 @@ class Job:
 
     def prepare(self, cell: Cell) -> RunFolder:
         """The run folder of a cell, made. Raises ResultsError or SchemaError."""
-        return ResultsFolder(self.results).prepare(cell)
+        return ResultsFolder(self.results).prepare(cell, drop=self.drops_attacks(cell))
+
+    def drops_attacks(self, cell: Cell) -> bool:
+        """Whether attacks that only earlier commands asked for are dropped: not those of a queued job."""
+        return cell.folder_name not in self.queued
 
     def environment(self) -> dict[str, str]:
         """What another process needs to find the same registry."""

@@ -88,6 +88,8 @@ def execute(job: Job, listener: ProgressListener) -> dict[str, str]:
     device = "cpu" if settings.gpus == 0 else job.device if job.device != "auto" else "cuda"
     folder = write_job(new, job, settings, device)
     number = submit(folder, settings.cells_per_task)
+    for item in new:  # another command may have dropped them before this job was in the queue
+        job.run(item.cell).list_attacks(item.cell.evaluation)
     listener.note(f"job {number}: {len(new)} cells; {folder / 'job.sh'}")
     if job.detach:
         return states | {item.cell.id: "queued" for item in new}

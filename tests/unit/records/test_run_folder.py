@@ -95,9 +95,9 @@ def test_the_status_is_of_the_attacks_that_are_asked_for(tmp_path):
     assert run.status(cell) == Status("done")
     recorded(run, cell, *every[:-2])
     said = "not yet evaluated: pgd-20, autoattack"
-    assert run.status(cell) == Status("partial", said, ("pgd-20", "autoattack"))
+    assert run.status(cell) == Status("partial", said)
     recorded(run, cell, *every[:-1], failures=[("autoattack", "no luck")])
-    assert run.status(cell) == Status("failed", "autoattack: no luck", ("autoattack",))
+    assert run.status(cell) == Status("failed", "autoattack: no luck")
     assert run.status(planned(tmp_path, "pgd-20")) == Status("done")
     (run.outcomes / "pgd-20-11.npy").unlink()
     assert run.status(planned(tmp_path, "pgd-20")).reason == "outcomes/pgd-20-11.npy is gone"
@@ -115,6 +115,35 @@ def test_preparing_keeps_what_is_evaluated_and_drops_what_was_asked_for_in_vain(
     assert names(run) == {("pgd-20", "selected"), ("pgd-20-l2", "selected")}
     results.prepare(both)
     assert names(run) == {("pgd-20", "every"), ("autoattack", "selected")}
+
+
+def test_one_rule_says_which_attacks_a_finished_run_lists(tmp_path):
+    both, other = planned(tmp_path, "pgd-20@every,autoattack"), planned(tmp_path, "pgd-20-l2")
+    results = ResultsFolder(tmp_path)
+    run = results.prepare(both)
+    recorded(run, both, ("clean", 11), ("clean", 12), ("pgd-20", 11), ("pgd-20", 12))
+    results.prepare(other, drop=False)
+    assert len(names(run)) == 3
+    with hold_lease(run.lease_file):
+        run.list_attacks(other.evaluation, drop=True)
+    assert len(names(run)) == 3
+    run.list_attacks(both.evaluation, drop=True)
+    assert names(run) == {("pgd-20", "every"), ("autoattack", "selected")}
+    run.list_attacks(other.evaluation)
+    assert len(names(run)) == 3
+    run.list_attacks((), drop=True)
+    assert names(run) == {("pgd-20", "selected")}
+
+
+def test_the_clean_images_are_evaluated_wherever_an_attack_is(tmp_path):
+    cell = planned(tmp_path, "pgd-20@every")
+    run = ResultsFolder(tmp_path).prepare(cell)
+    attacked = [("pgd-20", epoch) for epoch in (10, 11, 12)]
+    recorded(run, cell, ("clean", 11), ("clean", 12), *attacked, failures=[("clean", "no luck")])
+    assert run.status() == Status("failed", "clean: no luck")
+    assert run.status(planned(tmp_path, "pgd-20")) == Status("done")
+    recorded(run, cell, *(("clean", epoch) for epoch in (10, 11, 12)), *attacked)
+    assert run.status() == Status("done")
 
 
 @pytest.mark.parametrize("why", ["held", "preparation"])
@@ -139,7 +168,7 @@ def test_an_impossible_attack_of_an_older_cell_is_not_asked_for(tmp_path):
     recorded(run, cell, *every, num_classes=3)
     assert run.status() == Status("done")
     recorded(run, cell, *every)
-    assert run.status().missing == ("autoattack",)
+    assert run.status().reason == "not yet evaluated: autoattack"
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,8 @@ def end(state="done", code=0, **more):
     if state == "done":
         record.update(num_classes=10, epochs_evaluated=[1])
         record["evaluations"] = [
-            dict(attack=e["name"], id=e["id"], epoch=1, file="cell.json") for e in cell["evaluation"]
+            dict(attack=e["name"], id=e["id"], epoch=1, file="cell.json")
+            for e in (dict(name="clean", id="clean"), *cell["evaluation"])
         ]
     aside = folder / f".{{os.getpid()}}"
     aside.write_text(json.dumps(record))
