@@ -15,25 +15,39 @@ def verdict(section: Section, anchors: Anchors, *, short: bool = False) -> Marku
     rows = _own_rows(table)
     if not rows:
         return joined(["No run is done yet."])
-    best = max(rows, key=lambda row: _value(table, row, f"{side}_worst"))
-    name = _link(best, anchors)
-    worst, average, floor = (_text(table, best, f"{side}_{key}") for key in ("worst", "average", "floor"))
+    key = f"{side}_worst"
+    best = max(rows, key=lambda row: _value(table, row, key))
+    first = [row for row in rows if table.cell(row, key).best] or [best]
+    names = joined([_link(row, anchors) for row in first], " and ")
+    worst, average, floor = (_text(table, best, f"{side}_{name}") for name in ("worst", "average", "floor"))
+    what = f"{side} {_worst_name(section)}"
     if len(rows) == 1:
-        parts: list[object] = ["Only ", name, f" was run: its {_worst_name(section)} has "]
+        parts: list[object] = ["Only ", names, f" was run: its {_worst_name(section)} has "]
+    elif not table.cell(best, key).best:
+        lowest = min(rows, key=lambda row: _value(table, row, key))
+        parts = ["No method is called best: one seed does not show the spread over seeds. "]
+        parts += [
+            f"The {what} is between ",
+            _text(table, lowest, key),
+            " (",
+            _link(lowest, anchors),
+            ") and ",
+        ]
+        return joined([*parts, worst, " (", names, ")."])
+    elif len(first) > 1:
+        parts = [names, f" tie for the highest {what}: "]
     else:
-        parts = [name, f" has the highest {side} {_worst_name(section)}: "]
+        parts = [names, f" has the highest {what}: "]
     parts += [worst, " (average ", average, ")."]
     if not short:
         equal = " If all classes were equally accurate, the worst would still be about "
         parts += [equal, floor, " by chance."]
-    near = [_link(row, anchors) for row in rows if row is not best and _near(table, row, f"{side}_worst")]
-    if len(rows) > 1 and table.cell(best, f"{side}_worst").half_width is None:
-        parts.append(" One seed does not show the spread over seeds.")
-    elif near:
+    near = [_link(row, anchors) for row in rows if table.cell(row, key).near]
+    if near:
         others = len(near) - MAX_NAMES
         more = f" and {others} other{'' if others == 1 else 's'}" if others > 0 else None
-        names = joined(near[:MAX_NAMES], ", ")
-        parts += [" On these seeds, the difference from ", names, more, " is not significant."]
+        listed = joined(near[:MAX_NAMES], ", ")
+        parts += [" On these seeds, the difference from ", listed, more, " is not significant."]
     return joined(parts)
 
 
@@ -103,12 +117,6 @@ def _own_rows(table: Table) -> list[Row]:
 def _value(table: Table, row: Row, key: str) -> float:
     cell = table.cell(row, key)
     return cell.value if cell.exists and cell.value is not None else -1.0
-
-
-def _near(table: Table, row: Row, key: str) -> bool:
-    """Whether the cell is best too, or not significantly different from the best."""
-    cell = table.cell(row, key)
-    return cell.near or cell.best
 
 
 def _text(table: Table, row: Row, key: str) -> Markup:

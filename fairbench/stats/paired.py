@@ -169,30 +169,6 @@ def _shared_noise(accuracy: Vector, both: Vector, count: Vector, num_lowest: int
     return min(1.0, max(0.0, covariance / total)) if total > 0 else 0.0
 
 
-def near_best(values: ArrayLike, level: float = 0.95) -> NDArray[np.bool_]:
-    """Which of M methods are not significantly below the one with the highest mean, (M,) bool.
-
-    values (M, S), higher is better, over the same S seeds. For normal differences the selected methods
-    contain the truly best one with probability `level` or more, for any correlation between methods over
-    seeds. With one seed all methods are selected. Raises DataError for values that are not finite. Source:
-    subset selection, Gupta (1965), Technometrics 7.
-    """
-    from scipy.special import stdtrit
-
-    table, error_rate = finite(values, 2), 1 - checked_level(level)
-    num_methods, num_seeds = table.shape
-    if num_methods == 1 or num_seeds == 1:
-        return np.ones(num_methods, dtype=bool)
-    best = table[table.mean(axis=1).argmax()]
-    behind = best - table
-    mean, error = behind.mean(axis=1), behind.std(axis=1, ddof=1) / math.sqrt(num_seeds)
-    # The truly best method is lost only if one of the M - 1 others is this far above it. Which one has the
-    # highest mean depends on the data, so each gets an equal part of the error probability (Bonferroni).
-    # Holm would be wrong here: it needs a comparison that was fixed before looking at the data.
-    limit = stdtrit(num_seeds - 1, 1 - error_rate / (num_methods - 1))
-    return np.asarray(mean <= limit * error)
-
-
 def holm(p: ArrayLike) -> Vector:
     """p values adjusted by Holm, (m,): below 0.05, a false discovery among the m tests has probability 0.05.
 

@@ -11,14 +11,14 @@ from fairbench.tables.highlight import marked
 from fairbench.tables.table import Column, Row, TableCell
 
 
-def rows(entries: Sequence[Entry], side: str) -> tuple[str, tuple[Column, ...], tuple[Row, ...]]:
+def rows(entries: Sequence[Entry], side: str, rules: int) -> tuple[str, tuple[Column, ...], tuple[Row, ...]]:
     """The head of the rows ("method" or "class"), the columns, and the rows with the best marked."""
     names = entries[0].record.class_names if entries else ()
     columns = (
         Column(f"{side}_average", "average", side, digits=1),
         *(Column(f"{side}_class_{c}", name, side, digits=1) for c, name in enumerate(names)),
     )
-    by_method = marked([_row(entry, side) for entry in entries], columns)
+    by_method = marked([_row(entry, side) for entry in entries], columns, rules)
     if len(names) <= len(entries):
         return "method", columns, by_method
     by_class = tuple(

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 from fairbench.core.errors import ConfigError, UnknownNameError
 from fairbench.metrics.rho import BASELINE, rho
 from fairbench.tables.columns import SIDES, columns
-from fairbench.tables.highlight import marked
+from fairbench.tables.highlight import marked_as_published
 from fairbench.tables.published_results import PublishedResult, published_cell, read_published
 from fairbench.tables.table import Column, Row, Table, TableCell
 
@@ -62,7 +62,7 @@ def _table(results: Sequence[PublishedResult], rule: Rule) -> Table:
         f"{first.attack}). The deviations are as printed. {sentences[rule]}",
         notes=tuple(sorted({result.note for result in results if result.note})),
         columns=shown,
-        rows=marked(rows, shown),
+        rows=marked_as_published(rows, shown),
         error="sd",
         convention=rule,
     )

@@ -8,7 +8,7 @@ from fairbench.core.errors import ConfigError, RecordError, UnknownNameError
 from fairbench.metrics.rho import BASELINE, Convention, check_convention
 from fairbench.records.read import AttackKey
 from fairbench.tables.columns import SIDES, measure
-from fairbench.tables.table import ErrorKind
+from fairbench.tables.table import RULES, ErrorKind
 
 TAIL = "worst-tail"
 VIEWS = {  # the columns of a view; one table per side where more than four columns of each would not fit
@@ -21,7 +21,10 @@ VIEWS = {  # the columns of a view; one table per side where more than four colu
 
 @dataclass(frozen=True)
 class TableRequest:
-    """The options of a table. `columns` by name, those of the view when empty; `order` of methods."""
+    """The options of a table. `columns` by name, those of the view when empty; `order` of methods.
+
+    rules: the version of the rules that mark and print numbers, see `table.RULES`.
+    """
 
     view: str = "main"
     columns: tuple[str, ...] = ()
@@ -29,12 +32,15 @@ class TableRequest:
     order: tuple[str, ...] = ()
     error: ErrorKind = "t95"
     convention: Convention = "signed"
+    rules: int = RULES
 
     def __post_init__(self) -> None:
         """Raises UnknownNameError for a view or column, ConfigError for an error or a rule of rho."""
         check_convention(self.convention)
         if self.error not in get_args(ErrorKind):
             raise ConfigError(f"no kind of error called {self.error!r}.", hint="known: t95, sd")
+        if not 1 <= self.rules <= RULES:
+            raise ConfigError(f"this fairbench has rules 1 to {RULES}, not {self.rules}.", hint="update it")
         if self.view not in VIEWS:
             raise UnknownNameError("view", self.view, VIEWS, asked_by=f"--view {self.view}")
         if self.columns and not VIEWS[self.view]:
@@ -77,13 +83,15 @@ class TableRequest:
     @classmethod
     def from_json(cls, options: Mapping[str, Any]) -> "TableRequest":
         """The request that `to_json` wrote. Raises RecordError for anything else."""
+        options = {"rules": 1, **options}  # stamps from before there were versions of the rules
         if set(options) != set(_FIELDS):
             raise RecordError(f"these are not the options of a table: {', '.join(sorted(options))}.")
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
         for name, value in values.items():
             listed = name in ("columns", "order")
-            texts = value if listed and isinstance(value, tuple) else (value,)
-            if listed != isinstance(value, tuple) or not all(isinstance(text, str) for text in texts):
+            kind = int if name == "rules" else str
+            parts = value if listed and isinstance(value, tuple) else (value,)
+            if listed != isinstance(value, tuple) or not all(isinstance(part, kind) for part in parts):
                 raise RecordError(f"the option {name!r} of a table cannot be {value!r}.")
         return cls(**values)
 

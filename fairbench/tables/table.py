@@ -13,6 +13,12 @@ from typing import Any, Literal, NamedTuple
 Unit = Literal["percent", "limits", "points", "rho", "fraction", "p", "count"]
 Better = Literal["high", "low"]
 ErrorKind = Literal["t95", "sd"]
+RULES = 2
+"""Version of the rules that mark and print numbers. Stamps name it, so that `verify` can follow older rules:
+
+1  marks by paired t tests, each with its own variance; also for one seed; an interval may leave [0, 100]
+2  marks by moderated variances; none for one seed; an interval ends at 0 and 100
+"""
 
 
 @dataclass(frozen=True)
@@ -114,6 +120,7 @@ class Table:
     published_as: str = ""  # the name of its attack in papers; "" when none of them used it
     evidence: tuple[RunDigest, ...] = ()
     request: tuple[tuple[str, Any], ...] = ()
+    rules: int = RULES
 
     @property
     def groups(self) -> list[tuple[str, int]]:

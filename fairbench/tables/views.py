@@ -64,11 +64,13 @@ def build_table(spec: TableSpec, request: TableRequest) -> Table:
     head, shown = "method", columns(request.names, sides)
     rows: tuple[Row, ...]
     if request.view == "classes":
-        head, shown, rows = by_class.rows(spec.entries, sides[0])
+        head, shown, rows = by_class.rows(spec.entries, sides[0], request.rules)
     elif request.view == "comparison":
         shown, rows = comparison.rows(spec, sides[0])
     else:
-        rows = marked([_row(entry, sides, spec.base, request) for entry in spec.entries], shown)
+        rows = marked(
+            [_row(entry, sides, spec.base, request) for entry in spec.entries], shown, request.rules
+        )
     evidence = {entry.label: run_digests(entry, attack) for entry in spec.entries}
     if head == "method":  # not where methods are columns
         of_base = evidence[spec.base.label] if request.view == "comparison" and spec.base else ()
@@ -92,6 +94,7 @@ def build_table(spec: TableSpec, request: TableRequest) -> Table:
         convention=request.convention,
         head=head,
         request=made_by,
+        rules=request.rules,
     )
 
 

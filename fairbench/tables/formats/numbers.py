@@ -49,6 +49,8 @@ def shown(cell: TableCell, column: Column, table: Table) -> Shown:
     limits = spread = ""
     if cell.low is not None and cell.high is not None:
         limits = f"[{scale * cell.low:.{digits}f}, {scale * cell.high:.{digits}f}]"
+    elif table.error == "t95" and table.rules >= 2 and (cut := _cut(cell, column)):
+        limits = cut
     elif error is not None:
         fewer = scale * error >= 10 and digits > 1  # the second decimal of +- 17 has no meaning
         spread = f"{scale * error:.{digits - fewer}f}"
@@ -56,6 +58,21 @@ def shown(cell: TableCell, column: Column, table: Table) -> Shown:
     if column.unit == "limits":
         value, limits = limits, ""
     return Shown(value, spread, limits, cell.best, cell.near, VERDICTS.get(cell.verdict, ""))
+
+
+def _cut(cell: TableCell, column: Column) -> str:
+    """The interval of an accuracy as limits where it would leave [0, 100]; "" elsewhere."""
+    if column.unit != "percent" or cell.half_width is None or cell.value is None:
+        return ""
+    low, high = (100 * (cell.value + sign * cell.half_width) for sign in (-1, 1))
+    if low >= 0 and high <= 100:
+        return ""
+    digits = 0 if high - low >= 20 else 1
+    return f"[{_short(max(0.0, low), digits)}, {_short(min(100.0, high), digits)}]"
+
+
+def _short(limit: float, digits: int) -> str:
+    return f"{limit:.{digits}f}" if 0 < limit < 100 else f"{limit:.0f}"
 
 
 def _value(value: float, column: Column) -> str:

@@ -176,35 +176,6 @@ def test_exchanging_models_turns_the_difference_round_and_classes_have_no_order(
     assert same.low <= 0 == same.value <= same.high
 
 
-@pytest.mark.parametrize("together", [0.0, 0.9])
-@pytest.mark.parametrize(("methods", "seeds"), [(8, 5), (3, 3), (2, 2)])
-@pytest.mark.parametrize("behind", [0.0, 0.5])
-def test_near_best_holds_the_truly_best_method(methods, seeds, together, behind):
-    rng = np.random.default_rng(methods)
-    noise = rng.normal(size=(800, methods, seeds)) * math.sqrt(1 - together)
-    values = noise + rng.normal(size=(800, 1, seeds)) * math.sqrt(together)
-    values[:, 1:] -= behind
-    assert enough([paired.near_best(v)[0] for v in values])
-
-
-def test_near_best_leaves_out_what_is_clearly_worse():
-    values = np.array([[0.5, 0.51, 0.49], [0.3, 0.31, 0.29], [0.495, 0.52, 0.48]])
-    assert paired.near_best(values).tolist() == [True, False, True]
-    assert paired.near_best([[0.5, 0.5], [0.25, 0.25], [0.5, 0.5]]).tolist() == [True, False, True]
-
-
-@quick
-@given(st.lists(st.lists(difference, min_size=3, max_size=3), min_size=1, max_size=6), st.integers(0, 5))
-def test_near_best_holds_the_highest_mean_and_does_not_know_the_order_of_methods(rows, turn):
-    values = np.array(rows)
-    chosen = paired.near_best(values)
-    assert chosen[values.mean(axis=1).argmax()]
-    if np.unique(values.mean(axis=1)).size == len(values):  # one method is the highest
-        assert np.array_equal(paired.near_best(np.roll(values, turn, axis=0)), np.roll(chosen, turn))
-    assert (chosen <= paired.near_best(values, level=0.99)).all()
-    assert paired.near_best(values[:, :1]).all()
-
-
 def test_holm_and_benjamini_hochberg_by_hand():
     p = [0.01, 0.04, 0.03, 0.005]
     assert paired.holm(p) == pytest.approx([0.03, 0.06, 0.06, 0.02])
@@ -244,9 +215,6 @@ def test_bad_arguments_are_refused():
         lambda: paired.paired_share_interval(1, 1, 5, level=0.0),
         lambda: paired.min_difference_interval([True], [True], [0], 2),
         lambda: paired.min_difference_interval([True], [True], [0], 1, level=2.0),
-        lambda: paired.near_best([[1.0, math.nan]]),
-        lambda: paired.near_best([1.0, 2.0]),
-        lambda: paired.near_best([[1.0, 2.0]], level=1.5),
         lambda: paired.holm([0.5, 1.5]),
         lambda: paired.benjamini_hochberg([math.nan]),
     ]

@@ -107,14 +107,12 @@ def test_what_cannot_be_told_from_the_best_is_marked_and_what_can_is_not(three):
     assert "* marks the best mean of each column" in text
 
 
-def test_one_seed_cannot_tell_anybody_from_the_best(results):
+def test_one_seed_has_no_marks(results):
     results.run("trades", 0)
     results.run("dafa", 0, robust=((7, 6, 5),))
     (table,) = tables(results)
     for key in ("robust_average", "robust_worst", "robust_rho"):
-        marks = {row.method: table.cell(row, key) for row in table.rows}
-        assert marks["dafa"].best
-        assert marks["trades"].near
+        assert not any(table.cell(row, key).best or table.cell(row, key).near for row in table.rows)
     assert any("1 seed is too few for a conclusion about methods" in note for note in table.notes)
 
 
