@@ -35,6 +35,18 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # which click 8.1 do
         return float(match[1]) * self.UNITS[match[2]]
 
 
+class Device(click.ParamType):  # type: ignore[type-arg]
+    """The name of a device. Raises EnvironmentFault for one on which fairbench does not compute."""
+
+    name = "device"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from fairbench.core.devices import parse_device
+
+        kind, number = parse_device(value)
+        return kind if number is None else f"{kind}:{number}"
+
+
 class RenamedOption(click.Option):
     """An option that also accepts its former spellings, which the help does not show."""
 
@@ -95,9 +107,10 @@ SHARED: dict[str, Decorator] = {
     ),
     "device": click.option(
         "--device",
-        type=click.Choice(["auto", "cpu", "cuda"]),
+        metavar="NAME",
+        type=Device(),
         default="auto",
-        help="Device to compute on; auto takes a GPU if there is one.",
+        help="Device to compute on: auto (a GPU if there is one), cpu, cuda, or cuda:N for GPU N.",
     ),
     "json": click.option("--json", "as_json", is_flag=True, help="Print JSON."),
     "selection": together(  # what to run

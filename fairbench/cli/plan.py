@@ -46,4 +46,4 @@ def plan_command(
         for entry, seconds in measure_paces(unfinished(statuses(cells, results)), registry, results, device):
             click.echo(f"measured {entry}: {duration(seconds)} per epoch", err=True)
     price: dict[str, Any] = {"notes": notes, "device": device, "devices": devices, "budget": budget}
-    show_plan(make_plan(cells, registry, results, root, **price), as_json)
+    show_plan(make_plan(cells, registry, results, root, **price), device, as_json)

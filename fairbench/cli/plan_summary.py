@@ -13,8 +13,15 @@ from fairbench.records.cell import Cell
 HEADER = ("method", "data set", "model", "protocol", "seed", "state", "time", "")
 
 
-def show_plan(plan: Plan, as_json: bool) -> None:
-    """Print the cells with state, time and disk space."""
+def show_plan(plan: Plan, device: str, as_json: bool) -> None:
+    """Print the cells with state, time and disk space. Raises ConfigError for a cell that cannot be trained.
+
+    torch is loaded only for settings that nothing but the code of a method or network can check.
+    """
+    if plan.doubtful:
+        from fairbench.runner.cell_checks import check_cells
+
+        check_cells(plan.doubtful, device)
     if as_json:
         print_json([plan_row(plan, item) for item in plan.planned])
         return

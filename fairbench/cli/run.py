@@ -55,7 +55,7 @@ def run_command(
     price: dict[str, Any] = {"notes": notes, "device": device, "devices": devices, "budget": budget}
     plan = make_plan(cells, registry, results, root, **price)
     if dry_run:
-        show_plan(plan, as_json)
+        show_plan(plan, device, as_json)
         return
     for name in plan.missing_data:
         require_manifest(root, name)

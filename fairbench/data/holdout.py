@@ -5,6 +5,7 @@ from torch import Tensor
 
 from fairbench.core.errors import EmptyClassError
 from fairbench.core.seeds import derive_seed
+from fairbench.data.splits import held_out_count
 
 
 def training_mask(
@@ -26,7 +27,7 @@ def training_mask(
                 f"class {label} has {len(members)} training images: none can be held out for validation.",
                 hint="take more images per class",
             )
-        count = min(max(round(share * len(members)), min_per_class), len(members) // 2)
+        count = held_out_count(len(members), share, min_per_class)
         if pick == "seeded":
             generator = torch.Generator().manual_seed(derive_seed(seed, "hold out", label))
             members = members[torch.randperm(len(members), generator=generator)]

@@ -157,3 +157,8 @@ def digest_splits(train: Split, test: Split) -> str:
             state.update(np.ascontiguousarray(images).data.cast("B"))
             state.update(np.ascontiguousarray(labels.astype("<i8")).data.cast("B"))
     return state.hexdigest()
+
+
+def held_out_count(images: int, share: float, min_per_class: int) -> int:
+    """How many images of a class are held out: a share, at least `min_per_class`, at most half of them."""
+    return min(max(round(share * images), min_per_class), images // 2)

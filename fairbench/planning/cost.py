@@ -7,6 +7,7 @@ from math import prod
 from pathlib import Path
 from statistics import median
 
+from fairbench.core.devices import parse_device
 from fairbench.core.errors import FairbenchError, RecordError
 from fairbench.core.files import read_json, write_json
 from fairbench.core.processes import query_gpus
@@ -130,10 +131,11 @@ def within(
 
 
 def device_name(choice: str) -> str:
-    """What records call the device of --device auto, cpu or cuda, without asking torch."""
-    if choice != "cpu" and (names := query_gpus("name")):
-        return names[0]
-    return "cuda" if choice == "cuda" else "cpu"
+    """What records call the device of --device, without asking torch."""
+    kind, number = parse_device(choice)
+    if kind != "cpu" and (names := query_gpus("name")):
+        return names[number or 0] if (number or 0) < len(names) else names[0]
+    return "cuda" if kind == "cuda" else "cpu"
 
 
 def _kind(cell: Cell) -> tuple[str, str]:

@@ -10,8 +10,10 @@ from pathlib import Path
 from fairbench.data.manifest import read_manifest
 from fairbench.planning.cost import Estimate, device_name, estimate, makespan, read_paces, within
 from fairbench.planning.status import CellStatus, statuses
+from fairbench.planning.training_images import check_images, has_single_image, single_image_notes
 from fairbench.records.cell import Cell
 from fairbench.registry import Registry
+from fairbench.registry.components import is_component
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,12 @@ class Plan:
     def to_do(self) -> tuple[CellStatus, ...]:
         """The unfinished cells that fit in the budget."""
         return tuple(item for item in unfinished(self.planned) if item.cell.id not in self.left_out)
+
+    @cached_property
+    def doubtful(self) -> list[Cell]:
+        """The unfinished cells that only their code can check: options set by hand, a single image."""
+        cells = {item.cell.entry: item.cell for item in unfinished(self.planned)}.values()
+        return [cell for cell in cells if has_own_options(cell) or has_single_image(cell)]
 
     @property
     def seconds(self) -> float:
@@ -85,8 +93,13 @@ def make_plan(
     devices: int = 1,
     budget: float | None = None,
 ) -> Plan:
-    """The plan of these cells in a results folder, for `devices` devices of the kind of --device."""
+    """The plan of these cells in a results folder, for `devices` devices of the kind of --device.
+
+    Raises ConfigError for unfinished cells that their images make impossible.
+    """
     planned = tuple(statuses(cells, results))
+    entries = list({item.cell.entry: item.cell for item in unfinished(planned)}.values())
+    check_images(entries)
     name = device_name(device)
     paces = read_paces(results, registry, name)
     by_entry = {(cell.entry, cell.preparation): cell for cell in cells}  # the seed changes no cost
@@ -98,7 +111,7 @@ def make_plan(
     left = [] if budget is None else within(to_do, costs, budget, devices)[1]
     return Plan(
         planned=planned,
-        notes=tuple(notes),
+        notes=(*notes, *single_image_notes(entries)),
         results=results,
         devices=devices,
         budget=budget,
@@ -110,6 +123,11 @@ def make_plan(
             if registry.get("dataset", name).reader != "digits" and read_manifest(data_root, name) is None
         ),
     )
+
+
+def has_own_options(cell: Cell) -> bool:
+    """Whether the user set options of the method."""
+    return any(not path.startswith("protocol.") and not is_component(path) for path in cell.overrides)
 
 
 def unfinished(planned: Sequence[CellStatus]) -> list[CellStatus]:

@@ -31,6 +31,7 @@ from fairbench.registry.components import (
 from fairbench.registry.fields import identity_settings
 from fairbench.registry.plugin import parse_target
 from fairbench.registry.protocol import RequestedAttack
+from fairbench.registry.schema import ModelEntry
 from fairbench.registry.trained_weights import FINE_TUNE, TEACHERS, ZOO
 
 NUMERICS = 2  # raised when a change of fairbench's own code changes results: old ones are then stale
@@ -106,11 +107,22 @@ def resolve(selection: Selection, registry: Registry, data_root: Path) -> tuple[
     notes += foreign_radii(selection, choice, registry)
     resolver = Resolver(selection, registry, data_root)
     cells = []
+    misfits = []
     for chosen in choice.datasets:
         for model in chosen.models:
+            misfit = resolver.misfit(chosen.dataset, model)
+            if misfit:
+                misfits.append(f"{model} is left out for {chosen.dataset}: {misfit}")
+                continue
             place = CellSetting(chosen.dataset, model, chosen.protocol, choice.seeds[0], chosen.attacks)
             by_method = [for_seeds(resolver.cell(method, place), choice.seeds) for method in methods]
             cells += [cell for same_seed in zip(*by_method, strict=True) for cell in same_seed]
+    if not cells:
+        raise ConfigError(
+            "no network of the selection takes the images of its data sets.",
+            hint="\n".join((*misfits, "choose another one: --models NAME; see: fairbench list models")),
+        )
+    notes += misfits
     notes += [
         f"{attack} is left out for {dataset}: {reason}"
         for (attack, dataset), reason in resolver.left_out.items()
@@ -236,6 +248,15 @@ class Resolver:
         self.left_out.update({(attack, dataset): reason for attack, reason in reasons.items()})
         return tuple(possible)
 
+    def misfit(self, dataset: str, model: str) -> str:
+        """Why a network cannot take the images of a data set; "" when it can, or only its code can tell."""
+        entry: ModelEntry = self.registry.get("model", model)
+        if entry.pooling is None:
+            return ""
+        shape = self._facts(dataset).image_shape
+        reason = entry.pooling.misfit(shape)
+        return reason and f"for images of {shape[1]}x{shape[2]} {reason}"
+
     def _facts(self, dataset: str) -> DatasetEntry | Manifest:
         """Classes, shape and digest of a data set: of its prepared images, else as the registry says."""
         entry: DatasetEntry = self.registry.get("dataset", dataset)
@@ -284,6 +305,12 @@ class Resolver:
                 self.registry.get("model", teacher["model"], asked_by=f"{owner}.model")
             if "weights" in teacher:
                 continue
+            misfit = self.misfit(place.dataset, teacher["model"])
+            if misfit:
+                raise ConfigError(
+                    f"{owner}.model: {teacher['model']} cannot be trained on {place.dataset}: {misfit}.",
+                    hint=f"choose another one: --set {owner}.model=NAME; see: fairbench list models",
+                )
             trainer = teacher["start"]
             self.registry.get("method", trainer, asked_by=f"{owner}.start")
             if teachers_of(self.registry.plugin(trainer).needs)[0]:

@@ -156,11 +156,33 @@ class DatasetEntry(RegistryEntry):
         return self
 
 
+class Pooling(Model):
+    """The average pooling at the end of a network, which decides on the sizes of its images."""
+
+    stride: int = Field(ge=1, description="image pixels per pixel of the last feature map")
+    window: int = Field(ge=1, description="of the pooling: the last feature map is a multiple of it")
+    single: bool = Field(default=False, description="whether the last feature map is one window")
+
+    def misfit(self, image_shape: tuple[int, int, int]) -> str:
+        """Why images of this shape cannot be taken; "" when they can."""
+        height, width = (-(-size // self.stride) for size in image_shape[1:])
+        if self.single:
+            fits = height == width == self.window
+        else:
+            fits = height % self.window == 0 and width % self.window == 0
+        window = f"{self.window}x{self.window}"
+        need = window if self.single else f"a multiple of {window}"
+        return "" if fits else f"its last feature map would be {height}x{width}, and it needs {need}"
+
+
 class ModelEntry(RegistryEntry):
     """A network: a function (num_classes, image_shape) -> network for images in [0, 1]."""
 
     target: Annotated[Target, Field(pattern=":")] = Field(description="module:function or file.py:function")
     title: str | None = Field(default=None, description="as tables print it")
+    pooling: Pooling | None = Field(
+        default=None, description="which image sizes it takes; None: it is tried out before a run starts"
+    )
     mflops: Number | None = Field(
         default=None, gt=0, description="millions of operations per 3x32x32 forward, for estimates"
     )

@@ -1,6 +1,5 @@
 """Build what a cell is made of: its network, its images and its method."""
 
-from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -18,7 +17,6 @@ from fairbench.objectives.load import load_plugin
 from fairbench.records.cell import Cell
 from fairbench.records.run_folder import RunFolder
 from fairbench.registry import describe
-from fairbench.registry.components import mixed_labels_error
 
 
 def initial_model(cell: Cell, images: ImageSet, device: torch.device) -> torch.nn.Module:
@@ -92,20 +90,6 @@ def build_objective(cell: Cell, train: ImageSet, device: torch.device) -> Advers
     counts = torch.bincount(train.labels.cpu(), minlength=train.num_classes).tolist()
     info = DataInfo(num_classes=train.num_classes, class_count=tuple(counts), image_shape=train.image_shape)
     return cls(build_config(cls, cell.code.config), info, device)
-
-
-def check_options(cell: Cell) -> None:
-    """Raise ConfigError when the method refuses its options or mixed images.
-
-    A plugin that cannot be loaded is let pass. So a mistake on the command line stops it before anything
-    runs; the record of the cell says the rest.
-    """
-    with suppress(PluginError, ContractError):
-        cls = load_plugin(cell.locations["target"], cell.method)
-        needs = cls.needs_of(build_config(cls, cell.code.config))
-        augment = cell.components.augment
-        if augment is not None and augment.mixes and needs.one_label:
-            raise mixed_labels_error(cell.method, augment.kind)
 
 
 def check_fingerprint(cell: Cell) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from fairbench.core.errors import ConfigError, EnvironmentFault
+from fairbench.core.devices import parse_device
+from fairbench.core.errors import EnvironmentFault
 from fairbench.registry.protocol import Precision
 from fairbench.training.precision import has_tf32_units
 
@@ -17,22 +18,48 @@ FEW_PIXELS = 1 << 15  # per batch: digits have 4096, CIFAR-10 131072
 
 
 def choose_device(name: str) -> torch.device:
-    """The device for "auto", "cpu" or "cuda", with torch set to float32 and repeatable kernels.
+    """The device for "auto", "cpu", "cuda" or "cuda:N", with torch set to float32 and repeatable kernels.
 
-    Raises EnvironmentFault for "cuda" without a CUDA device, ConfigError for another name.
+    Raises EnvironmentFault for a GPU that this process cannot use, ConfigError for an unknown name.
     """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise EnvironmentFault("no CUDA device is available.", hint="use --device cpu; see: fairbench doctor")
-    if name not in ("cpu", "cuda"):
-        raise ConfigError(f"no device called {name!r}.", hint="one of: auto, cpu, cuda")
+    kind, number = parse_device(name)
+    if kind == "auto":
+        kind = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(kind)
+    if kind == "cuda":
+        gpus = visible_gpus()
+        if not gpus or (number or 0) >= len(gpus):
+            raise missing_gpu(number, gpus)
+        if number is not None:
+            torch.cuda.set_device(number)
+            device = torch.device("cuda", number)
     # Without these, torch may use TF32 in convolutions and products, and other kernels each time.
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
-    return torch.device(name)
+    return device
+
+
+def visible_gpus() -> tuple[str, ...]:
+    """The GPUs that torch can use in this process, as CUDA_VISIBLE_DEVICES names them; else by number."""
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if given is None:
+        return tuple(str(number) for number in range(count))
+    return tuple(name.strip() for name in given.split(","))[:count]
+
+
+def missing_gpu(number: int | str | None, gpus: Sequence[str]) -> EnvironmentFault:
+    """The error for a GPU that is not among the visible `gpus`; `number` None: any GPU."""
+    wanted = "no CUDA device is available" if number is None else f"no GPU {number} here"
+    there = f"GPUs that can be used: {', '.join(gpus)}" if gpus else "torch can use no GPU"
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+    limited = "" if hidden is None else f" (CUDA_VISIBLE_DEVICES={hidden})"
+    instead = "choose one of these, or" if gpus else "use"
+    return EnvironmentFault(
+        f"{wanted}: {there}{limited}.", hint=f"{instead} --device cpu; see: fairbench doctor"
+    )
 
 
 def check_precision(precision: Precision, device: torch.device) -> None:

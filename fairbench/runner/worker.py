@@ -321,7 +321,7 @@ class CellWork:
         with beside.lease():
             if beside.trained() is not None and not weights.exists():  # they were cleared away
                 beside.begin_anew()
-        status = run_cell(beside.path, self.listener, self.registry, self.device.type)
+        status = run_cell(beside.path, self.listener, self.registry, str(self.device))
         if beside.trained() is None:
             raise ContractError(
                 f"its {role.replace('_', ' ')}, {cell.method}, ended as {status.state}.",

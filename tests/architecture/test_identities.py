@@ -23,7 +23,7 @@ SNAPSHOT = Path(__file__).parents[1] / "data" / "identities.json"
 SELECTIONS = (
     "",
     "--methods all --seeds 0",
-    "--methods trades --models all --seeds 0",
+    "--methods trades --models all --seeds 0 --datasets cifar10 --protocol quickstart",
     "--methods trades --datasets digits,cifar10,cifar100,stl10,tiny-imagenet,mnist,fashion-mnist,svhn "
     "--models cnn-small --protocol quickstart --seeds 0",
     "--suite table1 --seeds 0",

@@ -13,6 +13,8 @@ from fairbench.runner.executors.executor import CheckedExecutor, Executor, Job, 
 from fairbench.runner.executors.profile import read_profile
 from fairbench.runner.executors.slurm import queue_of
 
+HERE = ("inline", "local")  # executors whose cells run on this machine
+
 
 @dataclass(frozen=True)
 class PreparedJob:
@@ -48,7 +50,7 @@ def prepare_job(
     """The executor for the cells of `planned`, by default inline, or local where processes are asked for.
 
     gpus: numbers such as "0,1". limits: the other settings of a `Job`. Raises ConfigError, PluginError or
-    EnvironmentFault for what the executor refuses; nothing is written.
+    EnvironmentFault for what the executor refuses and for cells that cannot be trained; nothing is written.
     """
     job = Job(
         planned=planned,
@@ -63,9 +65,13 @@ def prepare_job(
     processes = job.pack > 1 or job.gpus is not None or job.time_limit is not None
     name = executor or ("local" if processes else "inline")
     execute = find_executor(name)
-    if isinstance(execute, CheckedExecutor):
-        if planned:
+    if planned:
+        if isinstance(execute, CheckedExecutor):
             execute.check(job)
+        from fairbench.runner.cell_checks import check_cells
+
+        check_cells([item.cell for item in planned], device, elsewhere=name not in HERE)
+    if isinstance(execute, CheckedExecutor):
         execute = execute.execute
     return PreparedJob(name, execute, job)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 
+from fairbench.core.devices import parse_device
 from fairbench.core.errors import ConfigError, PluginError, suggest
 from fairbench.core.imports import load_object
 from fairbench.planning.status import CellStatus
@@ -73,6 +74,14 @@ class Job:
             if getattr(self, name) != default:
                 option = f"--{name.replace('_', '-')}"
                 raise ConfigError(f"{option} cannot be used with the executor {executor}.", hint=instead)
+
+    def refuse_gpu_number(self, executor: str) -> None:
+        """Raise ConfigError for --device cuda:N, where a scheduler chooses the GPU."""
+        if parse_device(self.device).number is not None:
+            raise ConfigError(
+                f"--device {self.device} cannot be used with the executor {executor}.",
+                hint=f"{executor} chooses the GPUs; use --device cuda",
+            )
 
 
 Executor = Callable[[Job, ProgressListener], dict[str, str]]

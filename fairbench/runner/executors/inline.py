@@ -12,15 +12,14 @@ PAUSE = 0.5  # seconds between two looks at what others do
 
 
 def check(job: Job) -> None:
-    """Raise ConfigError for options that need processes or that a method refuses, and without the device."""
-    from fairbench.runner.builders import check_options
-    from fairbench.runner.device import choose_device
+    """Raise ConfigError for options that need processes, EnvironmentFault without device or precision."""
+    from fairbench.runner.device import check_precision, choose_device
 
     processes = "cells run in this process; use --executor local"
     job.refuse("inline", pack=processes, gpus=processes, time_limit=processes, detach="use --executor slurm")
-    choose_device(job.device)
-    for item in job.planned:
-        check_options(item.cell)
+    device = choose_device(job.device)
+    for precision in {item.cell.entry: item.cell.full_protocol.precision for item in job.planned}.values():
+        check_precision(precision, device)
 
 
 @checked_by(check)

@@ -9,8 +9,8 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
-from fairbench.core.errors import ConfigError, EnvironmentFault
-from fairbench.core.processes import query_gpus
+from fairbench.core.devices import parse_device
+from fairbench.core.errors import ConfigError
 from fairbench.records.progress import ProgressListener
 from fairbench.runner.executors.executor import Job, checked_by
 from fairbench.runner.executors.process import Worker
@@ -21,9 +21,10 @@ PAUSE = 0.1  # seconds between two looks at the processes
 
 @dataclass
 class DeviceSlot:
-    """A device and how many cells it takes at a time."""
+    """A device, its name for `--device`, and how many cells it takes at a time."""
 
     name: str
+    device: str
     capacity: int
     env: dict[str, str]
     working: list[Worker] = field(default_factory=list)
@@ -65,7 +66,7 @@ def fill(place: DeviceSlot, places: list[DeviceSlot], queue: Queue, job: Job) ->
             return
         run = queue.start(cell)
         if run is not None:
-            place.working.append(Worker(cell, run, job.device, place.env, job.time_limit))
+            place.working.append(Worker(cell, run, place.device, place.env, job.time_limit))
 
 
 def settle(worker: Worker, place: DeviceSlot, queue: Queue, died: Counter[str], retries: int) -> None:
@@ -87,27 +88,41 @@ def settle(worker: Worker, place: DeviceSlot, queue: Queue, died: Counter[str], 
 
 def places_of(job: Job) -> list[DeviceSlot]:
     """The devices that the job asks for. Raises ConfigError or EnvironmentFault when they are not there."""
-    gpus = () if job.device == "cpu" else job.gpus if job.gpus is not None else visible_gpus()
-    if job.device == "cpu" and job.gpus:
-        raise ConfigError("--gpus with --device cpu.", hint="leave one of them out")
-    if job.device == "cuda" and not gpus:
-        raise EnvironmentFault(
-            "no CUDA device is visible.",
-            hint="use --device cpu, or name them: --gpus 0,1",
-        )
+    gpus = chosen_gpus(job)
     share = max(1, cores() // (job.pack * max(1, len(gpus))))
     threads = {**job.environment(), "OMP_NUM_THREADS": str(share)}
     if not gpus:
-        return [DeviceSlot("the CPU", job.pack, threads)]
-    return [DeviceSlot(f"GPU {gpu}", job.pack, {**threads, "CUDA_VISIBLE_DEVICES": gpu}) for gpu in gpus]
+        return [DeviceSlot("the CPU", "cpu", job.pack, threads)]
+    return [
+        DeviceSlot(f"GPU {gpu}", "cuda", job.pack, {**threads, "CUDA_VISIBLE_DEVICES": gpu}) for gpu in gpus
+    ]
 
 
-def visible_gpus() -> tuple[str, ...]:
-    """The GPUs that this process may use, by number or name, without asking torch."""
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if given is not None:
-        return tuple(gpu.strip() for gpu in given.split(",") if gpu.strip() not in ("", "-1"))
-    return tuple(query_gpus("index"))
+def chosen_gpus(job: Job) -> tuple[str, ...]:
+    """The GPUs of `--gpus` or `--device`, as CUDA_VISIBLE_DEVICES names them; () for the CPU.
+
+    Raises ConfigError when the two contradict each other, EnvironmentFault for a GPU that is not there.
+    """
+    from fairbench.runner.device import missing_gpu, visible_gpus
+
+    kind, number = parse_device(job.device)
+    if job.gpus is not None and (kind == "cpu" or number is not None):
+        raise ConfigError(f"--gpus with --device {job.device}.", hint="leave one of them out")
+    if kind == "cpu":
+        return ()
+    there = visible_gpus()
+    if number is not None:
+        if number >= len(there):
+            raise missing_gpu(number, there)
+        return (there[number],)
+    if job.gpus is None:
+        if kind == "cuda" and not there:
+            raise missing_gpu(None, there)
+        return there
+    for gpu in job.gpus:
+        if gpu not in there:
+            raise missing_gpu(gpu, there)
+    return job.gpus
 
 
 def cores() -> int:

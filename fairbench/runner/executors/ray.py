@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from fairbench.core.errors import EnvironmentFault
+from fairbench.core.errors import ConfigError, EnvironmentFault
 from fairbench.core.lease import LeaseWatch, read_lease
 from fairbench.records.cell import Cell
 from fairbench.records.parse import parse_cell
@@ -38,15 +38,28 @@ class Ray(Model):
 
 
 def check(job: Job) -> None:
-    """Raise ConfigError for options that Ray decides itself, EnvironmentFault without the package."""
+    """Raise ConfigError for options that Ray decides itself, EnvironmentFault without package or cluster."""
     job.refuse(
         "ray",
         pack="give cells a part of a GPU: `gpus: 0.5` in the section `ray` of --profile FILE",
         gpus="Ray chooses them",
         detach="start the command with nohup",
     )
-    job.profile.section("ray", Ray)
-    _ray()
+    settings = job.profile.section("ray", Ray)
+    job.refuse_gpu_number("ray")
+    if job.device == "cuda" and settings.gpus == 0:
+        raise ConfigError(
+            "--device cuda, but the section `ray` of the profile says `gpus: 0`.",
+            hint="leave one of them out",
+        )
+    ray = _ray()
+    _join(ray, settings.address)
+    needed, there = gpus_of_cell(settings, job), ray.cluster_resources().get("GPU", 0.0)
+    if needed > there:
+        raise EnvironmentFault(
+            f"a cell needs {needed:g} GPU, and the Ray cluster has {there:g}.",
+            hint="use --device cpu, or set `gpus` in the section `ray` of --profile FILE",
+        )
 
 
 @checked_by(check)
@@ -54,12 +67,10 @@ def execute(job: Job, listener: ProgressListener) -> dict[str, str]:
     """Work through the job on the cluster; the state of each cell by id.
 
     Ray starts a cell again, up to `retries` times, whose worker or node was lost; it continues where it was.
-    Raises EnvironmentFault without a cluster.
     """
     settings = job.profile.section("ray", Ray)
     ray = _ray()
-    _join(ray, settings.address)
-    gpus = settings.gpus if settings.gpus is not None else 0.0 if job.device == "cpu" else 1.0
+    gpus = gpus_of_cell(settings, job)
     device = "cuda" if gpus else "cpu"
     task: Any = ray.remote(
         num_gpus=gpus, num_cpus=settings.cpus, resources=settings.resources, max_retries=job.retries
@@ -89,6 +100,13 @@ def execute(job: Job, listener: ProgressListener) -> dict[str, str]:
             ray.wait(list(running), num_returns=len(running), timeout=30.0)
         ray.shutdown()
     return queue.states
+
+
+def gpus_of_cell(settings: Ray, job: Job) -> float:
+    """How many GPUs a cell needs, also a part of one."""
+    if settings.gpus is not None:
+        return settings.gpus
+    return 0.0 if job.device == "cpu" else 1.0
 
 
 def work(

@@ -20,7 +20,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from fairbench.core.errors import EnvironmentFault, RecordError
+from fairbench.core.errors import ConfigError, EnvironmentFault, RecordError
 from fairbench.core.files import make_folder, read_json, write_atomic, write_json
 from fairbench.core.stopping import REQUEUE
 from fairbench.planning.status import CellStatus
@@ -38,6 +38,7 @@ IN_QUEUE = frozenset(
     """PENDING RUNNING SUSPENDED COMPLETING CONFIGURING REQUEUED REQUEUE_HOLD REQUEUE_FED RESIZING SIGNALING
     SPECIAL_EXIT STAGE_OUT STOPPED""".split()  # noqa: SIM905 (readable)
 )
+JOB_NUMBER = re.compile(r"(?:Submitted batch job )?([0-9]+)(?:;\S+| on cluster \S+)?")
 Line = Annotated[str, Field(pattern=r"^[^\n\r\x00]*$")]
 """Text that cannot begin a line of its own in a script."""
 
@@ -63,7 +64,13 @@ def check(job: Job) -> None:
     """Raise ConfigError for options that belong in the profile, EnvironmentFault without Slurm."""
     elsewhere = "set it in the section `slurm` of --profile FILE"
     job.refuse("slurm", pack=elsewhere, gpus=elsewhere, time_limit=elsewhere)
-    job.profile.section("slurm", Slurm)
+    settings = job.profile.section("slurm", Slurm)
+    job.refuse_gpu_number("slurm")
+    if job.device == "cuda" and settings.gpus == 0:
+        raise ConfigError(
+            "--device cuda, but the section `slurm` of the profile says `gpus: 0`.",
+            hint="leave one of them out",
+        )
     require_slurm()
 
 
@@ -86,8 +93,17 @@ def execute(job: Job, listener: ProgressListener) -> dict[str, str]:
     if not new:
         return states
     device = "cpu" if settings.gpus == 0 else job.device if job.device != "auto" else "cuda"
+    made = [run for item in new if not (run := job.run(item.cell)).path.exists()]
     folder = write_job(new, job, settings, device)
-    number = submit(folder, settings.cells_per_task)
+    answer = _slurm("sbatch", "--parsable", str(folder / "job.sh"))
+    if answer.returncode != 0:
+        for path in (folder, *(run.path for run in made if run.owner() is None)):
+            shutil.rmtree(path, ignore_errors=True)
+        raise EnvironmentFault(
+            f"sbatch refuses the job: {answer.stderr.strip()}",
+            hint="correct the section `slurm` of --profile FILE",
+        )
+    number = submitted(folder, settings.cells_per_task, answer.stdout)
     for item in new:  # another command may have dropped them before this job was in the queue
         job.run(item.cell).list_attacks(item.cell.evaluation)
     listener.note(f"job {number}: {len(new)} cells; {folder / 'job.sh'}")
@@ -169,17 +185,26 @@ exit "$code"
 """
 
 
-def submit(folder: Path, per_task: int) -> str:
-    """Submit the script in `folder`; the number of the job. Raises EnvironmentFault when Slurm refuses."""
-    answer = _slurm("sbatch", "--parsable", str(folder / "job.sh"))
-    if answer.returncode != 0:
+def submitted(folder: Path, per_task: int, answer: str) -> str:
+    """The number of the job in `folder`, which is stored there. Raises EnvironmentFault without a number."""
+    number = job_number(answer)
+    if number is None:
         raise EnvironmentFault(
-            f"sbatch refuses the job: {answer.stderr.strip()}",
-            hint=f"see the profile and {folder / 'job.sh'}",
+            f"sbatch accepted the job, but no line of its answer is a job number: {answer.strip()!r}",
+            hint=f"the job may be in the queue: squeue --me; its script is {folder / 'job.sh'}",
         )
-    number = answer.stdout.strip().partition(";")[0]
     write_json(folder / "job.json", {"schema": 1, "job": number, "cells_per_task": per_task})
     return number
+
+
+def job_number(answer: str) -> str | None:
+    """The number of the job in what sbatch printed: the last line that is one; None without such a line.
+
+    A site may print a banner around the number, or ignore `--parsable`.
+    """
+    lines = [JOB_NUMBER.fullmatch(line.strip()) for line in answer.splitlines()]
+    numbers = [line[1] for line in lines if line is not None]
+    return numbers[-1] if numbers else None
 
 
 def follow(
@@ -224,11 +249,11 @@ def queue_of(results: Path) -> dict[str, str]:
     for folder in sorted(ResultsFolder(results).jobs.glob("*/")):
         try:
             about = read_json(folder / "job.json")
-            number, per_task = str(about["job"]), int(about["cells_per_task"])
+            number, per_task = job_number(str(about["job"])), int(about["cells_per_task"])
             cells = (folder / "cells.txt").read_text().splitlines()
         except (RecordError, OSError, KeyError, TypeError, ValueError):
             continue  # not submitted, or not ours
-        if not re.fullmatch(r"\d+", number) or shutil.which("squeue") is None:
+        if number is None or shutil.which("squeue") is None:
             continue
         for task, (state, reason) in (tasks_of(number) or {}).items():
             if state in IN_QUEUE:

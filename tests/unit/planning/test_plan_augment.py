@@ -13,7 +13,7 @@ from fairbench.planning.catalogue import describe
 from fairbench.planning.resolve import resolve
 from fairbench.planning.selection import Selection, parse_overrides
 from fairbench.registry import load_registry
-from fairbench.runner.builders import check_options
+from fairbench.runner.cell_checks import check_options
 
 ONE = {"methods": ("trades",), "seeds": (0,)}
 CIFAR = {**ONE, "datasets": ("cifar10",)}

@@ -63,7 +63,8 @@ def test_the_default_network_of_a_teacher_may_be_written_out(plan):
     "change", ["teacher=pgd-at", "teacher.start=dafa", "teacher.model=resnet18", "divisor=5.0"]
 )
 def test_another_teacher_is_another_cell(plan, change):
-    assert only(plan(f"methods.rslad.{change}", **RSLAD), "rslad").id != only(plan(**RSLAD), "rslad").id
+    chosen = {**RSLAD, "datasets": ("mnist",)}
+    assert only(plan(f"methods.rslad.{change}", **chosen), "rslad").id != only(plan(**chosen), "rslad").id
 
 
 def test_what_trains_the_teacher_is_part_of_the_identity(plan):
@@ -144,8 +145,9 @@ def test_a_start_and_weights_together_are_a_fault_of_a_registry_file(tmp_path):
 
 
 def test_a_teacher_and_its_student_have_their_price(plan, registry):
-    small = only(plan(**RSLAD), "rslad")
-    large = only(plan("methods.rslad.teacher.model=resnet18", **RSLAD), "rslad")
+    chosen = {**RSLAD, "datasets": ("mnist",)}
+    small = only(plan(**chosen), "rslad")
+    large = only(plan("methods.rslad.teacher.model=resnet18", **chosen), "rslad")
     seconds = [estimate(cell, registry, Paces(), cuda=False).seconds for cell in (small, large)]
     assert seconds[1] > 2 * seconds[0]
 
@@ -161,7 +163,7 @@ def test_a_budget_takes_a_student_with_its_teacher_or_not_at_all(plan):
 
 @pytest.mark.parametrize("change", ["teacher=trades", "teacher.model=resnet18", "teacher=faal"])
 def test_a_cell_with_a_teacher_is_read_back_whole(plan, tmp_path, change):
-    cell = only(plan(f"methods.rslad.{change}", **RSLAD), "rslad")
+    cell = only(plan(f"methods.rslad.{change}", **RSLAD, datasets=("mnist",)), "rslad")
     write_json(tmp_path / "cell.json", cell.to_json())
     assert RunFolder(tmp_path).read_cell() == cell
 

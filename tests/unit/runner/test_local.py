@@ -18,6 +18,7 @@ from fairbench.planning.resolve import resolve
 from fairbench.planning.selection import Selection
 from fairbench.planning.status import statuses
 from fairbench.registry import load_registry
+from fairbench.runner import device
 from fairbench.runner.executors import local, process
 from fairbench.runner.executors.executor import Job
 from fairbench.runner.executors.local import execute, places_of
@@ -223,23 +224,46 @@ def test_who_is_interrupted_stops_the_others(tmp_path, program):
 
 def test_devices_and_threads_are_shared_out(tmp_path, program, monkeypatch):
     monkeypatch.setattr(local, "cores", lambda: 16)
+    monkeypatch.setattr(device, "visible_gpus", lambda: ("1", "3", "5"))
     given = program({}, "trades", "dafa", "trix", "pgd-at", device="cuda", gpus=("3", "5"), pack=2)
     places = places_of(given)
-    assert [(place.name, place.capacity) for place in places] == [("GPU 3", 2), ("GPU 5", 2)]
+    assert [(place.name, place.device, place.capacity) for place in places] == [
+        ("GPU 3", "cuda", 2),
+        ("GPU 5", "cuda", 2),
+    ]
     execute(given, Told())
     assert sorted(line[1:] for line in attempts(tmp_path)) == [["3", "4"], ["3", "4"], ["5", "4"], ["5", "4"]]
 
 
-def test_devices_that_are_not_there(tmp_path, program, monkeypatch):
-    monkeypatch.setattr(local, "query_gpus", lambda field: [])
-    with pytest.raises(EnvironmentFault, match="no CUDA device"):
-        places_of(program({}, "trades", device="cuda"))
-    with pytest.raises(ConfigError, match="--gpus with --device cpu"):
-        places_of(program({}, "trades", device="cpu", gpus=("0",)))
-    assert [place.name for place in places_of(program({}, "trades", device="auto"))] == ["the CPU"]
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,7")
-    names = [place.name for place in places_of(program({}, "trades", device="auto"))]
-    assert names == ["GPU 2", "GPU 7"]
+@pytest.mark.parametrize("visible", [(), ("0",), ("2", "7"), ("GPU-1a2b", "GPU-3c4d")])
+@pytest.mark.parametrize(
+    "asked", [{"device": "cuda"}, {"device": "cuda:1"}, {"gpus": ("7",)}, {"gpus": ("0", "1")}]
+)
+def test_gpus_are_used_if_they_are_there_and_refused_otherwise(program, monkeypatch, visible, asked):
+    monkeypatch.setattr(device, "visible_gpus", lambda: visible)
+    job = program({}, "trades", **{"device": "auto", **asked})
+    if asked.get("device") == "cuda":
+        expected = visible
+    elif asked.get("device") == "cuda:1":
+        expected = visible[1:2]
+    else:
+        expected = asked["gpus"] if set(asked["gpus"]) <= set(visible) else ()
+    if not expected:
+        with pytest.raises(EnvironmentFault, match=r"no GPU|no CUDA device"):
+            places_of(job)
+        return
+    places = places_of(job)
+    assert [place.env["CUDA_VISIBLE_DEVICES"] for place in places] == list(expected)
+    assert {place.device for place in places} == {"cuda"}  # so that a worker cannot fall back on the CPU
+
+
+def test_devices_that_contradict_each_other_or_are_not_there(program, monkeypatch):
+    monkeypatch.setattr(device, "visible_gpus", lambda: ())
+    for name in ("cpu", "cuda:0"):
+        with pytest.raises(ConfigError, match=f"--gpus with --device {name}"):
+            places_of(program({}, "trades", device=name, gpus=("0",)))
+    (place,) = places_of(program({}, "trades", device="auto"))
+    assert (place.name, place.device) == ("the CPU", "cpu")
 
 
 def test_a_record_of_before_is_not_taken_for_a_new_one(tmp_path, program):
