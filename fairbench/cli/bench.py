@@ -1,16 +1,14 @@
 """`fairbench bench`: measure the training speed of this machine."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from fairbench.cli.options import PATH, count, open_registry, shared, split_names, value
+from fairbench.cli.options import PATH, count, open_registry, shared, value
 from fairbench.cli.output import columns, print_json
-from fairbench.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from fairbench.registry.protocol import Precision
     from fairbench.speed.run import SpeedReport
 
 
@@ -33,14 +31,11 @@ if TYPE_CHECKING:
 @value("--output", "FILE", "Also write the result to this file.", type=PATH)
 @shared("json", "device", "registry")
 def bench_command(
-    methods: str,
-    models: str,
-    precisions: str,
     output: Path | None,
     as_json: bool,
     device: str,
     registry_files: tuple[Path, ...],
-    **settings: Any,
+    **options: Any,
 ) -> None:
     """Measure the training speed of this machine.
 
@@ -53,19 +48,11 @@ def bench_command(
       fairbench bench --device cuda --precisions torch,fp32,bf16 --ablate
       fairbench bench --models cnn-small --methods all --seconds 2
     """
-    from fairbench.planning.selection import parse_names
-    from fairbench.speed.run import SpeedRequest, run
+    from fairbench.speed.request import parse_request
+    from fairbench.speed.run import run
 
     registry = open_registry(registry_files)
-    chosen = {
-        kind: parse_names(kind, given, registry, option=f"--{kind}s")
-        for kind, given in (("method", methods), ("model", models))
-    }
-    registry.get("dataset", settings["dataset"], asked_by="--dataset")
-    registry.get("protocol", settings["protocol"], asked_by="--protocol")
-    request = SpeedRequest(
-        methods=chosen["method"], models=chosen["model"], precisions=parse_precisions(precisions), **settings
-    )
+    request = parse_request(registry, **options)
     report = None
     try:
         for report in run(request, registry, device, lambda text: click.echo(text, err=True)):
@@ -87,20 +74,6 @@ def text_of(report: "SpeedReport") -> str:
     if report.profile:
         lines += ["", report.profile]
     return "\n".join(line.rstrip() for line in "\n".join(lines).splitlines()) + "\n"
-
-
-def parse_precisions(text: str) -> tuple["Precision", ...]:
-    """The precisions in "fp32,bf16". Raises ConfigError for an unknown one."""
-    from fairbench.registry.protocol import Precision
-
-    known: tuple[Precision, ...] = get_args(Precision)
-    names = split_names(text, "--precisions") or []
-    for name in names:
-        if name not in known:
-            raise ConfigError(
-                f"--precisions {text}: no precision called {name!r}.", hint=f"known: {', '.join(known)}"
-            )
-    return tuple(name for name in known if name in names)
 
 
 def cells(row: dict[str, Any], header: tuple[str, ...]) -> tuple[str, ...]:

@@ -27,24 +27,18 @@ def retry_command(
     RUN is a run's folder, or the beginning of its name. A run that failed continues from its last saved
     state. A named run that diverged starts over; its old record is kept as record.before.json.
     """
-    from fairbench.records.run_folder import RunFolder
     from fairbench.runner.executors.choose import prepare_job
-    from fairbench.runner.retry import runs_to_retry
+    from fairbench.runner.retry import begin_anew, runs_to_retry
 
     registry = open_registry(registry_files)
-    chosen = runs_to_retry(runs, results, registry, failed=failed)
-    to_do = [item for item in chosen if item.state != "done"]
+    to_do, done = runs_to_retry(runs, results, registry, failed=failed)
     job = prepare_job(to_do, results, registry, device, **how)
-    for item in chosen:
-        if item.state == "done":
-            click.echo(f"{item.folder.name} is done: nothing to retry", err=True)
-        elif item.state == "diverged":
-            run = RunFolder(item.folder)
-            with run.lease():
-                run.begin_anew()
+    for item in done:
+        click.echo(f"{item.folder.name} is done: nothing to retry", err=True)
     if not to_do:
         click.echo("nothing to retry")
         return
+    begin_anew(to_do)
     states = work_through(job)
     click.echo(", ".join(f"{count} {state}" for state, count in sorted(Counter(states.values()).items())))
     exit_with(states)

@@ -1,7 +1,6 @@
 """`fairbench status`: the runs in a results folder and their progress."""
 
 import sys
-import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,21 +10,21 @@ import click
 from fairbench.cli.options import shared, states_listed
 from fairbench.cli.output import columns, counted, duration, first_line, print_json
 from fairbench.records.results_folder import Problem
-from fairbench.runner.overview import RunStatus, overview
+from fairbench.runner.overview import RunStatus, overview, watch
 
 HEADER = ("method", "data set", "model", "protocol", "seed", "state", "epoch", "left", "worker", "")
-AT_WORK = ("running", "queued")
-WATCH_SECONDS = 2.0
-IDLE_LOOKS = 10  # for a moment between two cells, nothing is running
 
 
 @click.command("status")
 @shared("results", "json")
 @click.option(
-    "--watch", is_flag=True, help="Update the list until nothing has run or been queued for 20 seconds."
+    "--watch",
+    "live",
+    is_flag=True,
+    help="Update the list until nothing has run or been queued for 20 seconds.",
 )
 @states_listed
-def status_command(results: Path, as_json: bool, watch: bool) -> None:
+def status_command(results: Path, as_json: bool, live: bool) -> None:
     """List every run in a results folder: its state, progress and worker.
 
     {states}
@@ -39,8 +38,8 @@ def status_command(results: Path, as_json: bool, watch: bool) -> None:
         )
     elif not runs and not problems:
         click.echo(f"no runs in {results}; start with: fairbench run")
-    elif watch:
-        _watch(results)
+    elif live:
+        show_live(results)
     else:
         click.echo(as_text(runs))
         _warn(problems)
@@ -74,26 +73,22 @@ def summary(runs: Sequence[RunStatus]) -> str:
     return text + (f"; {duration(max(left))} of training left" if left else "")
 
 
-def _watch(results: Path) -> None:
+def show_live(results: Path) -> None:
     """Update the table in place on a terminal; elsewhere print it whenever it has changed."""
     from rich.console import Console
     from rich.live import Live
     from rich.text import Text
 
-    before, idle = "", 0
+    before = ""
     with Live(console=Console(), auto_refresh=False) as live:
-        while True:
-            runs, problems = overview(results)
+        for look in watch(results):
+            runs, problems = look
             text = as_text(runs)
             if sys.stdout.isatty():
                 live.update(Text(text, no_wrap=True, overflow="ellipsis"), refresh=True)
             elif text != before:
                 click.echo(text + "\n")
             before = text
-            idle = 0 if any(run.state in AT_WORK for run in runs) else idle + 1
-            if idle == IDLE_LOOKS:
-                break
-            time.sleep(WATCH_SECONDS)
     _warn(problems)
 
 

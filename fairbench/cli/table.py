@@ -1,15 +1,15 @@
 """`fairbench table`: print tables of the results."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fairbench.cli.options import read_records, shared, split_names, value
-from fairbench.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from fairbench.metrics.rho import Convention
+    from fairbench.tables.published_tables import Rule
     from fairbench.tables.request import TableRequest
     from fairbench.tables.table import ErrorKind
 
@@ -54,7 +54,7 @@ def table_command(
     view: str,
     columns: str | None,
     error: "ErrorKind",
-    convention: str | None,
+    convention: "Convention | None",
     claims: str | None,
     published: str | None,
     baseline: str,
@@ -67,10 +67,6 @@ def table_command(
     if published is not None:
         print_published(published, convention, format)
         return
-    if convention == "printed":
-        raise ConfigError(
-            "--rho printed is for --published.", hint="use --rho signed or --rho trix for our results"
-        )
     from fairbench.tables.request import TableRequest
 
     request = TableRequest(
@@ -78,17 +74,17 @@ def table_command(
         columns=tuple(split_names(columns, "--columns") or ()),
         baseline=baseline,
         error=error,
-        convention=cast("Convention", convention or "signed"),
+        convention=convention or "signed",
     )
     print_tables(results, request, format=format, claims=claims, **chosen)
 
 
-def print_published(name: str, rule: str | None, format: str) -> None:
+def print_published(name: str, rule: "Rule | None", format: str) -> None:
     """Print the tables of a paper as they were published."""
     from fairbench.tables.formats import render
-    from fairbench.tables.published_tables import Rule, published_tables
+    from fairbench.tables.published_tables import published_tables
 
-    click.echo(render(published_tables(name, cast(Rule, rule or "printed")), format), nl=False)
+    click.echo(render(published_tables(name, rule or "printed"), format), nl=False)
 
 
 def print_tables(

@@ -1,7 +1,7 @@
 """What every run in a results folder is doing, and for how long still."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,8 @@ from fairbench.records.run_folder import RunFolder
 from fairbench.records.status import State, recorded_status
 from fairbench.runner.executors.slurm import queue_of
 
+WATCH_SECONDS = 2.0
+IDLE_LOOKS = 10  # for a moment between two cells, nothing is running
 RECENT = 5  # epochs that tell how long the next ones take
 
 
@@ -50,6 +52,18 @@ def overview(results: Path) -> tuple[list[RunStatus], list[Problem]]:
     records, problems = scan(results)
     queued = queue_of(results)
     return [_status(record, queued) for record in records], problems
+
+
+def watch(results: Path) -> Iterator[tuple[list[RunStatus], list[Problem]]]:
+    """What `overview` returns, every WATCH_SECONDS until nothing has run or been queued for IDLE_LOOKS."""
+    idle = 0
+    while True:
+        runs, problems = overview(results)
+        yield runs, problems
+        idle = 0 if any(run.state in ("running", "queued") for run in runs) else idle + 1
+        if idle == IDLE_LOOKS:
+            return
+        time.sleep(WATCH_SECONDS)
 
 
 def _status(record: Record, queued: Mapping[str, str]) -> RunStatus:

@@ -45,10 +45,13 @@ class Check:
 def verify_record(
     record: Record, registry: Registry, *, device_name: str, everything: bool = False
 ) -> Iterator[Check]:
-    """A check for each evaluation of a record that is done.
+    """A check for each evaluation of a record.
 
-    everything: run PGD on all images. Raises the errors of reading weights and images.
+    everything: run PGD on all images. Raises RecordError unless training is done, and the errors of reading
+    weights and images.
     """
+    if record.state != "done":
+        raise RecordError(f"{record.folder.name} is {record.state}: only finished runs can be verified.")
     run = RunFolder(record.folder)
     cell = with_network(run.read_cell(), registry)
     device = choose_device(device_name)

@@ -2,7 +2,7 @@
 
 import os
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -15,28 +15,12 @@ from fairbench.registry.protocol import Precision
 from fairbench.runner.device import check_precision, choose_device, choose_threads
 from fairbench.speed import limits
 from fairbench.speed.measure import Memory, Reference, alternate, forward_equivalents, overhead, ratio, split
+from fairbench.speed.request import SpeedRequest
 from fairbench.speed.timed_training import TimedSetting, TimedTraining
 from fairbench.training.networks import Speedups
 
 WORKERS_ON_GPU = 4  # processes that load images for the plain loop
 PROFILED = 16  # lines of a profile
-
-
-@dataclass(frozen=True)
-class SpeedRequest:
-    """What to measure, in `rounds` timed blocks of about `seconds` each."""
-
-    methods: Sequence[str]
-    models: Sequence[str]
-    precisions: Sequence[Precision]
-    dataset: str
-    protocol: str
-    batch_size: int | None = None
-    seconds: float = 5.0
-    rounds: int = 3
-    reference: bool = True
-    ablate: bool = False
-    profile: bool = False
 
 
 @dataclass

@@ -36,6 +36,10 @@ class TableRequest:
 
     def __post_init__(self) -> None:
         """Raises UnknownNameError for a view or column, ConfigError for an error or a rule of rho."""
+        if str(self.convention) == "printed":  # which published tables have
+            raise ConfigError(
+                "--rho printed is for --published.", hint="use --rho signed or --rho trix for our results"
+            )
         check_convention(self.convention)
         if self.error not in get_args(ErrorKind):
             raise ConfigError(f"no kind of error called {self.error!r}.", hint="known: t95, sd")
