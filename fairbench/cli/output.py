@@ -26,10 +26,12 @@ def columns(rows: Sequence[tuple[str, ...]], header: tuple[str, ...]) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time to read: 42 s, 3 min, 2.5 h."""
+    """A time to read: 42 s, 3 min, 2.5 h, 12 days."""
     if seconds < 100:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 100 * 3600 else f"{seconds / 86400:.0f} days"
 
 
 def size(count: float) -> str:

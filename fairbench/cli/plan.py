@@ -9,10 +9,9 @@ from fairbench.cli.options import open_registry, shared, states_listed
 from fairbench.cli.output import duration
 from fairbench.cli.plan_summary import show_plan
 from fairbench.data.manifest import data_root
-from fairbench.planning.plan import make_plan, unfinished
-from fairbench.planning.resolve import resolve
+from fairbench.planning.plan import unfinished
+from fairbench.planning.planner import plan_selection
 from fairbench.planning.selection import parse_selection
-from fairbench.planning.status import statuses
 
 
 @click.command("plan", epilog="Example: fairbench plan --suite table1 --device cuda --budget 12h")
@@ -39,11 +38,13 @@ def plan_command(
     Times come from such cells on this kind of device. ~ marks an estimate from other cells, ? a guess.
     """
     registry, root = open_registry(registry_files), data_root(data)
-    cells, notes = resolve(parse_selection(registry, **selection), registry, root)
+    chosen = parse_selection(registry, **selection)
+    price: dict[str, Any] = {"device": device, "devices": devices, "budget": budget}
+    plan = plan_selection(chosen, registry, results, root, **price)
     if measure:
         from fairbench.speed.pace import measure_paces
 
-        for entry, seconds in measure_paces(unfinished(statuses(cells, results)), registry, results, device):
+        for entry, seconds in measure_paces(unfinished(plan.planned), registry, results, device):
             click.echo(f"measured {entry}: {duration(seconds)} per epoch", err=True)
-    price: dict[str, Any] = {"notes": notes, "device": device, "devices": devices, "budget": budget}
-    show_plan(make_plan(cells, registry, results, root, **price), device, as_json)
+        plan = plan_selection(chosen, registry, results, root, **price)
+    show_plan(plan, device, as_json)

@@ -25,13 +25,28 @@ def show_plan(plan: Plan, device: str, as_json: bool) -> None:
     if as_json:
         print_json([plan_row(plan, item) for item in plan.planned])
         return
-    for note in plan.notes:
-        click.echo(f"note: {note}")
-    click.echo(columns([line(plan, item) for item in plan.planned], HEADER) + "\n")
-    for text in sums(plan):
+    for text in (*advice(plan), *(f"note: {note}" for note in plan.notes)):
         click.echo(text)
-    for name in plan.missing_data:
-        click.echo(f"data set {name} is not prepared: fairbench prepare --datasets {name}")
+    click.echo(columns([line(plan, item) for item in plan.planned], HEADER) + "\n")
+    for text in (*sums(plan), *ending(plan)):
+        click.echo(text)
+
+
+def advice(plan: Plan) -> list[str]:
+    """For a long plan: what it costs here, and what to type instead."""
+    if plan.shorter is None:
+        return []
+    quicker = f"{plan.shorter.options} (about {duration(plan.shorter.seconds)})"
+    cluster = "--executor slurm --profile FILE (docs/clusters.md)"
+    cost = f"this plan takes about {duration(plan.seconds)} on this machine ({plan.device})"
+    return [f"{cost}; quicker: {quicker}; on a cluster: {cluster}"]
+
+
+def ending(plan: Plan) -> list[str]:
+    """What is said at the end once more: data sets that are skipped, and those that have to be prepared."""
+    lines = [f"skipped, see above: {', '.join(plan.skipped)}"] if plan.skipped else []
+    names, are = ", ".join(plan.missing_data), "is" if len(plan.missing_data) == 1 else "are"
+    return lines + ([f"{names} {are} not prepared: {plan.prepare}"] if plan.missing_data else [])
 
 
 def line(plan: Plan, item: CellStatus) -> tuple[str, ...]:

@@ -5,12 +5,14 @@ from pathlib import Path
 import click
 
 from fairbench.cli.options import PATH, open_registry, shared, value
+from fairbench.core.errors import ConfigError
 from fairbench.data.manifest import data_root
 from fairbench.planning.selection import parse_names
 
 
-@click.command("prepare", epilog="Example: fairbench prepare --datasets cifar10,cifar100 --root /data")
-@value("--datasets", "A,B|all", "Data sets to prepare.", required=True)
+@click.command("prepare", epilog="Example: fairbench prepare cifar10 cifar100 --root /data")
+@click.argument("names", metavar="DATASET...", nargs=-1)
+@value("--datasets", "A,B|all", "Data sets to prepare, as one text.")
 @value("--root", "DIR", "Folder to write them to.  [default: $FAIRBENCH_DATA or the user's cache]")
 @value(
     "--source",
@@ -25,19 +27,30 @@ from fairbench.planning.selection import parse_names
 )
 @shared("registry")
 def prepare_command(
-    datasets: str, root: str | None, source: Path | None, unofficial: bool, registry_files: tuple[Path, ...]
+    names: tuple[str, ...],
+    datasets: str | None,
+    root: str | None,
+    source: Path | None,
+    unofficial: bool,
+    registry_files: tuple[Path, ...],
 ) -> None:
     """Download data sets, check them and store them as plain arrays.
+
+    DATASET is a name, all, a pattern or a tag, as in `fairbench run --datasets`. A data set that cannot be
+    prepared does not stop the others.
 
     `run` never uses the network. Prepare the data on a machine that has one; then copy the folder, or name
     it with FAIRBENCH_DATA.
     """
-    from fairbench.runner.prepare import prepare_dataset
+    from fairbench.runner.prepare import prepare_datasets
 
     registry, folder = open_registry(registry_files), data_root(root)
-    for name in parse_names("dataset", datasets, registry, option="--datasets"):
-        entry = registry.get("dataset", name)
-        manifest = prepare_dataset(entry, folder, source=source, unofficial=unofficial)
+    if not names and datasets is None:
+        raise ConfigError("no data set is named.", hint="for instance: fairbench prepare cifar10 cifar100")
+    text = ",".join((*names, *([] if datasets is None else [datasets])))
+    chosen = parse_names("dataset", text, registry, option="prepare")
+    entries = [registry.get("dataset", name) for name in chosen]
+    for name, manifest in prepare_datasets(entries, folder, source=source, unofficial=unofficial):
         if manifest is None:
             click.echo(f"{name}: comes with scikit-learn, nothing to prepare")
             continue

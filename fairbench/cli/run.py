@@ -7,11 +7,11 @@ import click
 
 from fairbench.cli.options import EXECUTOR_OPTIONS, open_registry, shared
 from fairbench.cli.output import print_json
-from fairbench.cli.plan_summary import show_plan, status_row, sums
+from fairbench.cli.plan_summary import advice, ending, show_plan, status_row, sums
 from fairbench.cli.progress import exit_with, work_through
-from fairbench.data.manifest import data_root, require_manifest
-from fairbench.planning.plan import make_plan
-from fairbench.planning.resolve import resolve
+from fairbench.data.manifest import data_root
+from fairbench.planning.planner import plan_selection
+from fairbench.planning.prepared import require_prepared
 from fairbench.planning.selection import parse_selection
 from fairbench.planning.status import statuses
 from fairbench.records.results_folder import ResultsFolder
@@ -51,20 +51,19 @@ def run_command(
 
     how = {name: chosen.pop(name) for name in EXECUTOR_OPTIONS}
     registry, root = open_registry(registry_files), data_root(data)
-    cells, notes = resolve(parse_selection(registry, **chosen), registry, root)
-    price: dict[str, Any] = {"notes": notes, "device": device, "devices": devices, "budget": budget}
-    plan = make_plan(cells, registry, results, root, **price)
+    price: dict[str, Any] = {"device": device, "devices": devices, "budget": budget}
+    plan = plan_selection(parse_selection(registry, **chosen), registry, results, root, **price)
     if dry_run:
         show_plan(plan, device, as_json)
         return
-    for name in plan.missing_data:
-        require_manifest(root, name)
+    require_prepared(plan.missing_data, registry, root)
     job = prepare_job(plan.to_do, results, registry, device, **how)
     make_folder(ResultsFolder(results).runs)
     job.update_attacks(plan.planned)
-    for line in (*(f"note: {note}" for note in plan.notes), *sums(plan)):
+    for line in (*advice(plan), *(f"note: {note}" for note in plan.notes), *sums(plan)):
         click.echo(line, err=True)
     states = {item.cell.id: item.state for item in plan.planned} | work_through(job)
+    cells = [item.cell for item in plan.planned]
     if as_json:
         print_json([status_row(item) for item in statuses(cells, results)])
     else:
@@ -72,4 +71,6 @@ def run_command(
         from fairbench.tables.request import TableRequest
 
         print_tables(results, TableRequest(order=tuple(registry.names("method"))), ids={c.id for c in cells})
+    for line in ending(plan):
+        click.echo(line, err=True)
     exit_with(states)

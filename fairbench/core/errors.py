@@ -5,6 +5,7 @@ next). The command line prints both without a traceback and exits with `exit_cod
 2 usage or configuration, 3 environment.
 """
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -105,9 +106,15 @@ class EnvironmentFault(FairbenchError):
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """The known name closest to `name`, or "" when none is close."""
-    close = get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return close[0] if close else ""
+    """The known name closest to `name`, or "" when none is close. Case, hyphens and spaces do not count."""
+    plain = {plain_name(each): each for each in known}
+    close = get_close_matches(plain_name(name), plain, n=1, cutoff=0.6)
+    return plain[close[0]] if close else ""
+
+
+def plain_name(name: str) -> str:
+    """`name` in lower case and without hyphens, underscores, points and spaces."""
+    return re.sub(r"[-_.\s]", "", name).casefold()
 
 
 def indent(text: str) -> str:

@@ -31,7 +31,7 @@ def fetch(name: str, reader: str, folder: Path) -> None:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataMissingError(
             f"{name} cannot be downloaded: {reason}",
-            hint=f"on a machine with network: fairbench prepare --datasets {name}\n"
+            hint=f"on a machine with network: fairbench prepare {name}\n"
             f"or put the published files into {folder}, or give their folder with --source DIR",
         ) from error
 

@@ -77,7 +77,7 @@ def read_manifest(root: Path, name: str) -> Manifest | None:
         return None
     from pydantic import TypeAdapter
 
-    hint = f"prepare it again: fairbench prepare --datasets {name} --root {root}"
+    hint = f"prepare it again: fairbench prepare {name} --root {root}"
     try:
         content = read_json(path)
     except RecordError as error:
@@ -108,7 +108,7 @@ def require_manifest(root: Path, name: str) -> Manifest:
     if manifest is None:
         raise DataMissingError(
             f"{name} is not prepared in the data folder {root}.",
-            hint=f"on a machine with network: fairbench prepare --datasets {name} --root {root}\n"
+            hint=f"on a machine with network: fairbench prepare {name} --root {root}\n"
             "then copy that folder here, or set another folder with FAIRBENCH_DATA",
         )
     return manifest

@@ -114,9 +114,9 @@ def read_source(
             raise DataMissingError(
                 f"{name}: {missing[0] if folder == place else missing[0].name} is missing{more}."
                 + contents(folder, place),
-                hint=f"on a machine with network: fairbench prepare --datasets {name}\n"
+                hint=f"on a machine with network: fairbench prepare {name}\n"
                 f"or give the folder of the published files, unpacked or as they are downloaded:\n"
-                f"fairbench prepare --datasets {name} --source DIR",
+                f"fairbench prepare {name} --source DIR",
             )
         return READERS[reader](folder, image_shape)
 

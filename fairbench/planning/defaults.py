@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from math import isclose
 
 from fairbench.core.errors import ConfigError
-from fairbench.planning.selection import Selection
+from fairbench.planning.selection import QUICKSTART, Selection
 from fairbench.registry import Protocol, Registry
 from fairbench.registry.protocol import RequestedAttack
 from fairbench.registry.schema import DatasetEntry, SuiteEntry
 
-QUICKSTART = "quickstart"
 SAME_RADIUS = 0.1  # relative: 0.031 and 8/255 are one radius
 FAR_RADIUS = 4.0  # times larger or smaller: not a usual radius for the same images
 

@@ -7,13 +7,21 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from fairbench.data.manifest import read_manifest
 from fairbench.planning.cost import Estimate, device_name, estimate, makespan, read_paces, within
+from fairbench.planning.prepared import prepare_command, unprepared
 from fairbench.planning.status import CellStatus, statuses
 from fairbench.planning.training_images import check_images, has_single_image, single_image_notes
 from fairbench.records.cell import Cell
 from fairbench.registry import Registry
 from fairbench.registry.components import is_component
+
+
+@dataclass(frozen=True)
+class Shorter:
+    """Options that make a plan shorter, and its time with them."""
+
+    options: str
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -23,7 +31,9 @@ class Plan:
     `planned`: every cell with its state, in running order. `notes`: what was added to the selection.
     `devices`: how many are assumed for times; `budget`: seconds on all of them. `costs`: by cell id.
     `left_out`: ids of the cells that do not fit in the budget. `missing_data`: data sets that unfinished
-    cells need and that are not prepared.
+    cells need and that are not prepared; `prepare`: the command that prepares them. `device`: "cpu" or the
+    name of the GPU. `skipped`: data sets that `all` or a pattern chose and that are not prepared. `shorter`:
+    what is quicker, for a long plan.
     """
 
     planned: tuple[CellStatus, ...]
@@ -34,6 +44,10 @@ class Plan:
     costs: dict[str, Estimate]
     left_out: frozenset[str]
     missing_data: tuple[str, ...]
+    prepare: str
+    device: str
+    skipped: tuple[str, ...] = ()
+    shorter: Shorter | None = None
 
     @cached_property
     def to_do(self) -> tuple[CellStatus, ...]:
@@ -109,6 +123,7 @@ def make_plan(
     costs = {cell.id: by_entry_costs[cell.entry, cell.preparation] for cell in cells}
     to_do = [item.cell for item in unfinished(planned)]
     left = [] if budget is None else within(to_do, costs, budget, devices)[1]
+    missing = unprepared((cell.dataset for cell in to_do), registry, data_root)
     return Plan(
         planned=planned,
         notes=(*notes, *single_image_notes(entries)),
@@ -117,11 +132,9 @@ def make_plan(
         budget=budget,
         costs=costs,
         left_out=frozenset(cell.id for cell in left),
-        missing_data=tuple(
-            name
-            for name in dict.fromkeys(cell.dataset for cell in to_do)
-            if registry.get("dataset", name).reader != "digits" and read_manifest(data_root, name) is None
-        ),
+        missing_data=missing,
+        prepare=prepare_command(missing, registry, data_root) if missing else "",
+        device=name,
     )
 
 

@@ -3,13 +3,17 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from fairbench.core.errors import ConfigError
+from fairbench.planning.names import DEFAULT, names_of
 from fairbench.records.cell import MAX_SEED
 from fairbench.registry import Registry, read_scalar
 from fairbench.registry.components import EXAMPLES, SHORTHAND, component_faults, is_off
-from fairbench.registry.protocol import TIERS, RequestedAttack
+from fairbench.registry.protocol import RequestedAttack, Tier
+
+QUICKSTART = "quickstart"
+"""The suite that gives methods, data sets and seeds where the user names no suite."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,8 @@ class Selection:
     attacks: tuple[RequestedAttack, ...] = ()
     seeds: tuple[int, ...] = ()
     protocol: str | None = None
+    by_pattern: frozenset[str] = frozenset()
+    """The data sets that nobody named: `all`, a pattern or a tag chose them."""
     overrides: dict[str, dict[str, Any]] = field(default_factory=dict)
     """By section: `protocol`, `methods.<name>`, and `all_methods`; each option name to value."""
 
@@ -52,14 +58,20 @@ def parse_selection(
     schedule = {"epochs": epochs, "batch_size": batch_size}
     changes.setdefault("protocol", {}).update({k: v for k, v in schedule.items() if v is not None})
     components = {"augment": augment, "averaging": averaging, "awp": awp}
+    default = registry.get("suite", suite or QUICKSTART, asked_by=f"--suite {suite}")
+    bases = {"models": () if suite is None else default.models, "attacks": default.evaluation}
+    chosen = {}
+    if datasets is not None:
+        chosen = names_of(registry, "dataset").choose(datasets, "--datasets", default.datasets)
     return Selection(
         suite=suite,
-        methods=parse_names("method", methods, registry, option="--methods"),
-        datasets=parse_names("dataset", datasets, registry, option="--datasets"),
-        models=parse_names("model", models, registry, option="--models"),
-        attacks=parse_attacks(attacks, registry, option="--attacks"),
+        methods=parse_names("method", methods, registry, option="--methods", base=default.methods),
+        datasets=tuple(chosen),
+        models=parse_names("model", models, registry, option="--models", base=bases["models"]),
+        attacks=parse_attacks(attacks, registry, option="--attacks", base=bases["attacks"]),
         seeds=parse_seeds(seeds),
         protocol=protocol,
+        by_pattern=frozenset(name for name, term in chosen.items() if not term.is_name),
         overrides={
             **changes,
             "all_methods": {
@@ -79,34 +91,27 @@ def parse_component(name: str, text: str) -> Any:
     return value
 
 
-def parse_names(kind: str, text: str | None, registry: Registry, *, option: str) -> tuple[str, ...]:
-    """The names in "trix,dafa" or "all", checked against the registry and without repeats."""
+def parse_names(
+    kind: str, text: str | None, registry: Registry, *, option: str, base: Sequence[str] | None = None
+) -> tuple[str, ...]:
+    """The names that the text of an option chooses, as in `fairbench.planning.names`; () for None."""
+    return () if text is None else tuple(names_of(registry, kind).choose(text, option, base))
+
+
+def parse_attacks(
+    text: str | None, registry: Registry, *, option: str, base: Sequence[RequestedAttack] | None = None
+) -> tuple[RequestedAttack, ...]:
+    """The attacks in "pgd-20,autoattack@last" or "all", each with the checkpoints it is for."""
     if text is None:
         return ()
-    if text.strip() == "all":
-        return tuple(registry.names(kind))
-    names = [part.strip() for part in text.split(",") if part.strip()]
-    if not names:
-        raise ConfigError(f"{option} is empty.", hint=f"give names or 'all'; see: fairbench list {kind}s")
-    for name in names:
-        registry.get(kind, name, asked_by=f"{option} {text}")
-    return tuple(dict.fromkeys(names))
-
-
-def parse_attacks(text: str | None, registry: Registry, *, option: str) -> tuple[RequestedAttack, ...]:
-    """The attacks in "pgd-20,autoattack@last" or "all", each with the checkpoints it is for."""
-    tiers = {}
-    for part in (text or "").split(","):
-        name, at, tier = part.strip().partition("@")
-        if at and tier not in TIERS:
-            raise ConfigError(
-                f"{option}: no checkpoints called {tier!r}.", hint=f"write {name}@{' or @'.join(TIERS)}"
-            )
-        tiers[name] = tier or "selected"
-    names = parse_names("attack", text and ",".join(tiers), registry, option=option)
+    own = {item.attack: item.at for item in base or ()}
+    chosen = names_of(registry, "attack").choose(text, option, None if base is None else tuple(own))
     return tuple(
-        RequestedAttack.model_validate({"attack": name, "at": tiers.get(name, tiers.get("all", "selected"))})
-        for name in names
+        RequestedAttack(
+            attack=name,
+            at=own[name] if term.text == DEFAULT else cast("Tier", term.at or "selected"),
+        )
+        for name, term in chosen.items()
     )
 
 

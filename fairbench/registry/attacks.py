@@ -18,6 +18,7 @@ from pydantic import (
 from fairbench.attacks.few_classes import classes_needed
 from fairbench.core.errors import ConfigError
 from fairbench.registry.fields import (
+    TAGS,
     Number,
     RegistryEntry,
     Texts,
@@ -50,6 +51,7 @@ class BaseAttack(RegistryEntry):
     seed: int = Field(
         default=0, ge=0, lt=2**31, description="seed of the noise, which is drawn for each image by itself"
     )
+    tags: Texts = TAGS
 
 
 class PgdAttack(BaseAttack):

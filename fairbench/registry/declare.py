@@ -13,7 +13,7 @@ from fairbench.registry.source import Source
 
 KINDS = ("method", "dataset", "model", "attack", "protocol", "suite")
 SCHEMA_VERSION = 1
-RESERVED = {"all": "means every entry", "clean": "means no attack"}
+RESERVED = {"all": "means every entry", "clean": "means no attack", "tag": "begins a tag"}
 
 AnyEntry = TypeVar("AnyEntry", bound=RegistryEntry)
 

@@ -62,8 +62,18 @@ def added_later(default: Any, **options: Any) -> Any:
     return Field(default=default, json_schema_extra={"added_later": True}, **options)
 
 
+def no_setting(default: Any, **options: Any) -> Any:
+    """A field that describes an entry and changes no result: it is part of no identity."""
+    return Field(default=default, json_schema_extra={"no_setting": True}, **options)
+
+
+TAGS = no_setting((), description="words to choose the entry by, as in `tag:WORD`")
+
+
 def identity_settings(model: BaseModel, **options: Any) -> dict[str, Any]:
     """The settings of `model` as an identity holds them: JSON values, without neutral fields added later.
+
+    Fields that are no settings are left out too.
 
     `options` are those of `model_dump`. A new setting therefore changes no id while it has its default.
     """
@@ -75,7 +85,8 @@ def identity_settings(model: BaseModel, **options: Any) -> dict[str, Any]:
 def _leave_out_neutral(model: BaseModel, settings: dict[str, Any]) -> None:
     for name, field in type(model).model_fields.items():
         value, extra = getattr(model, name), field.json_schema_extra
-        if isinstance(extra, dict) and extra.get("added_later") and value == field.default:
+        extra = extra if isinstance(extra, dict) else {}
+        if extra.get("no_setting") or (extra.get("added_later") and value == field.default):
             settings.pop(name, None)
         elif isinstance(value, BaseModel) and isinstance(settings.get(name), dict):
             _leave_out_neutral(value, settings[name])

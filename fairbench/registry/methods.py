@@ -252,6 +252,7 @@ def inherit(child: MethodEntry, parent: MethodEntry) -> MethodEntry:
             },
             "paper": child.paper or parent.paper,
             "official": child.official or parent.official,
+            "tags": (*parent.tags, *child.tags),
             "cost": child.cost if "cost" in child.model_fields_set else parent.cost,
         }
     )

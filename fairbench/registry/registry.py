@@ -15,6 +15,16 @@ from fairbench.registry.schema import DatasetEntry, MethodEntry, ModelEntry, Sui
 from fairbench.registry.source import read_scalar
 from fairbench.registry.trained_weights import combined
 
+COMPONENT_TAGS = {
+    "hold_out": "hold-out",
+    "augment": "augmentation",
+    "averaging": "averaging",
+    "awp": "awp",
+    "fine_tune": "fine-tuning",
+    "teacher": "teacher",
+    "natural_teacher": "teacher",
+}
+
 
 @dataclass(frozen=True)
 class BrokenPlugin:
@@ -70,6 +80,19 @@ class Registry:
         """The facts in the source of method `name`. Raises as `get` does."""
         self.get("method", name)
         return self.plugins[name]
+
+    def tags(self, kind: str, name: str) -> tuple[str, ...]:
+        """The words that `tag:WORD` chooses an entry by: declared ones, and what its settings say."""
+        entry = self.get(kind, name)
+        tags = list(getattr(entry, "tags", ()))
+        if kind == "method":
+            tags = [*self.plugin(name).tags, *tags]
+            tags += [COMPONENT_TAGS[component] for component in self.method_components(name)]
+        elif kind == "dataset":
+            tags.append("grey" if entry.image_shape[0] == 1 else "colour")
+        elif kind == "attack":
+            tags += [entry.kind, entry.norm, *(["targeted"] if getattr(entry, "target", None) else [])]
+        return tuple(dict.fromkeys(tags))
 
     def readable_plugin(self, name: str) -> PluginSource:
         """`plugin(name)`. Raises PluginError also when its options cannot be read without running code."""

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from fairbench.core.class_names import class_names_fault
 from fairbench.registry.components import Augment, Averaging, HoldOut, WeightPerturbation
-from fairbench.registry.fields import Model, Number, RegistryEntry, Target, Texts, distinct, wrong
+from fairbench.registry.fields import TAGS, Model, Number, RegistryEntry, Target, Texts, distinct, wrong
 from fairbench.registry.protocol import RequestedAttack
 from fairbench.registry.trained_weights import FineTune, Teacher
 
@@ -63,6 +63,7 @@ class MethodEntry(RegistryEntry):
     paper: Paper | None = None
     official: Official | None = None
     cost: Number = Field(default=1.0, gt=0, description="training time in units of TRADES")
+    tags: Texts = TAGS
 
 
 class Defaults(Model):
@@ -118,6 +119,7 @@ class DatasetEntry(RegistryEntry):
     defaults: Defaults | None = Field(
         default=None, description="network, protocol and attacks where the user names none"
     )
+    tags: Texts = TAGS
 
     @field_validator("image_shape")
     @classmethod
@@ -189,6 +191,7 @@ class ModelEntry(RegistryEntry):
     mparams: Number | None = Field(
         default=None, gt=0, description="millions of parameters with 10 classes, for estimates"
     )
+    tags: Texts = TAGS
 
 
 class SuiteEntry(RegistryEntry):

@@ -86,7 +86,7 @@ def _images(entry: DatasetEntry, data_root: Path) -> SetupCheck:
     except DataError as error:
         return SetupCheck(what, "damaged", f"{error.message} {error.hint}")
     if manifest is None:
-        return SetupCheck(what, "absent", f"fairbench prepare --datasets {entry.name}")
+        return SetupCheck(what, "absent", f"fairbench prepare {entry.name}")
     sizes = f"{manifest.train_size} + {manifest.test_size} images in {data_root / entry.name}"
     return SetupCheck(what, "ok" if manifest.official else "unofficial", sizes)
 

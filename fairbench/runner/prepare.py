@@ -1,10 +1,37 @@
 """Prepare a data set of the registry."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from fairbench.core.errors import DataError, DataMissingError, FairbenchError, indent
 from fairbench.data.manifest import Manifest
 from fairbench.data.prepare import prepare
 from fairbench.registry import DatasetEntry
+
+
+def prepare_datasets(
+    entries: Sequence[DatasetEntry], data_root: Path, *, source: Path | None = None, unofficial: bool = False
+) -> Iterator[tuple[str, Manifest | None]]:
+    """The name and manifest of each data set as it is prepared, as in `prepare_dataset`.
+
+    An error does not stop the others: the last one is raised at the end, with what was wrong with each.
+    """
+    faults: dict[str, FairbenchError] = {}
+    for entry in entries:
+        try:
+            manifest = prepare_dataset(entry, data_root, source=source, unofficial=unofficial)
+        except FairbenchError as error:
+            faults[entry.name] = error
+            continue
+        yield entry.name, manifest
+    if len(faults) == 1:
+        raise next(iter(faults.values()))
+    if faults:
+        absent = any(isinstance(error, DataMissingError) for error in faults.values())
+        hint = "\n".join(f"{name}: {error.message}\n{indent(error.hint)}" for name, error in faults.items())
+        raise (DataMissingError if absent else DataError)(
+            f"{len(faults)} data sets could not be prepared.", hint=hint
+        )
 
 
 def prepare_dataset(

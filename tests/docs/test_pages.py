@@ -12,6 +12,7 @@ import torch
 from fairbench import api
 from fairbench.cli.main import cli, main
 from fairbench.cli.options import open_registry
+from fairbench.planning.names import names_of
 from fairbench.records.status import STATES, State
 from fairbench.registry import load_registry
 from fairbench.registry.new_method import write_method
@@ -53,8 +54,9 @@ def test_every_command_on_the_pages_is_understood(words):
     if "overrides" in context.params and "floor" not in " ".join(words):  # the guide's own method is not ours
         registry = open_registry(())
         for kind in ("method", "dataset", "model", "attack"):
-            for name in (context.params[f"{kind}s"] or "").split(","):
-                assert name in ("", "all", "leaves") or registry.get(kind, name)
+            text = context.params[f"{kind}s"]
+            if text is not None and text != "leaves":
+                assert names_of(registry, kind).choose(text, f"--{kind}s")
 
 
 def test_the_states_of_a_run_are_those_of_the_code():

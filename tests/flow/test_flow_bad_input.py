@@ -107,7 +107,7 @@ def test_results_that_cannot_be_written_are_exit_code_3(bench, place):
 def test_missing_data_is_exit_code_3_and_says_what_to_type(bench):
     _, error = bench.run("--datasets", "cifar10", code=3)
     assert "DataMissingError: cifar10 is not prepared" in error
-    assert "fairbench prepare --datasets cifar10" in error
+    assert "fairbench prepare cifar10" in error
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has one")

@@ -49,9 +49,9 @@ def test_a_folder_of_images_is_prepared_and_run(bench, mine):
     chosen = (*mine, "--methods", "trades", "--datasets", "shapes")
     _, error = bench.run(*chosen, code=3)
     assert "DataMissingError: shapes is not prepared" in error
-    assert "fairbench prepare --datasets shapes" in error
+    assert "fairbench prepare shapes" in error
     out, _ = bench.call(*bench.arguments("plan", *chosen))
-    assert "shapes is not prepared: fairbench prepare --datasets shapes" in out
+    assert "shapes is not prepared: fairbench prepare shapes" in out
     out, _ = bench.call("prepare", *mine, "--datasets", "shapes", "--root", str(bench.folder / "data"))
     assert "shapes: 42 + 18 images" in out
     out, _ = bench.run(*chosen)

@@ -81,7 +81,8 @@ def test_seeds_never_change_between_versions():
 
 
 @pytest.mark.parametrize(
-    ("name", "close"), [("trixx", "trix"), ("dfaa", "dafa"), ("TRADES", ""), ("resnet", ""), ("", "")]
+    ("name", "close"),
+    [("trixx", "trix"), ("dfaa", "dafa"), ("TRADES", "trades"), ("MART", ""), ("resnet", ""), ("", "")],
 )
 def test_suggestions_are_close_or_none(name, close):
     assert suggest(name, ["trix", "dafa", "trades"]) == close

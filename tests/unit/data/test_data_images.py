@@ -83,7 +83,7 @@ def test_other_digest_than_planned_is_refused(root):
 def test_data_set_that_is_not_prepared_says_what_to_type(tmp_path):
     with pytest.raises(DataMissingError) as caught:
         load_images("cifar100", "train", root=tmp_path)
-    assert "fairbench prepare --datasets cifar100" in str(caught.value)
+    assert "fairbench prepare cifar100" in str(caught.value)
 
 
 def test_unknown_split_is_refused(root):
@@ -100,7 +100,7 @@ def test_truncated_file_is_refused(root, size):
     seal(root)
     with pytest.raises(DataError, match=r"train_images\.npy cannot be read") as caught:
         load_images("toy", "train", root=root)
-    assert "prepare --datasets toy" in caught.value.hint
+    assert "prepare toy" in caught.value.hint
 
 
 @pytest.mark.parametrize("array", ARRAYS)
@@ -113,7 +113,7 @@ def test_one_flipped_bit_is_refused_in_its_split_alone(root, array, place):
     split = array.split("_")[0]
     with pytest.raises(DataError, match=rf"{array}\.npy is damaged") as caught:
         load_images("toy", split, root=root)
-    assert f"fairbench prepare --datasets toy --root {root}" in caught.value.hint
+    assert f"fairbench prepare toy --root {root}" in caught.value.hint
     load_images("toy", "test" if split == "train" else "train", root=root)
 
 

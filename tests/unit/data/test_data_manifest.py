@@ -40,7 +40,7 @@ def test_missing_data_set_says_what_to_type(tmp_path):
     assert read_manifest(tmp_path, "toy") is None
     with pytest.raises(DataMissingError, match="toy is not prepared") as caught:
         require_manifest(tmp_path, "toy")
-    assert f"fairbench prepare --datasets toy --root {tmp_path}" in caught.value.hint
+    assert f"fairbench prepare toy --root {tmp_path}" in caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_missing_data_set_says_what_to_type(tmp_path):
 def test_damaged_manifest_is_refused(tmp_path, content, message):
     with pytest.raises(DataError, match=message) as caught:
         read_manifest(written(tmp_path, content), "toy")
-    assert "prepare --datasets toy" in caught.value.hint
+    assert "prepare toy" in caught.value.hint
 
 
 @pytest.mark.parametrize("name", ["", "..", ".hidden", "a/b"])

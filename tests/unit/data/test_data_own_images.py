@@ -20,7 +20,8 @@ from fairbench.core.file_kinds import file_kind
 from fairbench.data.images import load_images
 from fairbench.data.manifest import read_manifest
 from fairbench.data.prepare import prepare
-from fairbench.planning.selection import Selection
+from fairbench.planning.prepared import prepared_only
+from fairbench.planning.selection import Selection, parse_selection
 from fairbench.registry import load_registry
 
 SHAPE = (3, 6, 5)
@@ -381,8 +382,11 @@ def test_data_without_a_training_half_can_be_evaluated_but_not_trained_on(tmp_pa
         assert "fairbench evaluate" in caught.value.hint
     mine = tmp_path / "mine.yaml"
     mine.write_text("version: 1\ndatasets: {toy: {reader: npz, path: x.npz, image_shape: [3, 6, 5]}}\n")
+    named = {"datasets": ("toy",), "models": ("cnn-small",), "protocol": "quickstart"}
     with pytest.raises(DataError, match="no training images"):
-        resolve(Selection(datasets=("toy",), models=("cnn-small",)), load_registry([mine]), root)
+        resolve(Selection(**named), load_registry([mine]), root)
+    selection = parse_selection(load_registry([mine]), datasets="digits,toy*")
+    assert prepared_only(selection, load_registry([mine]), root)[1] == ("toy",)  # not run, but not an error
 
 
 def test_training_images_alone_are_not_enough(tmp_path):

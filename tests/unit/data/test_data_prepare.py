@@ -488,7 +488,7 @@ def test_without_a_known_digest_the_published_sizes_decide(tmp_path):
 def test_missing_files_without_network_say_what_to_type(tmp_path):
     with pytest.raises(DataMissingError, match="data_batch_1 is missing, and 5 more") as caught:
         make(tmp_path, "cifar10", (3, 32, 32), source=None)
-    assert "fairbench prepare --datasets toy" in caught.value.hint
+    assert "fairbench prepare toy" in caught.value.hint
     assert "--source DIR" in caught.value.hint
 
 
