@@ -12,7 +12,7 @@ from fairbench.cli.output import columns, print_json
 from fairbench.cli.progress import Lines, describe_attack
 from fairbench.data.manifest import data_root
 from fairbench.planning.attack_choice import choose_attacks
-from fairbench.records.attack_strength import describe_standing
+from fairbench.records.attack_strength import describe_strength
 
 if TYPE_CHECKING:
     from fairbench.records.progress import Progress
@@ -118,7 +118,7 @@ def show_evaluation(evaluation: "ExternalEvaluation", attacks: Mapping[str, "Att
     ]
     click.echo(columns(rows, ("accuracy %", *evaluation.attacks)) + "\n")
     for name, attack in attacks.items():
-        click.echo(f"{name}: {describe_standing(attack.model_dump(mode='json'))}")
+        click.echo(f"{name}: {describe_strength(attack.model_dump(mode='json'))}")
     for name, agreement in evaluation.agreement.items():
         click.echo(
             f"{name}: {agreement.same} of {count} verdicts equal those of {name}:reference; {name} alone "

@@ -39,8 +39,8 @@ class MethodFacts:
 def method_facts(name: str, runs: Sequence[RunHistory], registry: Registry) -> MethodFacts:
     """What the registry and the runs say about method `name`; the registry need not have it."""
     title = runs[0].record.title("method")
-    identities = [run.record.identity("method") for run in runs]
-    configs = [config for identity in identities if isinstance(config := identity.get("config"), dict)]
+    codes = [run.record.cell.code for run in runs]
+    configs = [code.config for code in codes]
     if name not in registry.methods or name not in registry.plugins:
         return MethodFacts(name, title, tuple(runs), options=_options({}, configs))
     entry, plugin = registry.methods[name], registry.plugins[name]
@@ -55,7 +55,7 @@ def method_facts(name: str, runs: Sequence[RunHistory], registry: Registry) -> M
         entry.paper,
         entry.official,
         _options(declared, configs),
-        {identity.get("fingerprint") for identity in identities} != {plugin.fingerprint},
+        {code.fingerprint for code in codes} != {plugin.fingerprint},
     )
 
 

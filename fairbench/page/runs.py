@@ -47,10 +47,10 @@ class RunHistory:
             ("finished", self.record.finished),
             (
                 "data digest",
-                _text(origin.get("data_digest") or self.record.identity("dataset").get("digest")),
+                _text(origin.get("data_digest") or self.record.cell.images.digest),
             ),
             ("plugin digest", _text(origin.get("plugin_source"))),
-            ("method fingerprint", _text(self.record.identity("method").get("fingerprint"))),
+            ("method fingerprint", self.record.cell.code.fingerprint),
         ]
 
 

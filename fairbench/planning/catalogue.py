@@ -20,7 +20,7 @@ def facts(registry: Registry, kind: str, name: str) -> dict[str, Any]:
             "summary": plugin.summary,
             "tags": list(plugin.tags),
             **{key.lower(): text for key, text in plugin.doc.items() if key != "Cost"},
-            "cost_told": plugin.doc.get("Cost", ""),
+            "cost_text": plugin.doc.get("Cost", ""),
             "needs": {need: with_value(text, config) for need, text in plugin.needs.items()},
             "components": registry.method_components(name),
             "options": {o.name: f"{o.default!r}  {o.help}".rstrip() for o in (plugin.options or {}).values()},
@@ -61,7 +61,7 @@ def method_lines(known: dict[str, Any]) -> dict[str, Any]:
         "components": "; ".join(
             f"{name} ({pairs(options)})" for name, options in known["components"].items()
         ),
-        "cost": f"{known['cost']:g} x TRADES. {known['cost_told']}".strip(),
+        "cost": f"{known['cost']:g} x TRADES. {known['cost_text']}".strip(),
         "tags": ", ".join(known["tags"]),
         "options": "".join(f"\n    {name} = {text}" for name, text in known["options"].items()),
         **{key: known.get(key) for key in ("idea", "objective", "source", "deviates")},

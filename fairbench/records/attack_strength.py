@@ -17,7 +17,7 @@ def is_autoattack(settings: Mapping[str, Any]) -> bool:
     return settings.get("kind") == "autoattack" and unabridged and settings.get("precision") == "float32"
 
 
-def describe_standing(settings: Mapping[str, Any]) -> str:
+def describe_strength(settings: Mapping[str, Any]) -> str:
     """One sentence for a caption: AutoAttack standard (exact), or a valid upper bound and of what kind."""
     kind, reduced = settings.get("kind"), settings.get("precision", "float32") != "float32"
     if is_autoattack(settings):

@@ -166,6 +166,32 @@ class Cell:
         """The protocol, without its evaluation attacks."""
         return self._typed("protocol", lambda part: Protocol.model_validate({**part, "evaluation": []}))
 
+    def part(self, name: str) -> Mapping[str, Any]:
+        """A part of the identity as it was hashed, to compare cells; empty when this one does not have it."""
+        part = self.identity.get(name)
+        return part if isinstance(part, dict) else {}
+
+    @property
+    def protocol_name(self) -> str:
+        """The protocol that trains it; not `protocol` where that gives each method its own schedule."""
+        return str(self.part("protocol").get("name", self.protocol))
+
+    @property
+    def protocol_version(self) -> str:
+        """The version of the protocol that trains it."""
+        return str(self.part("protocol").get("version", ""))
+
+    @property
+    def num_epochs(self) -> int | None:
+        """The epochs that it trains; without parsing the protocol, for lists of many runs."""
+        epochs = self.part("fine_tune").get("epochs", self.part("protocol").get("epochs"))
+        return epochs if isinstance(epochs, int) else None
+
+    @property
+    def precision(self) -> str:
+        """The precision that its protocol asks for; fp32 in cells that are older than this setting."""
+        return str(self.part("protocol").get("precision", "fp32"))
+
     @cached_property
     def components(self) -> Components:
         """What fairbench adds to the method's training."""

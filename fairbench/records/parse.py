@@ -12,7 +12,7 @@ from fairbench.core.identity import digest
 from fairbench.records import MAX_CLASSES
 from fairbench.records import cell as cells
 from fairbench.records import read as records
-from fairbench.records.cell import MAX_SEED, Cell, EvaluationAttack
+from fairbench.records.cell import CLEAN, MAX_SEED, Cell, EvaluationAttack
 from fairbench.records.read import Evaluation, FailedEvaluation, Record, TrainingState, numbered
 from fairbench.registry.protocol import TIERS
 
@@ -99,7 +99,8 @@ def _check_identity(identity: Mapping[str, Any], path: Path) -> None:
     protocol: Any = identity.get("protocol") or {}
     dataset: Any = identity.get("dataset") or {}
     _require(isinstance(method.get("config") or {}, dict), path, "identity.method.config is no mapping")
-    for part, key in ((method, "fingerprint"), (method, "class"), (protocol, "precision")):
+    texts = ((method, "fingerprint"), (method, "class"), (protocol, "name"), (protocol, "precision"))
+    for part, key in texts:
         _require(is_text(part.get(key) or ""), path, f"{key} is not a text")
     for key in ("threat", "budget", "selection", "optimizer", "augmentation", "subset"):
         settings: Any = protocol.get(key) or {}
@@ -179,7 +180,8 @@ def _evaluation(line: Mapping[str, Any], num_classes: int, counts: Sequence[int]
     """An evaluation that is done; None when the line is none."""
     get = line.get
     attack, epoch, file, digest = get("attack"), get("epoch"), get("file"), get("digest")
-    id, hits, about = get("id") or "", get("hits") or (), get("about") or {}
+    id = CLEAN if attack == CLEAN else get("id") or ""
+    hits, about = get("hits") or (), get("about") or {}
     fits = (
         is_text(attack)
         and is_text(file)

@@ -124,23 +124,12 @@ class Record:
         return self.cell.titles.get(kind) or str(getattr(self.cell, kind))
 
     @property
-    def num_epochs(self) -> int | None:
-        """The epochs of its schedule."""
-        epochs = self.identity("fine_tune").get("epochs", self.identity("protocol").get("epochs"))
-        return epochs if isinstance(epochs, int) else None
-
-    @property
     def precision(self) -> str:
         """What the network was trained in: fp32, tf32-conv, tf32 or bf16.
 
         Under `precision: torch` it depends on the device. Records older than that setting are fp32.
         """
-        return str(self.training.get("arithmetic") or self.identity("protocol").get("precision", "fp32"))
-
-    def identity(self, part: str) -> dict[str, Any]:
-        """What the id was hashed from, such as "method" or "protocol"; empty when absent."""
-        value = self.cell.identity.get(part)
-        return value if isinstance(value, dict) else {}
+        return str(self.training.get("arithmetic") or self.cell.precision)
 
     @cached_property
     def all_hits(self) -> tuple["NDArray[Any]", "NDArray[Any]"] | None:

@@ -37,7 +37,7 @@ class RunStatus:
             **self.record.cell.setting,
             "state": self.state,
             "epoch": self.epoch,
-            "epochs": self.record.num_epochs,
+            "epochs": self.record.cell.num_epochs,
             "worker": self.worker,
             "left": None if self.left is None else round(self.left, 1),
             "reason": self.reason,
@@ -78,9 +78,9 @@ def _status(record: Record, queued: Mapping[str, str]) -> RunStatus:
     epochs = run.read_epochs()
     epoch = epochs[-1]["epoch"] if epochs else 0
     left = None
-    if state == "running" and epochs and record.num_epochs:
+    if state == "running" and epochs and record.cell.num_epochs:
         pace = median(row["seconds"] for row in epochs[-RECENT:])
-        left = pace * (record.num_epochs - epoch)
+        left = pace * (record.cell.num_epochs - epoch)
         with suppress(OSError):  # the epoch at work began when the last one was written
             since = time.time() - run.epochs_file.stat().st_mtime
             left -= min(max(since, 0.0), pace) if left else 0.0

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from fairbench.records.attack_strength import describe_standing
+from fairbench.records.attack_strength import describe_strength
 from fairbench.records.read import AttackKey, Record
 from fairbench.tables.entries import TAIL_FRACTION, Entry, Seed, tail_fraction
 from fairbench.tables.groups import assignments, protocol_version, setting_overrides
@@ -46,7 +46,7 @@ def caption(spec: TableSpec, request: TableRequest, sides: Sequence[str]) -> str
     if record.precision in _PRECISIONS:
         sentences.append(_PRECISIONS[record.precision])
     if attack is not None and "robust" in sides:
-        sentences.append(describe_standing(json.loads(attack.settings)))
+        sentences.append(describe_strength(json.loads(attack.settings)))
     selection = _selection([seed for entry in entries for seed in entry.seeds.values()])
     if request.view == "comparison":
         sentences += _comparison(spec, selection)

@@ -28,23 +28,23 @@ def setting_of(record: Record) -> Setting:
     Under a protocol that gives each method its own published schedule, records with different schedules
     belong to one setting.
     """
-    content: dict[str, Any] = {"dataset": record.identity("dataset"), "model": record.identity("model")}
+    part = record.cell.part
+    content: dict[str, Any] = {"dataset": part("dataset"), "model": part("model")}
     if is_per_method(record):
         content |= {"overrides": setting_overrides(record), "precision": record.precision}
     else:
-        content["protocol"] = _as_computed(record.identity("protocol"), record)
+        content["protocol"] = _as_computed(part("protocol"), record)
     return Setting(record.dataset, record.model, record.protocol, digest(content))
 
 
 def is_per_method(record: Record) -> bool:
     """Whether the record's protocol gives each method its own published schedule."""
-    protocol = record.identity("protocol")
-    return bool(protocol.get("per_method")) or protocol.get("name", record.protocol) != record.protocol
+    return record.cell.protocol_name != record.protocol
 
 
 def protocol_version(record: Record) -> str:
     """The version of its protocol; "" where each method has its own schedule."""
-    return "" if is_per_method(record) else str(record.identity("protocol").get("version", ""))
+    return "" if is_per_method(record) else record.cell.protocol_version
 
 
 def method_overrides(record: Record) -> dict[str, Any]:
@@ -85,9 +85,9 @@ def assignments(values: Mapping[str, Any]) -> str:
 
 
 def _content(record: Record) -> dict[str, Any]:
-    settings = setting_overrides(record) if is_per_method(record) else record.identity("protocol")
-    images, network = record.identity("dataset"), record.identity("model")
-    return {**_as_computed(settings, record), "dataset": images, "model": network}
+    part = record.cell.part
+    settings = setting_overrides(record) if is_per_method(record) else part("protocol")
+    return {**_as_computed(settings, record), "dataset": part("dataset"), "model": part("model")}
 
 
 def _as_computed(settings: Mapping[str, Any], record: Record) -> dict[str, Any]:

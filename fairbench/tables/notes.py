@@ -9,7 +9,7 @@ from fairbench.records.read import UNFINISHED
 from fairbench.stats.intervals import wilson_interval
 from fairbench.tables.captions import PLUS_MINUS
 from fairbench.tables.entries import Entry, Side, tail_fraction
-from fairbench.tables.groups import setting_overrides
+from fairbench.tables.groups import is_per_method, setting_overrides
 from fairbench.tables.inventory import TableSpec
 from fairbench.tables.masking import masking_notes
 from fairbench.tables.request import TableRequest
@@ -128,9 +128,9 @@ def _missing_seeds(entries: Sequence[Entry]) -> Iterable[str]:
 
 def _own_protocols(shown: Sequence[Entry]) -> Iterable[str]:
     for entry in shown:
-        protocol = entry.record.identity("protocol")
-        if protocol.get("name", entry.record.protocol) != entry.record.protocol:
-            yield f"{entry.label} was trained by {protocol['name']} v{protocol.get('version', '?')}"
+        if is_per_method(entry.record):
+            cell = entry.record.cell
+            yield f"{entry.label} was trained by {cell.protocol_name} v{cell.protocol_version}"
 
 
 def _warnings(shown: Sequence[Entry]) -> Iterable[str]:

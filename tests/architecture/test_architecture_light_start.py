@@ -50,7 +50,7 @@ def test_light_commands_do_not_load_torch(arguments: list[str], tmp_path: Path):
 
 
 def test_a_table_is_made_without_torch(tmp_path: Path):
-    from outcome_files import write_outcomes
+    from outcome_files import identity_of, write_outcomes
 
     from fairbench.core.files import write_json
 
@@ -64,7 +64,15 @@ def test_a_table_is_made_without_torch(tmp_path: Path):
         evaluations.append({**item, "file": f"outcomes/epoch-0001/{file}"})
     names = {"method": "trades", "dataset": "digits", "model": "cnn-small", "protocol": "tiny"}
     settings = [{"name": "pgd-2", "id": "1"}]
-    cell = {"schema": 1, "id": "0", "entry": "e", **names, "seed": 0, "overrides": {}, "identity": {}}
+    cell = {
+        "schema": 1,
+        "id": "0",
+        "entry": "e",
+        **names,
+        "seed": 0,
+        "overrides": {},
+        "identity": identity_of(**names),
+    }
     write_json(folder / "cell.json", {**cell, "evaluation": settings, "locations": {}})
     record = {"schema": 1, "id": "0", "entry": "e", "state": "done", "num_classes": 2}
     write_json(folder / "record.json", {**record, "epochs_evaluated": [1], "evaluations": evaluations})

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
-from outcome_files import write_outcomes
+from outcome_files import identity_of, write_outcomes
 
 from fairbench.core.files import write_json
 from fairbench.core.identity import digest
@@ -46,12 +46,7 @@ def write_run(
     command: list[str] | None = None,
 ) -> Path:
     """One run with one checkpoint. clean, robust: the hits of each class, of `size` images each."""
-    identity = {
-        "method": {"name": method, "config": {"beta": 6.0, "own": 1}, "fingerprint": "f0"},
-        "dataset": {"name": dataset, "digest": "d0"},
-        "model": {"name": model},
-        "protocol": {"name": protocol, "version": 2, "epochs": epochs},
-    }
+    identity = identity_of(method, dataset, model, protocol, {"beta": 6.0, "own": 1}, epochs=epochs)
     entry = digest([identity, overrides])
     cell = {
         "schema": 1,

@@ -4,7 +4,7 @@ import csv
 
 import numpy as np
 import pytest
-from outcome_files import write_outcomes
+from outcome_files import identity_of, write_outcomes
 
 from fairbench.cli.main import main
 from fairbench.core.files import write_json
@@ -23,7 +23,7 @@ def write_run(results, method, dataset="digits", seed=0):
         evaluations.append({"attack": attack, "id": id, "epoch": 1, "digest": digest, "file": file})
     names = {"method": method, "dataset": dataset, "model": "cnn-small", "protocol": "tiny"}
     head = {"schema": 1, "id": f"{method}.{dataset}", "entry": f"{method}.{dataset}"}
-    cell = {**head, **names, "seed": seed, "overrides": {}, "identity": {}, "locations": {}}
+    cell = {**head, **names, "seed": seed, "overrides": {}, "identity": identity_of(**names), "locations": {}}
     write_json(folder / "cell.json", {**cell, "evaluation": [{"name": "pgd-2", "id": "1"}]})
     record = {**head, "state": "done", "num_classes": 2, "epochs_evaluated": [1]}
     write_json(folder / "record.json", {**record, "evaluations": evaluations})

@@ -54,7 +54,7 @@ def test_options_are_listed_with_default_and_meaning(listed):
 def test_json_has_the_same_and_keeps_the_number_of_the_cost(listed):
     found = json.loads(listed("--json"))["methods"]["frl"]
     assert found["cost"] > 0
-    assert found["cost_told"].startswith("TRADES plus")
+    assert found["cost_text"].startswith("TRADES plus")
     assert found["needs"] == {"validation": "start"}
     assert found["components"]["fine_tune"]["start"] == "trades"
     assert found["file"].endswith("frl.py")

@@ -1,7 +1,7 @@
 """The options of `fairbench table`."""
 
 import pytest
-from outcome_files import write_outcomes
+from outcome_files import identity_of, write_outcomes
 
 from fairbench.cli.main import main
 from fairbench.core.files import write_json
@@ -18,7 +18,7 @@ def write_run(results, method, dataset="digits", protocol="tiny"):
         evaluations.append({"attack": attack, "id": "1", "epoch": 1, "digest": digest, "file": file})
     names = {"method": method, "dataset": dataset, "model": "cnn-small", "protocol": protocol}
     head = {"schema": 1, "id": f"{method}.{dataset}", "entry": f"{method}.{dataset}"}
-    cell = {**head, **names, "seed": 0, "overrides": {}, "identity": {}, "locations": {}}
+    cell = {**head, **names, "seed": 0, "overrides": {}, "identity": identity_of(**names), "locations": {}}
     write_json(folder / "cell.json", {**cell, "evaluation": [{"name": "pgd-2", "id": "1"}]})
     record = {**head, "state": "done", "num_classes": 2, "epochs_evaluated": [1]}
     write_json(folder / "record.json", {**record, "evaluations": evaluations})

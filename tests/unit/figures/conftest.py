@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from outcome_files import write_outcomes
+from outcome_files import identity_of, write_outcomes
 
 from fairbench.core.files import write_json
 from fairbench.core.identity import digest
@@ -44,12 +44,7 @@ class Results:
         """One run whose accuracies depend on method, seed, class and epoch."""
         rng = np.random.default_rng(int(digest([method, seed, dataset]), 16) % 2**32)
         base = rng.uniform(0.5, 1.0, len(names))
-        identity = {
-            "method": {"name": method, "config": overrides or {}},
-            "dataset": {"name": dataset},
-            "model": {"name": "cnn-small"},
-            "protocol": {"name": "quickstart", "version": 2, "epochs": EPOCHS},
-        }
+        identity = identity_of(method, dataset, config=overrides, epochs=EPOCHS)
         entry = digest(identity)
         head = {"schema": 1, "id": digest([entry, seed]), "entry": entry}
         cell = {

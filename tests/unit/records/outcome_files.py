@@ -1,6 +1,8 @@
-"""Outcomes files that tests write."""
+"""Outcomes files and identities that tests write."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from numpy.typing import ArrayLike
 
@@ -16,3 +18,36 @@ def write_outcomes(
     content = encoded(label, prediction, correct, **columns)
     write_atomic(path, lambda file: file.write(content))
     return digest_bytes(content)
+
+
+def identity_of(
+    method: str = "trades",
+    dataset: str = "digits",
+    model: str = "cnn-small",
+    protocol: str = "quickstart",
+    config: Mapping[str, Any] | None = None,
+    **settings: Any,
+) -> dict[str, Any]:
+    """The identity of a cell; `settings` are of its protocol."""
+    return {
+        "method": {"name": method, "class": "Method", "config": config or {}, "fingerprint": "f0"},
+        "dataset": {
+            "name": dataset,
+            "digest": "d0",
+            "num_classes": None,
+            "image_shape": [1, 8, 8],
+            "flip": False,
+            "reader": "digits",
+        },
+        "model": {"name": model},
+        "protocol": {
+            "name": protocol,
+            "version": 2,
+            "threat": {"eps": 0.1},
+            "budget": {"step_size": 0.05, "num_steps": 2},
+            "epochs": 5,
+            "optimizer": {"lr": 0.1},
+            "selection": {"last": 1},
+            **settings,
+        },
+    }

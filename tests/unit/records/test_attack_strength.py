@@ -2,7 +2,7 @@
 
 import pytest
 
-from fairbench.records.attack_strength import STANDARD, describe_standing, is_autoattack
+from fairbench.records.attack_strength import STANDARD, describe_strength, is_autoattack
 from fairbench.registry.attacks import AutoAttack
 
 EXACT = AutoAttack(name="mine", kind="autoattack", eps=0.1)
@@ -28,13 +28,13 @@ def test_the_registrys_defaults_are_the_standard():
 def test_whatever_is_abridged_is_a_bound_and_not_autoattack(change, words):
     settings = {**EXACT.model_dump(mode="json"), "name": "autoattack", **change}
     assert not is_autoattack(settings)
-    sentence = describe_standing(settings)
+    sentence = describe_strength(settings)
     assert words in sentence
     assert "valid upper bound" in sentence
     assert sentence.endswith(("not AutoAttack.", "not AutoAttack standard."))
 
 
 def test_the_reference_package_is_named():
-    assert "exact" in describe_standing(EXACT.model_dump(mode="json"))
+    assert "exact" in describe_strength(EXACT.model_dump(mode="json"))
     reference = EXACT.model_copy(update={"engine": "reference"})
-    assert "the reference package" in describe_standing(reference.model_dump(mode="json"))
+    assert "the reference package" in describe_strength(reference.model_dump(mode="json"))

@@ -70,7 +70,6 @@ def test_a_done_run_is_read_with_all_its_properties(folder):
     assert (record.method, record.dataset, record.model) == ("trades", "digits", "cnn-small")
     assert (record.protocol, record.attacks, record.epochs_evaluated) == ("quickstart", ("pgd-20",), (2,))
     assert (record.class_names, record.warnings, record.reason) == (("cat", "dog"), ("unofficial data",), "")
-    assert record.identity("method")["config"] == {"beta": 3.0}
     assert record.attack_settings("pgd-20")["eps"] == 0.1
     assert record.outcomes("clean", 2)["label"].tolist() == [0, 1, 1]
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import numpy as np
-from outcome_files import write_outcomes
+from outcome_files import identity_of, write_outcomes
 
 from fairbench.core.files import write_json
 from fairbench.core.identity import digest
@@ -55,12 +55,9 @@ class ResultsBuilder:
 
         `counted` runs have their hits in the record, as those of today; the others are older.
         """
-        identity = {
-            "method": {"name": method, "config": config or {}, "fingerprint": "f0"},
-            "dataset": {"name": dataset, "digest": "d0"},
-            "model": {"name": "cnn-small"},
-            "protocol": {"name": protocol, "version": 2, "epochs": 5, **(protocol_content or {})},
-        }
+        settings = {"protocol": protocol, **(protocol_content or {})}
+        settings["protocol"] = settings.pop("name", settings["protocol"])
+        identity = identity_of(method, dataset, config=config, **settings)
         entry = digest([identity, overrides])
         cell = {
             "schema": 1,
