@@ -44,6 +44,17 @@ if TYPE_CHECKING:
     "Seed of the attacks' random numbers, instead of their own.",
     type=click.IntRange(0, 2**31 - 1),
 )
+@value(
+    "--key",
+    "KEY",
+    "Which weights of CHECKPOINT to take, if it holds several: a key, or a prefix of names (model_ema).",
+)
+@value(
+    "--normalize",
+    "NAME|MEAN,.../STD,...",
+    "Normalise images before the network (cifar10, imagenet, ..., none, or numbers), for weights trained "
+    "with the normalisation outside of it.",
+)
 @count("--per-class", "Use only the first N test images of each class.")
 @shared("results", "data", "registry", "device", "json")
 def evaluate_command(
@@ -124,6 +135,8 @@ def show_evaluation(evaluation: "ExternalEvaluation", attacks: Mapping[str, "Att
             f"{name}: {agreement.same} of {count} verdicts equal those of {name}:reference; {name} alone "
             f"breaks {agreement.only_this} images, {name}:reference alone {agreement.only_reference}"
         )
+    for note in evaluation.notes:
+        click.echo(f"note: {note}")
     for finding in evaluation.findings:
         click.echo(f"warning: {finding}")
     click.echo(f"{count} test images; outcomes in {evaluation.folder}")

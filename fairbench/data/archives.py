@@ -60,7 +60,9 @@ def unpack(archive: Path, folder: Path, reader: str) -> None:
             raise DataError(
                 f"{archive} is {kind}, not an archive that can be unpacked.", hint="download it again"
             )
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, RuntimeError, ValueError, OSError) as error:
+    except DataError:
+        raise
+    except Exception as error:  # a damaged archive may raise any class
         raise DataError(f"{archive} cannot be unpacked: {error}.", hint="download it again") from error
 
 

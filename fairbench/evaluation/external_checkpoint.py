@@ -1,24 +1,62 @@
-"""Checkpoints of other programs: plain or wrapped state dicts, safetensors. No pickled code is run."""
+"""Checkpoints of other programs: the state dicts in a torch or safetensors file. No pickled code is run."""
 
 import hashlib
+import io
 import pickle
+import pickletools
+import re
 import warnings
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from fairbench.core.errors import CheckpointError
+from fairbench.core.file_kinds import file_kind
 from fairbench.models.checkpoints import read_tensors
 
-WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "weights", "last")
-PREFIXES = ("module.", "_orig_mod.", "model.")
+DEPTH = 4  # mappings in mappings that are searched for state dicts
+SAVE_WEIGHTS = "save only the weights: torch.save(model.state_dict(), FILE), or as safetensors"
+NUMBERS = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?")
+NUMPY: list[Any] = [
+    np.dtype,
+    np.ndarray,
+    *{type(np.dtype(name)) for name in NUMBERS},
+    *((np.empty(0).__reduce__()[0], f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
+    *((np.float64(0).__reduce__()[0], f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+]
+"""Constructors of numbers and arrays of numpy, which trainers store beside the weights. They run no code."""
+OPTIMISER = ("optim", "lr_sched", "schedule", "amp", "scaler")  # keys that hold no network
+ALLOWED = (
+    *(
+        "torch._utils.",
+        "torch.Float",
+        "torch.Half",
+        "torch.BFloat",
+        "torch.Double",
+        "torch.Long",
+        "torch.Int",
+    ),
+    *("torch.Bool", "torch.Byte", "torch.Size", "torch.storage.", "torch.serialization.", "torch._tensor."),
+    *("torch.nn.parameter.", "torch.device", "collections.OrderedDict", "_codecs.encode", "numpy."),
+)  # beginnings of names that torch allows beside weights
 
 
-def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """The weights in `path` by parameter name, without the prefixes of wrappers.
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state dicts in a file, by their keys joined with dots; "" for the whole file."""
+
+    path: Path
+    state_dicts: Mapping[str, Mapping[str, Tensor]]
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """All state dicts in `path`, with the names of the file.
 
     Reads safetensors files, and torch files with weights_only=True. Raises CheckpointError with the
     reason when the file is missing, truncated, not a checkpoint, or contains more than weights.
@@ -30,43 +68,145 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
             if path.is_dir()
             else "",
         )
-    if path.suffix == ".safetensors":
+    if path.suffix == ".safetensors" or is_safetensors(path):
         tensors, _ = read_tensors(path)
-        return unwrapped(tensors)
+        return Checkpoint(path, {"": tensors})
+    refuse_other_kinds(path)
     try:
-        with warnings.catch_warnings(action="ignore"):  # torch warns about pickles of other tools
+        with (
+            warnings.catch_warnings(action="ignore"),  # torch warns about pickles of other tools
+            torch.serialization.safe_globals(NUMPY),
+        ):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} contains more than weights, or is damaged; it was not loaded.",
-            hint="save only the weights: torch.save(model.state_dict(), FILE), or as safetensors\n"
-            f"reason: {str(error).splitlines()[0][:200]}",
+            hint=f"{SAVE_WEIGHTS}\nreason: {unpickling_reason(path, error)}",
         ) from error
     except Exception as error:  # a damaged file may raise anything
         reason = f"{type(error).__name__} {error}".splitlines()[0][:200]
+        reason = (
+            type(error).__name__ if "weights_only" in reason else reason
+        )  # torch's advice to load it anyway
         raise CheckpointError(
             f"{path} cannot be read: {reason}.",
             hint="the file is truncated, damaged or not a checkpoint; copy it again",
         ) from error
-    return unwrapped(weights_in(content, path))
+    return Checkpoint(path, require_state_dicts(content, path))
 
 
-def weights_in(content: Any, path: Path) -> dict[str, Tensor]:
-    """The state dict in the content of a torch file: the content itself, or an entry of it."""
-    for key in WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-            break
-    if (
-        not isinstance(content, Mapping)
-        or not content
-        or not all(isinstance(v, Tensor) for v in content.values())
-    ):
+def require_state_dicts(content: Any, path: Path) -> dict[str, dict[str, Tensor]]:
+    """The state dicts in the content of a torch file. Raises CheckpointError that says what is there."""
+    state_dicts = dict(find_state_dicts(content))
+    if state_dicts:
+        return state_dicts
+    held = type(content).__name__
+    if isinstance(content, Mapping):
+        held = f"keys {', '.join(str(key) for key in list(content)[:10])}" if content else "no keys"
+    raise CheckpointError(
+        f"{path} does not contain a state dict: it holds {held}.",
+        hint="expected tensors by name, or a mapping with them, such as {'state_dict': ..., 'epoch': 3}",
+    )
+
+
+def find_state_dicts(
+    content: Any, key: str = "", depth: int = DEPTH
+) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """(keys, tensors by name) of every mapping from names to tensors; other values are left out."""
+    if isinstance(content, Sequence) and not isinstance(content, str | bytes):
+        content = dict(enumerate(content)) if len(content) <= 16 else {}
+    if not isinstance(content, Mapping) or depth < 0:
+        return
+    tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
+    if tensors and all(isinstance(name, str) for name in tensors):
+        yield key, tensors
+    for name, value in content.items():
+        if not isinstance(value, Tensor) and not str(name).startswith(OPTIMISER):
+            yield from find_state_dicts(value, f"{key}.{name}" if key else str(name), depth - 1)
+
+
+def is_safetensors(path: Path) -> bool:
+    """Whether the content is that of a safetensors file: the length of a JSON header, then the header."""
+    with path.open("rb") as file:
+        head = file.read(9)
+    return len(head) == 9 and head[8:] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size
+
+
+def refuse_other_kinds(path: Path) -> None:
+    """Raise CheckpointError if the file is something else than a torch checkpoint, and say what."""
+    kind = file_kind(path)
+    if kind == "a zip archive":
+        kind = _zip_kind(path)
+    elif path.suffix == ".onnx":
+        kind = "an ONNX network"
+    if kind is not None:
         raise CheckpointError(
-            f"{path} does not contain a state dict.",
-            hint=f"expected tensors by name, or a mapping with one of: {', '.join(WRAPPERS)}",
+            f"{path} cannot be read as a checkpoint: it is {kind}.",
+            hint=f"expected a file of torch.save, or safetensors; {SAVE_WEIGHTS}",
         )
-    return {str(name): value for name, value in content.items()}
+
+
+def _zip_kind(path: Path) -> str | None:
+    """What a zip archive is, if not a file of torch.save; None for one, or a damaged archive."""
+    try:
+        with zipfile.ZipFile(path) as zipped:
+            names = zipped.namelist()
+    except Exception:  # a damaged zip may raise any class
+        return None
+    inner = {name.partition("/")[2] or name for name in names}
+    if "constants.pkl" in inner or any(name.startswith("code/") for name in inner):
+        return "a TorchScript program (torch.jit.save), which holds code"
+    if "data.pkl" in inner:
+        return None
+    if any(name.startswith(("models/", "serialized_")) for name in (*inner, *names)):
+        return "an exported program (torch.export), which holds a graph"
+    if names and all(name.endswith(".npy") for name in names):
+        return "an archive of numpy arrays (.npz)"
+    return f"a zip archive with {', '.join(names[:3])}{', ...' if names[3:] else ''}: unpack it"
+
+
+def unpickling_reason(path: Path, error: Exception) -> str:
+    """Why torch refused a pickle: the foreign types in it. Torch's advice to load it anyway is left out."""
+    types = foreign_types(path)
+    if types:
+        more = f" and {len(types) - 5} more" if types[5:] else ""
+        return f"it holds Python objects: {', '.join(types[:5])}{more}"
+    found = re.search(r"(?:GLOBAL|class) ([\w.]+)", str(error))
+    return f"it holds objects of the type {found[1]}" if found else "the file is damaged, or no file of torch"
+
+
+def foreign_types(path: Path) -> list[str]:
+    """Names of classes and functions in the pickles of a file that are not allowed beside weights.
+
+    The pickles are only scanned: nothing in them is executed.
+    """
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as zipped:
+                pickles = [zipped.read(name) for name in zipped.namelist() if name.endswith("data.pkl")]
+        else:
+            pickles = [path.read_bytes()]
+    except Exception:  # a damaged zip may raise any class
+        return []
+    names = [name for content in pickles for name in _globals(content)]
+    return list(dict.fromkeys(name for name in names if not name.startswith(ALLOWED)))
+
+
+def _globals(content: bytes) -> Iterator[str]:
+    """The dotted names that the pickles in `content`, one behind the other, refer to."""
+    strings: list[str] = []
+    stream = io.BytesIO(content)
+    try:
+        while stream.tell() < len(content):
+            for operation, argument, _ in pickletools.genops(stream):
+                if operation.name == "GLOBAL":
+                    yield str(argument).replace(" ", ".")
+                elif operation.name == "STACK_GLOBAL" and len(strings) > 1:
+                    yield ".".join(strings[-2:])
+                elif isinstance(argument, str):
+                    strings.append(argument)
+    except Exception:  # behind the pickles are the tensors; a damaged file may raise anything
+        return
 
 
 def digest_weights(state: Mapping[str, Any]) -> str:
@@ -76,15 +216,3 @@ def digest_weights(state: Mapping[str, Any]) -> str:
         hasher.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
         hasher.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return hasher.hexdigest()
-
-
-def unwrapped(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The weights without a wrapper's prefix on all names (DataParallel, torch.compile, wrapped models)."""
-    changed = True
-    while changed:
-        changed = False
-        for prefix in PREFIXES:
-            if weights and all(name.startswith(prefix) for name in weights):
-                weights = {name.removeprefix(prefix): value for name, value in weights.items()}
-                changed = True
-    return weights

@@ -1,20 +1,23 @@
 """Networks that no run made: of the registry, of a file with a function, and of the RobustBench zoo."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from fairbench.attacks.frozen import frozen
-from fairbench.core.errors import ConfigError, FairbenchError
+from fairbench.core.errors import CheckpointError, ConfigError, FairbenchError
 from fairbench.core.identity import digest_bytes
 from fairbench.data.images import ImageSet, to_unit
+from fairbench.evaluation.checkpoint_layout import ChosenWeights, choose_weights, contents
+from fairbench.evaluation.external_checkpoint import Checkpoint
 from fairbench.evaluation.health import require_logits
 from fairbench.models.build import build_model
 from fairbench.models.checkpoints import load_weights
+from fairbench.models.normalized import Normalized, parse_normalisation
 from fairbench.models.wideresnet import UNUSED_PREFIXES
 from fairbench.models.zoo import CONSTANTS, zoo_file, zoo_model
 from fairbench.planning.resolve import model_identity
@@ -81,13 +84,47 @@ def _build_from_file(target: str, num_classes: int, image_shape: tuple[int, int,
 
 
 def load_foreign(
-    model: nn.Module, weights: Mapping[str, Tensor], architecture: Architecture, origin: str
-) -> None:
-    """Load `weights` of a checkpoint into a model of `architecture`. Raises CheckpointError on a misfit."""
+    model: nn.Module, checkpoint: Checkpoint, architecture: Architecture, *, key: str | None = None
+) -> ChosenWeights:
+    """The weights of `checkpoint` that were loaded into `model`, a network of `architecture`.
+
+    key: which of several in the file. Raises CheckpointError on a misfit, with what is in the file.
+    """
     own = model.state_dict()
-    used = {n: value for n, value in weights.items() if n in own or not n.startswith(UNUSED_PREFIXES)}
+    chosen = choose_weights(
+        checkpoint, own, key=key, optional=architecture.constants, ignored=UNUSED_PREFIXES
+    )
+    used = {n: v for n, v in chosen.weights.items() if n in own or not n.startswith(UNUSED_PREFIXES)}
     constants = {n: own[n] for n in architecture.constants if n in own}
-    load_weights(model, constants | used, origin)
+    try:
+        load_weights(model, constants | used, str(checkpoint.path))
+    except CheckpointError as error:
+        raise CheckpointError(error.message, hint=f"{error.hint}\n{contents(checkpoint)}") from error
+    return chosen
+
+
+def normalised(
+    model: nn.Module, chosen: ChosenWeights | None, wish: str | None, channels: int
+) -> tuple[nn.Module, list[str]]:
+    """The model behind the normalisation that the user wishes, else the one in the file; and notes on it.
+
+    Raises ConfigError for a wish that is no normalisation, and CheckpointError for one in the file that does
+    not fit the images.
+    """
+    if wish is not None:
+        mean, std = parse_normalisation(wish, channels)
+        return Normalized(model, mean, std), [f"images are normalised: mean {mean}, deviation {std}"]
+    if chosen is None or chosen.normalisation is None:
+        return model, []
+    mean, std = (tuple(round(value, 6) for value in tensor.tolist()) for tensor in chosen.normalisation)
+    if len(mean) not in (1, channels) or len(std) != len(mean):
+        raise CheckpointError(
+            f"the file has a normalisation for {len(mean)} channels, the images have {channels}.",
+            hint="give it yourself: --normalize MEAN,.../STD,...",
+        )
+    note = f"images are normalised by the mean {mean} and deviation {std} in the file"
+    mean, std = (each * channels if len(each) == 1 else each for each in (mean, std))
+    return Normalized(model, mean, std), [f"{note}; --normalize none turns this off"]
 
 
 def try_out(model: nn.Module, images: ImageSet) -> None:

@@ -25,6 +25,7 @@ from fairbench.metrics.classwise import (
     require_images,
     worst_class_accuracy,
 )
+from fairbench.metrics.guessing import guessing
 from fairbench.records.outcomes import read_outcomes
 from fairbench.records.progress import Progress
 from fairbench.records.results_folder import ResultsFolder
@@ -39,6 +40,7 @@ from fairbench.runner.external_checkpoint import (
     from_file,
     from_zoo,
     load_foreign,
+    normalised,
     registered,
     try_out,
 )
@@ -73,7 +75,8 @@ class Agreement:
 class ExternalEvaluation:
     """What an evaluation found. `folder` has the outcomes; `attacks`: by name, "clean" first.
 
-    `findings`: warnings about an attack. `agreement`: of attacks that were also run by the reference package.
+    `findings`: warnings about the model or an attack. `notes`: which weights were taken.
+    `agreement`: of attacks that were also run by the reference package.
     """
 
     folder: Path
@@ -81,6 +84,7 @@ class ExternalEvaluation:
     attacks: dict[str, AttackSummary]
     findings: tuple[str, ...]
     agreement: dict[str, Agreement]
+    notes: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
         """What `evaluate --json` prints."""
@@ -88,6 +92,7 @@ class ExternalEvaluation:
             "folder": str(self.folder),
             "attacks": {name: asdict(summary) for name, summary in self.attacks.items()},
             "findings": list(self.findings),
+            "notes": list(self.notes),
             "agreement": {name: asdict(agreement) for name, agreement in self.agreement.items()},
         }
 
@@ -103,14 +108,17 @@ def evaluate_model(
     results: Path,
     device: str = "auto",
     per_class: int | None = None,
+    key: str | None = None,
+    normalize: str | None = None,
     progress: Callable[[str, Progress], None] = lambda name, progress: None,
 ) -> ExternalEvaluation:
     """Evaluate a model without an attack and under each of `attacks`.
 
     model: a name of the registry, FILE.py:FUNCTION, or robustbench:NAME. checkpoint: its weights; None when
-    the function of a file returns them. per_class: only the first images of each class. An attack whose
-    outcomes are in the results folder is not run again. Raises UnknownNameError, ConfigError, CheckpointError
-    and DataError.
+    the function of a file returns them. key: which of several weights in it. normalize: a normalisation
+    before the model, as `parse_normalisation` reads it. per_class: only the first images of each class. An
+    attack whose outcomes are in the results folder is not run again. Raises UnknownNameError,
+    ConfigError, CheckpointError and DataError.
     """
     images = registry.get("dataset", dataset, asked_by=f"--dataset {dataset}")
     checkpoint, architecture = find_architecture(model, checkpoint, dataset, registry)
@@ -123,6 +131,8 @@ def evaluate_model(
         results=results,
         device_name=device,
         subset_per_class=per_class,
+        key=key,
+        normalize=normalize,
         progress=progress,
     )
 
@@ -137,6 +147,8 @@ def evaluate_checkpoint(
     results: Path,
     device_name: str,
     subset_per_class: int | None,
+    key: str | None = None,
+    normalize: str | None = None,
     progress: Callable[[str, Progress], None],
 ) -> ExternalEvaluation:
     """Evaluate the weights in `path` under each of `attacks`, unless the outcomes are in the results folder.
@@ -147,7 +159,7 @@ def evaluate_checkpoint(
     manifest = None if dataset.reader == "digits" else read_manifest(data_root, dataset.name)
     num_classes = (manifest or dataset).num_classes
     require_possible((each for each in attacks.values() if each is not None), num_classes, dataset.name)
-    weights = None if path is None else read_checkpoint(path)
+    checkpoint = None if path is None else read_checkpoint(path)
     device = choose_device(device_name)
     images = load_images(
         dataset.name,
@@ -158,14 +170,17 @@ def evaluate_checkpoint(
         subset_per_class=subset_per_class,
     )
     model = architecture.build(images.num_classes, images.image_shape)
-    if path is None or weights is None:
+    chosen = None
+    if checkpoint is None:
         stem, source = architecture.name, digest_weights(model.state_dict())
     else:
-        load_foreign(model, weights, architecture, str(path))
-        stem, source = path.stem, digest_bytes(path.read_bytes())
+        chosen = load_foreign(model, checkpoint, architecture, key=key)
+        stem, source = checkpoint.path.stem, digest_bytes(checkpoint.path.read_bytes())
+    model, notes = normalised(model, chosen, normalize, images.image_shape[0])
     model.to(device)
     try_out(model, images)
-    folder = _evaluation_folder(results, stem, source, architecture, dataset, images)
+    given = {name: value for name, value in (("key", key), ("normalize", normalize)) if value is not None}
+    folder = _evaluation_folder(results, stem, source, architecture, dataset, images, given)
     summaries: dict[str, AttackSummary] = {}
     correct: dict[str, NDArray[np.bool_]] = {}
     findings: list[str] = []
@@ -177,12 +192,15 @@ def evaluate_checkpoint(
             rows = read_outcomes(files.rows)
             summaries[name], correct[name] = summarise(rows, images.classes, about), rows["correct"]
             findings += [f"{name}: {finding['text']}" for finding in about.get("health", ())]
+            if attack is None:
+                findings += guessing(rows, images.classes, normalize is None)
     both = {name: f"{name}{REFERENCE}" for name in correct if f"{name}{REFERENCE}" in correct}
     return ExternalEvaluation(
         folder=folder,
         num_images=len(images),
         attacks=summaries,
         findings=tuple(findings),
+        notes=(*(chosen.notes(checkpoint.path.name) if chosen and checkpoint else ()), *notes),
         agreement={name: agreement(correct[name], correct[other]) for name, other in both.items()},
     )
 
@@ -243,13 +261,18 @@ def _evaluation_folder(
     architecture: Architecture,
     dataset: DatasetEntry,
     images: ImageSet,
+    given: Mapping[str, str],
 ) -> Path:
-    """The folder of the outcomes of these weights (digest `source`) on these images, with evaluation.json."""
+    """The folder of the outcomes of these weights (digest `source`) on these images, with evaluation.json.
+
+    given: options that change the model, as they were written.
+    """
     pixels, labels = images.images.cpu().numpy().tobytes(), images.labels.cpu().numpy().tobytes()
     what = {
         "checkpoint": source,
         "model": architecture.identity,
         "images": digest_bytes(pixels + labels),
+        **given,
     }
     folder = make_folder(ResultsFolder(results).evaluations / f"{stem[:40]}.{digest(what)}")
     facts = {"dataset": dataset.name, "versions": versions(), "device": describe_device(images.device)}

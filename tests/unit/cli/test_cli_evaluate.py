@@ -83,3 +83,29 @@ def test_a_zoo_model_without_robustbench_is_exit_code_3(evaluate, monkeypatch):
 def test_an_unknown_zoo_model_is_exit_code_2_before_any_data_are_read(evaluate):
     _, error = evaluate(model="robustbench:Wong2020Fats", dataset="cifar10", code=2)
     assert "did you mean: Wong2020Fast" in error
+
+
+def test_the_weights_are_chosen_and_said(evaluate, tmp_path):
+    weights = torch.load(tmp_path / "w.pt")
+    torch.save({"model": weights, "model_ema": {k: v * 0 for k, v in weights.items()}}, tmp_path / "w.pt")
+    said = "note: weights: {} of w.pt; other weights in it: {} (name the ones you want: --key KEY)"
+    assert said.format("model", "model_ema") in evaluate()[0]
+    out, _ = evaluate("--key", "model_ema")
+    assert said.format("model_ema", "model") in out
+    assert "warning: clean: the mean accuracy of the 10 classes is 10.0 %, at chance" in out
+    assert "10 of 10 predictions are the class 0" in out
+    assert len(list((tmp_path / "results" / "evaluations").iterdir())) == 2
+    _, error = evaluate("--key", "none", code=2)
+    assert "these fit: model, model_ema" in error
+
+
+def test_a_normalisation_is_applied_and_is_another_model(evaluate, tmp_path):
+    plain, same, other = (
+        json.loads(evaluate("--json", *more)[0])
+        for more in ((), ("--normalize", "none"), ("--normalize", "0.3/0.15"))
+    )
+    assert plain["attacks"]["clean"]["classes"] == same["attacks"]["clean"]["classes"]
+    assert len({found["folder"] for found in (plain, same, other)}) == 3
+    assert other["notes"] == ["images are normalised: mean (0.3,), deviation (0.15,)"]
+    _, outside = evaluate("--normalize", "cifar10", code=2)
+    assert "3 means and 3 standard deviations for images with 1 channels" in outside

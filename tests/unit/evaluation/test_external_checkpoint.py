@@ -13,11 +13,17 @@ from safetensors.torch import save_file
 from toys import assert_same, network
 
 from fairbench.core.errors import CheckpointError
+from fairbench.evaluation.checkpoint_layout import choose_weights
 from fairbench.evaluation.external_checkpoint import digest_weights, read_checkpoint
 
 
 def weights():
     return dict(network().state_dict())
+
+
+def chosen(path, **options):
+    """The weights that are taken for the toy network."""
+    return choose_weights(read_checkpoint(path), weights(), **options)
 
 
 def prefixed(*prefixes):
@@ -42,23 +48,24 @@ def prefixed(*prefixes):
 )
 def test_known_wrappings_are_taken_off(tmp_path, content):
     torch.save(content, tmp_path / "w.pt")
-    assert_same(read_checkpoint(tmp_path / "w.pt"), weights())
+    assert_same(chosen(tmp_path / "w.pt").weights, weights())
 
 
 def test_the_older_torch_format_is_read(tmp_path):
     torch.save(weights(), tmp_path / "w.pth", _use_new_zipfile_serialization=False)
-    assert_same(read_checkpoint(tmp_path / "w.pth"), weights())
+    assert_same(chosen(tmp_path / "w.pth").weights, weights())
 
 
 def test_safetensors_are_read_with_prefixes(tmp_path):
     save_file(prefixed("module."), tmp_path / "w.safetensors")
-    assert_same(read_checkpoint(tmp_path / "w.safetensors"), weights())
+    assert_same(chosen(tmp_path / "w.safetensors").weights, weights())
 
 
 def test_a_prefix_that_only_some_names_have_stays(tmp_path):
     content = {"module.a": torch.ones(1), "b": torch.ones(1)}
     torch.save(content, tmp_path / "w.pt")
-    assert_same(read_checkpoint(tmp_path / "w.pt"), content)
+    assert_same(read_checkpoint(tmp_path / "w.pt").state_dicts[""], content)
+    assert_same(choose_weights(read_checkpoint(tmp_path / "w.pt"), content).weights, content)
 
 
 class Bomb:
