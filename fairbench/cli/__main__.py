@@ -1,4 +1,4 @@
-"""`python -m fairbench.cli`: the command line where its script is not on the path."""
+"""`python -m fairbench.cli`: the same as `python -m fairbench`; jobs start cells by it."""
 
 from fairbench.cli.main import main
 

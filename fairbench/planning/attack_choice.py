@@ -8,7 +8,7 @@ from fairbench.core.errors import ConfigError
 from fairbench.planning.selection import parse_names
 from fairbench.registry import AttackEntry, Registry, read_scalar
 from fairbench.registry.faults import explain
-from fairbench.registry.fields import parse_fraction
+from fairbench.registry.fields import parse_number
 
 
 def choose_attacks(
@@ -39,7 +39,7 @@ def _changed(attack: AttackEntry, eps: str | None, seed: int | None) -> AttackEn
         settings["seed"] = seed
     if eps is not None:
         settings["eps"] = read_scalar(eps.strip())
-        radius = parse_fraction(settings["eps"])
+        radius = parse_number(settings["eps"])
         if attack.kind == "pgd" and isinstance(radius, int | float):
             settings["step_size"] = attack.step_size * radius / attack.eps
     try:

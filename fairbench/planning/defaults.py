@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from math import isclose
 
 from fairbench.core.errors import ConfigError
-from fairbench.planning.selection import QUICKSTART, Selection
+from fairbench.planning.selection import QUICKSTART, Selection, suite_names
 from fairbench.registry import Protocol, Registry
 from fairbench.registry.protocol import RequestedAttack
 from fairbench.registry.schema import DatasetEntry, SuiteEntry
@@ -51,24 +51,25 @@ def complete(selection: Selection, registry: Registry) -> Choice:
     if selection.protocol is not None:
         registry.get("protocol", selection.protocol, asked_by=f"--protocol {selection.protocol}")
     open_parts = [part for part in ("methods", "datasets", "seeds") if not getattr(selection, part)]
-    datasets = selection.datasets or suite.datasets
+    datasets = selection.datasets or suite_names(suite, "dataset", registry)
     _require_defaults(selection, datasets, registry)
     return Choice(
-        methods=selection.methods or suite.methods,
+        methods=selection.methods or suite_names(suite, "method", registry),
         seeds=selection.seeds or suite.seeds,
-        datasets=tuple(_on_dataset(selection, suite, registry.get("dataset", name)) for name in datasets),
+        datasets=tuple(_on_dataset(selection, suite, name, registry) for name in datasets),
         by_default=() if named else tuple(open_parts),
     )
 
 
-def _on_dataset(selection: Selection, suite: SuiteEntry, dataset: DatasetEntry) -> DatasetChoice:
+def _on_dataset(selection: Selection, suite: SuiteEntry, name: str, registry: Registry) -> DatasetChoice:
+    dataset: DatasetEntry = registry.get("dataset", name)
     defaults = dataset.defaults
     protocol = selection.protocol
     if selection.suite is not None:
         protocol = protocol or suite.protocol
         # A suite's attacks fit its own protocol.
         attacks = suite.evaluation if protocol == suite.protocol else ()
-        models, by_default = selection.models or suite.models, []
+        models, by_default = selection.models or suite_names(suite, "model", registry), []
     else:
         by_default = [] if selection.models else ["model"]
         models = selection.models or (defaults.model if defaults else "",)

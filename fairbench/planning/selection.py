@@ -1,16 +1,16 @@
 """The selection grammar of the command line: names, seeds and `--set` overrides."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 from fairbench.core.errors import ConfigError
-from fairbench.planning.names import DEFAULT, names_of
-from fairbench.records.cell import MAX_SEED
 from fairbench.registry import Registry, read_scalar
 from fairbench.registry.components import EXAMPLES, SHORTHAND, component_faults, is_off
+from fairbench.registry.names import DEFAULT, Base, Term, names_of
 from fairbench.registry.protocol import RequestedAttack, Tier
+from fairbench.registry.schema import SuiteEntry
+from fairbench.registry.seeds import read_seeds
 
 QUICKSTART = "quickstart"
 """The suite that gives methods, data sets and seeds where the user names no suite."""
@@ -59,16 +59,20 @@ def parse_selection(
     changes.setdefault("protocol", {}).update({k: v for k, v in schedule.items() if v is not None})
     components = {"augment": augment, "averaging": averaging, "awp": awp}
     default = registry.get("suite", suite or QUICKSTART, asked_by=f"--suite {suite}")
-    bases = {"models": () if suite is None else default.models, "attacks": default.evaluation}
-    chosen = {}
+
+    def base(kind: str) -> Base:
+        """The names that an exclusion alone takes away from; without a suite, networks have no such names."""
+        return lambda: () if suite is None and kind == "model" else suite_names(default, kind, registry)
+
+    chosen = {} if suite is None or datasets is not None else suite_terms(default, "dataset", registry)
     if datasets is not None:
-        chosen = names_of(registry, "dataset").choose(datasets, "--datasets", default.datasets)
+        chosen = names_of(registry, "dataset").choose(datasets, "--datasets", base("dataset"))
     return Selection(
         suite=suite,
-        methods=parse_names("method", methods, registry, option="--methods", base=default.methods),
+        methods=parse_names("method", methods, registry, option="--methods", base=base("method")),
         datasets=tuple(chosen),
-        models=parse_names("model", models, registry, option="--models", base=bases["models"]),
-        attacks=parse_attacks(attacks, registry, option="--attacks", base=bases["attacks"]),
+        models=parse_names("model", models, registry, option="--models", base=base("model")),
+        attacks=parse_attacks(attacks, registry, option="--attacks", base=default.evaluation),
         seeds=parse_seeds(seeds),
         protocol=protocol,
         by_pattern=frozenset(name for name, term in chosen.items() if not term.is_name),
@@ -79,6 +83,17 @@ def parse_selection(
             },
         },
     )
+
+
+def suite_terms(suite: SuiteEntry, kind: str, registry: Registry) -> dict[str, Term]:
+    """The methods, data sets or networks of a suite, each with the term that chooses it."""
+    text = ",".join(getattr(suite, f"{kind}s"))
+    return names_of(registry, kind).choose(text, f"suites.{suite.name}.{kind}s:")
+
+
+def suite_names(suite: SuiteEntry, kind: str, registry: Registry) -> tuple[str, ...]:
+    """The methods, data sets or networks of a suite."""
+    return tuple(suite_terms(suite, kind, registry))
 
 
 def parse_component(name: str, text: str) -> Any:
@@ -92,9 +107,9 @@ def parse_component(name: str, text: str) -> Any:
 
 
 def parse_names(
-    kind: str, text: str | None, registry: Registry, *, option: str, base: Sequence[str] | None = None
+    kind: str, text: str | None, registry: Registry, *, option: str, base: Base | None = None
 ) -> tuple[str, ...]:
-    """The names that the text of an option chooses, as in `fairbench.planning.names`; () for None."""
+    """The names that the text of an option chooses, as in `fairbench.registry.names`; () for None."""
     return () if text is None else tuple(names_of(registry, kind).choose(text, option, base))
 
 
@@ -105,7 +120,7 @@ def parse_attacks(
     if text is None:
         return ()
     own = {item.attack: item.at for item in base or ()}
-    chosen = names_of(registry, "attack").choose(text, option, None if base is None else tuple(own))
+    chosen = names_of(registry, "attack").choose(text, option, None if base is None else lambda: tuple(own))
     return tuple(
         RequestedAttack(
             attack=name,
@@ -116,25 +131,11 @@ def parse_attacks(
 
 
 def parse_seeds(text: str | None) -> tuple[int, ...]:
-    """The seeds in "0..4", "3" or "0,1,7": a range includes both ends."""
-    if text is None:
-        return ()
-    seeds: list[int] = []
-    for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d{1,10})\s*(?:\.\.\s*(\d{1,10})\s*)?", part)
-        if match is None:
-            raise ConfigError(
-                f"--seeds {text!r}: {part!r} is not a seed or a range.", hint="write 0..4, or 0,1,2"
-            )
-        first = int(match[1])
-        last = int(match[2]) if match[2] is not None else first
-        if last < first or last > MAX_SEED or last - first >= 1000:
-            raise ConfigError(
-                f"--seeds {text!r}: {part!r} is not a range of at most 1000 seeds in 0..{MAX_SEED}.",
-                hint="write the smaller end first, for instance 0..4",
-            )
-        seeds += range(first, last + 1)
-    return tuple(dict.fromkeys(seeds))
+    """The seeds in "0..4", "3" or "0,1,7": a range includes both ends. Raises ConfigError."""
+    try:
+        return () if text is None else read_seeds(text)
+    except ValueError as error:
+        raise ConfigError(f"--seeds {text!r}: {error}.", hint="write 0..4, or 0,1,2") from error
 
 
 def parse_overrides(items: Sequence[str], registry: Registry) -> dict[str, dict[str, Any]]:

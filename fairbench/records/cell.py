@@ -17,7 +17,6 @@ from fairbench.registry.trained_weights import FineTune, Teacher
 
 SCHEMA = 1
 CLEAN = "clean"  # the name and the id of the evaluation without an attack
-MAX_SEED = 2**31 - 1
 Part = TypeVar("Part")
 
 

@@ -12,9 +12,10 @@ from fairbench.core.identity import digest
 from fairbench.records import MAX_CLASSES
 from fairbench.records import cell as cells
 from fairbench.records import read as records
-from fairbench.records.cell import CLEAN, MAX_SEED, Cell, EvaluationAttack
+from fairbench.records.cell import CLEAN, Cell, EvaluationAttack
 from fairbench.records.read import Evaluation, FailedEvaluation, Record, TrainingState, numbered
 from fairbench.registry.protocol import TIERS
+from fairbench.registry.seeds import MAX_SEED
 
 MAX_IMAGES = 10**6  # of a class
 LATER = "a later evaluation failed: "  # begins the reason in records of schema 1

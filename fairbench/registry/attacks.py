@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Field,
     ValidationInfo,
     field_validator,
@@ -25,10 +26,11 @@ from fairbench.registry.fields import (
     added_later,
     check_pixel_units,
     distinct,
+    parse_norm,
     wrong,
 )
 
-Norm = Literal["linf", "l2"]
+Norm = Annotated[Literal["linf", "l2"], BeforeValidator(parse_norm)]
 
 
 def _check_radius(value: float, info: ValidationInfo) -> float:

@@ -3,13 +3,22 @@
 import re
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_core import PydanticCustomError
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 """Lower-case letters, digits and hyphens, because names become parts of paths."""
 
-_FRACTION = re.compile(r"\s*([-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)\s*/\s*([0-9.]+(?:[eE][-+]?[0-9]+)?)\s*")
+_NUMBER = re.compile(r"\s*([-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)\s*(?:/\s*([0-9.]+(?:[eE][-+]?[0-9]+)?)\s*)?")
+_WHOLE = re.compile(r"\s*[-+]?[0-9]{1,40}\s*")
 
 
 def wrong(message: str, *path: str | int) -> PydanticCustomError:
@@ -17,15 +26,29 @@ def wrong(message: str, *path: str | int) -> PydanticCustomError:
     return PydanticCustomError("fault", "{message}", {"message": message, "path": path})
 
 
-def parse_fraction(value: Any) -> Any:
-    """The float of a text such as "8/255"; any other value unchanged."""
-    match = _FRACTION.fullmatch(value) if isinstance(value, str) else None
+def parse_number(value: Any) -> Any:
+    """The float of a text such as "8/255", "0.031" or "1e-3"; any other value unchanged."""
+    match = _NUMBER.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         return value
     try:
-        return float(match[1]) / float(match[2])
+        return float(match[1]) / float(match[2] or 1)
     except (ValueError, ZeroDivisionError):
         return value
+
+
+def parse_whole(value: Any) -> Any:
+    """The whole number of a text such as "30"; any other value unchanged."""
+    return int(value) if isinstance(value, str) and _WHOLE.fullmatch(value) else value
+
+
+def parse_norm(value: Any) -> Any:
+    """The norm in the spelling of fairbench, "linf" or "l2", of "Linf", "L_inf", "l-2" and the like."""
+    if not isinstance(value, str):
+        return value
+    plain = re.sub(r"[-_\s]", "", value).casefold().replace("\u221e", "inf").replace("infinity", "inf")
+    plain = plain.replace("infty", "inf").removeprefix("l")
+    return f"l{plain}" if plain in ("inf", "2") else value
 
 
 def check_pixel_units(value: float, info: ValidationInfo) -> float:
@@ -44,10 +67,18 @@ def _keys_back_from_json(milestones: Any) -> Any:
     return {int(key) if str(key).isdecimal() else key: factor for key, factor in milestones.items()}
 
 
-Number = Annotated[float, BeforeValidator(parse_fraction)]
+Number = Annotated[float, BeforeValidator(parse_number)]
 PixelNumber = Annotated[Number, AfterValidator(check_pixel_units)]
 Milestones = Annotated[dict[int, Annotated[Number, Field(gt=0)]], BeforeValidator(_keys_back_from_json)]
+
+
+def split_text(value: Any) -> Any:
+    """The list of a text such as "trix, dafa"; any other value unchanged."""
+    return [part for part in re.split(r"[,\s]+", value) if part] if isinstance(value, str) else value
+
+
 Texts = Annotated[tuple[str, ...], Field(strict=False)]
+Terms = Annotated[Texts, BeforeValidator(split_text)]
 Target = Annotated[str, Field(pattern=r"^[^:\s]([^:]*[^:\s])?(:[A-Za-z_][A-Za-z0-9_]*)?$")]
 
 
@@ -55,6 +86,12 @@ class Model(BaseModel):
     """Base of all entries: frozen, with strict types, and without unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _whole_number_in_quotes(cls, value: Any, info: ValidationInfo) -> Any:
+        whole = cls.model_fields[info.field_name or ""].annotation in (int, int | None)
+        return parse_whole(value) if whole else value
 
 
 def added_later(default: Any, **options: Any) -> Any:

@@ -7,8 +7,10 @@ from typing import Any
 from fairbench.core.errors import ConfigError
 from fairbench.registry.attacks import ATTACK_KINDS, REFERENCE, AttackEntry
 from fairbench.registry.declare import KINDS, Declarations, Declared
-from fairbench.registry.faults import fault_error, show
+from fairbench.registry.faults import KeyPath, fault_error, show
+from fairbench.registry.fields import parse_whole
 from fairbench.registry.methods import MethodResolver
+from fairbench.registry.names import Term, names_of
 from fairbench.registry.plugin import parse_target
 from fairbench.registry.protocol import AnyProtocol, PerMethodProtocol, Protocol
 from fairbench.registry.registry import Registry
@@ -93,7 +95,7 @@ def _protocol(
 def _extend(declarations: Declarations, declared: Declared, parent: Protocol) -> Protocol | None:
     """`parent` with the child's own keys; a new `epochs` scales the milestones that are not given."""
     own = {key: value for key, value in declared.value.items() if key != "extends"}
-    epochs = own.get("epochs", parent.epochs)
+    epochs = parse_whole(own.get("epochs", parent.epochs))
     countable = type(epochs) is int and epochs >= 1
     rescaled = countable and "milestones" not in own
     start = parent.published if rescaled else parent.with_epochs(epochs) if countable else parent
@@ -203,7 +205,23 @@ def _check_references(registry: Registry, declarations: Declarations, methods: l
         declared = declarations.of("suite")[name]
         for kind in ("method", "dataset", "model"):
             for index, member in enumerate(getattr(suite, f"{kind}s")):
-                check(declared, (f"{kind}s", index), kind, member)
+                path = (f"{kind}s", index)
+                term = names_of(registry, kind).read(member, kind)
+                if term.is_name:
+                    check(declared, path, kind, term.text)
+                else:
+                    _check_pattern(registry, declarations, declared, path, term)
         check(declared, ("protocol",), "protocol", suite.protocol)
         for index, item in enumerate(suite.evaluation):
             check(declared, ("evaluation", index), "attack", item.attack.removesuffix(REFERENCE))
+
+
+def _check_pattern(
+    registry: Registry, declarations: Declarations, declared: Declared, path: KeyPath, term: Term
+) -> None:
+    """Append a fault when a pattern or tag of a suite chooses nothing; `path` begins with its kind."""
+    kind = str(path[0]).removesuffix("s")
+    try:
+        names_of(registry, kind).matches(term, declared.name)
+    except ConfigError as error:
+        declarations.faults.append(declared.fault(path, str(error)))

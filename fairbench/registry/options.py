@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fairbench.registry.faults import show
-from fairbench.registry.fields import parse_fraction
+from fairbench.registry.fields import parse_number
 
 REQUIRED = "<required>"
 """Stands for the default of an option without a default."""
@@ -34,7 +34,7 @@ class Option:
         ):
             return value
         if "float" in allowed.types:
-            number = parse_fraction(value)
+            number = parse_number(value)
             if isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number):
                 return float(number)
         for name, kind in (("bool", bool), ("int", int), ("str", str)):

@@ -2,7 +2,15 @@
 
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_serializer, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PrivateAttr,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from fairbench.core.errors import ConfigError
 from fairbench.registry.fields import (
@@ -13,6 +21,7 @@ from fairbench.registry.fields import (
     RegistryEntry,
     added_later,
     distinct,
+    parse_norm,
     wrong,
 )
 
@@ -20,7 +29,7 @@ from fairbench.registry.fields import (
 class Threat(Model):
     """Threat model of training: the set of allowed perturbations."""
 
-    norm: Literal["linf"] = "linf"
+    norm: Annotated[Literal["linf"], BeforeValidator(parse_norm)] = "linf"
     eps: PixelNumber = Field(description="radius, pixel units of [0, 1]")
 
 

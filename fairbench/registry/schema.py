@@ -6,12 +6,24 @@ are counted from 1. Cross references between entries are checked by `fairbench.r
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from fairbench.core.class_names import class_names_fault
 from fairbench.registry.components import Augment, Averaging, HoldOut, WeightPerturbation
-from fairbench.registry.fields import TAGS, Model, Number, RegistryEntry, Target, Texts, distinct, wrong
+from fairbench.registry.fields import (
+    TAGS,
+    Model,
+    Number,
+    RegistryEntry,
+    Target,
+    Terms,
+    Texts,
+    distinct,
+    split_text,
+    wrong,
+)
 from fairbench.registry.protocol import RequestedAttack
+from fairbench.registry.seeds import read_seeds
 from fairbench.registry.trained_weights import FineTune, Teacher
 
 MAX_CHANNELS = 4
@@ -195,19 +207,36 @@ class ModelEntry(RegistryEntry):
 
 
 class SuiteEntry(RegistryEntry):
-    """A named set of cells: methods x datasets x models x seeds under one protocol."""
+    """A named set of cells: methods x datasets x models x seeds under one protocol.
+
+    Methods, data sets and networks are chosen as on the command line (`fairbench.registry.names`).
+    """
 
     title: str | None = None
-    methods: Annotated[Texts, Field(min_length=1)]
-    datasets: Annotated[Texts, Field(min_length=1)]
-    models: Annotated[Texts, Field(min_length=1)]
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False, min_length=1)]
+    methods: Annotated[Terms, Field(min_length=1)]
+    datasets: Annotated[Terms, Field(min_length=1)]
+    models: Annotated[Terms, Field(min_length=1)]
+    seeds: Annotated[tuple[int, ...], Field(strict=False, min_length=1, description="[0, 1], or 0..4")]
     protocol: str
-    evaluation: Annotated[tuple[RequestedAttack, ...], Field(strict=False)] = Field(
-        default=(), description="attacks instead of the protocol's"
+    evaluation: Annotated[tuple[RequestedAttack, ...], BeforeValidator(split_text), Field(strict=False)] = (
+        Field(default=(), description="attacks instead of the protocol's")
     )
 
-    @field_validator("methods", "datasets", "models", "seeds")
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _ranges(cls, seeds: Any) -> tuple[int, ...]:
+        numbers: list[int] = []
+        for index, part in enumerate(seeds if isinstance(seeds, list | tuple) else [seeds]):
+            where = (index,) if isinstance(seeds, list | tuple) else ()
+            try:
+                numbers += read_seeds(part)
+            except ValueError as error:
+                raise wrong(f"{error}; write [0, 1, 2] or 0..4", *where) from error
+            if len(set(numbers)) < len(numbers):
+                raise wrong(f"{part!r} is given twice", *where)
+        return tuple(numbers)
+
+    @field_validator("methods", "datasets", "models")
     @classmethod
     def _no_cell_twice(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
         return distinct(values)

@@ -12,9 +12,9 @@ import torch
 from fairbench import api
 from fairbench.cli.main import cli, main
 from fairbench.cli.options import open_registry
-from fairbench.planning.names import names_of
 from fairbench.records.status import STATES, State
 from fairbench.registry import load_registry
+from fairbench.registry.names import names_of
 from fairbench.registry.new_method import write_method
 from fairbench.testing import LAWS, find, toys
 from fairbench.testing.law import Trial

@@ -45,7 +45,7 @@ def test_fractions_are_exact_wherever_a_float_is():
     assert PgdAttack.model_validate({**PGD, "eps": "8/255"}).eps == 8 / 255
 
 
-@pytest.mark.parametrize("text", ["8/0", "a/b", "8/", "1/2/3", "0.1"])
+@pytest.mark.parametrize("text", ["8/0", "a/b", "8/", "1/2/3", "0.1x", "1e"])
 def test_other_text_is_no_number(text):
     assert "a fraction such as 8/255" in mistakes(PgdAttack, {**PGD, "eps": text})["eps"]
 
@@ -66,7 +66,7 @@ def test_eight_is_refused_with_what_to_write():
         ({"milestones": {140: 0}}, "milestones.140", "above 0"),
         ({"selection": {"last": 151}}, "selection.last", "the last 151 of 150"),
         ({"epochs": 0}, "epochs", "at least 1"),
-        ({"epochs": "150"}, "epochs", "a whole number, got '150'"),
+        ({"epochs": "150x"}, "epochs", "a whole number, got '150x'"),
         ({"epochs": True}, "epochs", "a whole number, got true"),
         ({"epochs": 1.5}, "epochs", "a whole number"),
         ({"batch_size": 1}, "batch_size", "at least 2"),

@@ -13,14 +13,17 @@ from functools import partial
 from typing import Any
 
 from fairbench.core.errors import ConfigError, suggest
-from fairbench.registry import Registry
 from fairbench.registry.protocol import TIERS
+from fairbench.registry.registry import Registry
 
 ALL, TAG = "all", "tag:"
 DEFAULT = ""  # the text of the term for names that are left of the default
 WILDCARDS = frozenset("*?[")
 SEPARATOR = re.compile(r"[,\s]+")
 PLURALS = {"method": "methods", "dataset": "data sets", "model": "networks", "attack": "attacks"}
+
+
+Base = Callable[[], Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class Names:
     check: Callable[[str, str], Any]
     places: Sequence[str] = ()
 
-    def choose(self, text: str, option: str, base: Sequence[str] | None = None) -> dict[str, Term]:
+    def choose(self, text: str, option: str, base: Base | None = None) -> dict[str, Term]:
         """The names that `text` chooses, each with the term that chose it; a written name beats a pattern.
 
         `base` is what a text of exclusions alone takes names away from; by default all. Raises
@@ -65,9 +68,13 @@ class Names:
         included = [term for term in terms if not term.excludes]
         excluded = {name for term in terms if term.excludes for name in self.matches(term, asked)}
         if not included:
-            everything = self.known if base is None else base
-            if base is not None and not excluded & set(base):
-                default = f"the default, {', '.join(base)}" if base else "a default that all data sets share"
+            everything = self.known if base is None else base()
+            if base is not None and not excluded & set(everything):
+                default = (
+                    f"the default, {', '.join(everything)}"
+                    if everything
+                    else "a default that all data sets share"
+                )
                 raise ConfigError(
                     f"{asked}: an exclusion alone takes away from the default, and this is not in {default}.",
                     hint=f"to take away from everything: {option} {ALL},{text}",

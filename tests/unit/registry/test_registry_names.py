@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairbench.core.errors import ConfigError, FairbenchError, UnknownNameError
-from fairbench.planning.names import names_of
 from fairbench.planning.selection import parse_attacks, parse_names, parse_selection
 from fairbench.registry import load_registry
+from fairbench.registry.names import names_of
 
 REGISTRY = load_registry([])
 KINDS = ("method", "dataset", "model", "attack")
