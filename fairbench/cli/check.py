@@ -42,7 +42,7 @@ def check_command(method: str, registry_files: tuple[Path, ...], as_json: bool) 
 
 
 def show_outcome(outcome: "Outcome") -> None:
-    """Print what one law said, with advice when the method breaks it."""
+    """Print the outcome of one law, with advice when the method breaks it."""
     line = f"  {outcome.state:8}{outcome.law.name:13}{outcome.law.sentence}"
     if outcome.state == "FAILED":
         advice = (outcome.remark, *outcome.hint.splitlines())

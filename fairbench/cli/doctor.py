@@ -13,7 +13,7 @@ from fairbench.data.manifest import data_root
 @click.command("doctor")
 @shared("results", "data", "registry", "json")
 def doctor_command(results: Path, data: str | None, registry_files: tuple[Path, ...], as_json: bool) -> None:
-    """Check packages, device, methods, data sets and folders; say how to fix problems.
+    """Check packages, device, methods, data sets and folders; print how to fix problems.
 
     The exit code is 3 when something is missing that every run needs.
     """

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 HELP = (
     "Draw figures; the data (.csv) and the caption (.txt) are written beside each.\n\n\b\nKIND is one of\n"
     + "\n".join(f"  {name:<11}{line}" for name, line in KINDS.items())
-    + "\n\nResults of several data sets, networks, protocols or attacks give several files; their names say "
-    "which is which. Methods are drawn in the order of --methods."
+    + "\n\nResults of several data sets, networks, protocols or attacks give several files; they are named "
+    "after these. Methods are drawn in the order of --methods."
 )
 
 

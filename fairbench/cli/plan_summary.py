@@ -43,7 +43,7 @@ def advice(plan: Plan) -> list[str]:
 
 
 def ending(plan: Plan) -> list[str]:
-    """What is said at the end once more: data sets that are skipped, and those that have to be prepared."""
+    """What is printed again at the end: data sets that are skipped, and those that have to be prepared."""
     lines = [f"skipped, see above: {', '.join(plan.skipped)}"] if plan.skipped else []
     names, are = ", ".join(plan.missing_data), "is" if len(plan.missing_data) == 1 else "are"
     return lines + ([f"{names} {are} not prepared: {plan.prepare}"] if plan.missing_data else [])

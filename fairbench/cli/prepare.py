@@ -23,7 +23,7 @@ from fairbench.planning.selection import parse_names
 @click.option(
     "--unofficial",
     is_flag=True,
-    help="Accept images that differ from the official ones; every table says so.",
+    help="Accept images that differ from the official ones; every table will have a note.",
 )
 @shared("registry")
 def prepare_command(
@@ -54,6 +54,6 @@ def prepare_command(
         if manifest is None:
             click.echo(f"{name}: comes with scikit-learn, nothing to prepare")
             continue
-        note = "" if manifest.official else " (not the official images: tables will say so)"
+        note = "" if manifest.official else " (not the official images: tables will have a note)"
         click.echo(f"{name}: {manifest.train_size} + {manifest.test_size} images in {folder / name}{note}")
         click.echo("".join(f"note: {name}: {line}\n" for line in manifest.notes), nl=False)

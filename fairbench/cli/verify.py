@@ -56,7 +56,7 @@ def verify_table(path: Path, results: Path, as_json: bool) -> bool:
     for check in () if as_json else checks:
         for fault in check.faults:
             click.echo(f"wrong: {fault}")
-        verdict = f"{len(check.faults)} faults" if check.faults else "all as the records say"
+        verdict = f"{len(check.faults)} faults" if check.faults else "all as in the records"
         source = f"{check.records} records, {check.outcomes} outcomes files read"
         click.echo(f"{check.title}: {check.lines} lines from {source}: {verdict}")
     return not any(check.faults for check in checks)

@@ -22,7 +22,7 @@ POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 def file_kind(path: Path) -> str | None:
-    """What the file is, as a noun phrase, or None when its first bytes do not say it. Raises OSError."""
+    """What the file is, as a noun phrase, None when its first bytes do not determine it. Raises OSError."""
     with path.open("rb") as file:
         head = file.read(HEAD)
         file.seek(0)
@@ -30,7 +30,7 @@ def file_kind(path: Path) -> str | None:
         if not head:
             return "an empty file"
         if start.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml", b"<script", b"<body")):
-            return "a web page, not a download: open it in a browser to see what the site says"
+            return "a web page, not a download: open it in a browser to read its message"
         if head.startswith(POINTER):
             return "a pointer of Git LFS, not the file itself: run `git lfs pull` in its repository"
         for magic, kind in MAGIC:

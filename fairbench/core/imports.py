@@ -1,4 +1,4 @@
-"""Import the object of a registry target, `module:Name` or `file.py:Name`, and say what is installed."""
+"""Import the object of a registry target, `module:Name` or `file.py:Name`, and describe what is installed."""
 
 import importlib
 import importlib.metadata

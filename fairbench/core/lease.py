@@ -22,7 +22,7 @@ from fairbench.core import processes
 from fairbench.core.errors import LeaseHeldError, ResultsError
 
 HEARTBEAT_SECONDS = 5.0
-EXPIRY_SECONDS = 120.0  # more than a network file system keeps what it knows of a file (usually 60)
+EXPIRY_SECONDS = 120.0  # longer than a network file system caches the attributes of a file (usually 60)
 BEATS_WATCHED = 3
 
 Owner = dict[str, Any]

@@ -40,7 +40,7 @@ def exists(pid: int, born: str | None = None) -> bool:
 
 
 def query_gpus(field: str) -> list[str]:
-    """What nvidia-smi says of each GPU, for instance its "index" or "name"; empty without GPUs."""
+    """What nvidia-smi prints for each GPU, for instance its "index" or "name"; empty without GPUs."""
     command = ["nvidia-smi", f"--query-gpu={field}", "--format=csv,noheader"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout

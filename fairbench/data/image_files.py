@@ -160,7 +160,7 @@ class ImageReader:
         return file
 
     def _upright(self, file: Any) -> "PillowImage":
-        """The image turned as its EXIF orientation says."""
+        """The image turned by its EXIF orientation."""
         from PIL import ImageOps
 
         deep = file.format == "TIFF" and max(file.tag_v2.get(BITS_PER_SAMPLE, (8,))) > 8
@@ -181,7 +181,7 @@ class ImageReader:
             image.mode == "I" and image.info["format"] in ("PNG", "PPM")
         )
         if image.mode in ("I", "F") and not grey16:
-            raise Refused("its pixels have 32 bits, whose range the file does not say")
+            raise Refused("its pixels have 32 bits, and the file does not give their range")
         if not grey16 and not image.info["sixteen bits"]:
             return image
         pixels = np.asarray(image).astype(np.int64) if grey16 else np.asarray(image).astype(np.int64) * 257
@@ -225,7 +225,7 @@ class ImageReader:
     def notes(self, count: int) -> list[str]:
         """What was changed, in sentences for the user; `count` images were read."""
         texts = {
-            "turned": "turned upright, as their EXIF orientation says",
+            "turned": "turned upright, by their EXIF orientation",
             "deep": "reduced from 16 to 8 bits",
             "cmyk": "converted from CMYK, which changes colours a little",
             "coloured": "converted from colour to grey",

@@ -128,7 +128,7 @@ def read_prepared(name: str, split: str, root: Path) -> tuple[Split, tuple[str, 
             ) from error
         if arrays[part].shape != shape or arrays[part].dtype != dtype:
             raise DataError(
-                f"{path} holds {arrays[part].dtype} {arrays[part].shape}, its manifest says {dtype} {shape}.",
+                f"{path} holds {arrays[part].dtype} {arrays[part].shape}, its manifest has {dtype} {shape}.",
                 hint=f"the files do not belong together; {prepare_again}",
             )
     if not manifest.official:

@@ -144,7 +144,7 @@ def more_notes(data: RawData, reader: str) -> tuple[int, list[str]]:
         other = f", {relabelled} of them with another label" if relabelled else ""
         notes.append(
             f"{num_shared} of {len(data.test.labels)} test images are training images too{other}: "
-            "their accuracy says nothing about new images"
+            "their accuracy is no measure for new images"
         )
     brightest = max(int(part.images.max(initial=0)) for part in (data.train, data.test))
     if reader in OWN and brightest < DARK:

@@ -25,7 +25,7 @@ SUM_TOLERANCE = 1e-5  # of a row of probabilities; AutoAttack's value
 
 
 def check_model(model: nn.Module, x: Tensor, y: Tensor, num_classes: int) -> list[Finding]:
-    """Findings that a reader of the results must know; for a frozen model in eval mode.
+    """Findings that matter to a reader of the results; for a frozen model in eval mode.
 
     Uses images x (B, ch, H, W) with labels y (B,) and about eight passes. Raises DataError for images outside
     [0, 1], and ConfigError for a model in training mode, or whose outputs have another shape than

@@ -20,7 +20,7 @@ def stacked_frame(parts: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def entry_columns(spec: TableSpec, entry: Entry) -> dict[str, Any]:
-    """The columns that say to which setting, attack and entry a row belongs. `entry` is unique in a panel."""
+    """The columns for the setting, attack and entry that a row belongs to. `entry` is unique in a panel."""
     key = key_of(spec)
     return {
         "dataset": key.dataset,

@@ -27,7 +27,7 @@ SUFFIXES = tuple(_METADATA)
 
 
 class NothingToDrawError(FairbenchError):
-    """The records lack what a kind of figure shows; the hint says what to run."""
+    """The records lack what a kind of figure shows; the hint names what to run."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class FigureOptions:
 
 @dataclass(frozen=True)
 class FigureKey:
-    """What a figure is about. variant: tells settings of the same names apart, "" where the names suffice."""
+    """What a figure is about. variant: what distinguishes settings of the same names, or ""."""
 
     dataset: str
     model: str
@@ -104,7 +104,7 @@ def chosen_path(kind: str, output: Path | None) -> Path:
 
 
 def save_all(figures: Sequence[Figure], path: Path) -> list[tuple[Figure, list[Path]]]:
-    """Each figure with its files: a single one at `path`, several at names that say how they differ."""
+    """Each figure with its files: a single one at `path`, several at names with their difference."""
     make_folder(path.parent)
     names = name_parts([figure.key for figure in figures])
     return [

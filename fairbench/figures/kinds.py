@@ -71,7 +71,7 @@ def draw_figures(
 def build_figures(kind: str, records: Sequence[Record], options: FigureOptions) -> list[Figure]:
     """The figures of a kind but FEATURES: for each setting, and for each attack if the kind depends on it.
 
-    Raises NothingToDrawError, whose hint says what to run, and UnknownNameError for an attack that no record
+    Raises NothingToDrawError, whose hint names what to run, and UnknownNameError for an attack that no record
     was evaluated under.
     """
     from fairbench.figures.panels import panels, training_panels

@@ -70,7 +70,7 @@ HATCHES = ("", "////", "....", "\\\\\\\\", "xxxx", "----", "||||", "++++", "oooo
 
 @dataclass(frozen=True)
 class EntryStyle:
-    """The colour of an entry, and the hatch, marker and dashes that tell it apart without colour."""
+    """The colour of an entry, and the hatch, marker and dashes that distinguish it without colour."""
 
     title: str
     colour: str

@@ -61,7 +61,7 @@ def _digest(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> str:
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], origin: str) -> None:
     """Copy `weights` into `model`.
 
-    Raises CheckpointError that says whether the architecture, the input or the number of classes differs.
+    Raises CheckpointError, which names whether the architecture, the input or the number of classes differs.
     """
     expected = model.state_dict()
     optional = {name for name in expected if name.endswith("num_batches_tracked")}

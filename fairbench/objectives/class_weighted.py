@@ -31,7 +31,7 @@ class ClassWeighted(AdversarialObjective):
     needs = Needs(epoch_stats=frozenset({"robust_probability"}))
 
     def budget(self, y: Tensor, ctx: Context) -> Budget:
-        """The budget with radius and step size times w, as `scale_margin` and `scale_step` say."""
+        """The budget with radius and step size times w, according to `scale_margin` and `scale_step`."""
         if not self.config.scale_margin:
             return ctx.budget
         return ctx.budget.scale(classes.of_class(self.state.weight, y), step=self.config.scale_step)

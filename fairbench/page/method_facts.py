@@ -1,4 +1,4 @@
-"""A method as its page shows it: what its file and the registry say, and the settings that its runs had."""
+"""A method as its page shows it: the facts of its file and of the registry, and the settings of its runs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -37,7 +37,7 @@ class MethodFacts:
 
 
 def method_facts(name: str, runs: Sequence[RunHistory], registry: Registry) -> MethodFacts:
-    """What the registry and the runs say about method `name`; the registry need not have it."""
+    """The facts of the registry and of the runs about method `name`; the registry need not have it."""
     title = runs[0].record.title("method")
     codes = [run.record.cell.code for run in runs]
     configs = [code.config for code in codes]

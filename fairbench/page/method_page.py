@@ -47,7 +47,7 @@ def _about(method: MethodFacts) -> Markup:
     if not method.known:
         return tag(
             "p",
-            "This method is not in the registry. To show what its file says, name the file: ",
+            "This method is not in the registry. To show its docstring and options, name its file: ",
             code("fairbench report --registry FILE"),
         )
     paper, official = method.paper, method.official

@@ -1,4 +1,4 @@
-"""A run as its details show it: what its record, its cell and its provenance say."""
+"""A run as its details show it: facts of its record, its cell and its provenance."""
 
 import shlex
 from collections.abc import Mapping

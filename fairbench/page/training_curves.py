@@ -12,7 +12,7 @@ from fairbench.page.markup import Markup, tag
 from fairbench.records.curves import finite_numbers
 
 MIN_LOSS = 1e-12  # a loss that never rises above it is not drawn
-MAX_POINTS = 100  # of a line: more points cannot be told apart
+MAX_POINTS = 100  # of a line: more points cannot be distinguished
 WIDTH, HEIGHT = 320, 150
 _LEFT, _RIGHT, _TOP, _BOTTOM = 34, 40, 10, 20  # margins
 _LABEL_HEIGHT = 11

@@ -36,7 +36,7 @@ def with_value(need: str, config: dict[str, Any]) -> str:
 
 
 def lines(registry: Registry, kind: str, name: str) -> dict[str, str]:
-    """The facts of one entry that say something, as text by their name."""
+    """The facts of one entry that are not empty, as text by their name."""
     known = facts(registry, kind, name)
     shown = method_lines(known) if kind == "methods" else known
     return {key: str(value) for key, value in shown.items() if value not in (None, "", {}, [], ())}

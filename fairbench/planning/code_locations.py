@@ -1,7 +1,7 @@
-"""Where the code of a cell is: where the user's own registry says, and nowhere else.
+"""Where the code of a cell is: as the user's own registry gives it, and nowhere else.
 
-A run folder may come from another person. What its cell.json says of files with code is never followed:
-names are looked up in the registry, and the identity tells whether that is the code of the plan.
+A run folder may come from another person. The paths of code in its cell.json are never used:
+names are looked up in the registry, and the identity shows whether that is the code of the plan.
 """
 
 from dataclasses import replace

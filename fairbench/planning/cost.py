@@ -20,7 +20,7 @@ from fairbench.registry.trained_weights import TEACHERS
 
 BACKWARD = 1.35  # an input gradient in forward passes (measured on a ResNet-18)
 UPDATE = 8.6  # two train-mode forwards and the backward pass with parameter gradients, in forward passes
-UNKNOWN_MFLOPS = 1000.0  # of a network whose registry entry does not say: like a ResNet-18
+UNKNOWN_MFLOPS = 1000.0  # of a network without them in the registry: like a ResNet-18
 UNKNOWN_MPARAMS = 11.0
 ROW_BYTES = 8  # of a test image in the outcomes of an attack
 HALF_ROBUST = 0.5  # share of images that go through all parts of an ensemble
@@ -197,7 +197,7 @@ def _bytes(cell: Cell, registry: Registry) -> tuple[float, float]:
 
 
 def num_images(cell: Cell, registry: Registry, split: str) -> int:
-    """Images of a split, at most; 0 when neither the registry nor a manifest knows."""
+    """Images of a split, at most; 0 when neither the registry nor a manifest has the number."""
     entry = registry.get("dataset", cell.dataset)
     embedded = entry.reader == "digits"
     facts = (None if embedded else read_manifest(Path(cell.locations["data_root"]), cell.dataset)) or entry

@@ -20,7 +20,7 @@ FAR_RADIUS = 4.0  # times larger or smaller: not a usual radius for the same ima
 
 @dataclass(frozen=True)
 class DatasetChoice:
-    """What is run on one data set. `attacks`: () takes the protocol's. `by_default`: what nobody named."""
+    """What is run on one data set. `attacks`: () takes the protocol's. `by_default`: what was not named."""
 
     dataset: str
     models: tuple[str, ...]
@@ -101,7 +101,7 @@ def _require_defaults(selection: Selection, datasets: Sequence[str], registry: R
 
 
 def describe_defaults(choice: Choice, registry: Registry) -> list[str]:
-    """One line that says what was chosen by default; none when everything was named."""
+    """One line with what was chosen by default; none when everything was named."""
     parts = []
     if "methods" in choice.by_default:
         parts.append(f"methods {', '.join(choice.methods)}")

@@ -13,7 +13,7 @@ from fairbench.planning.resolve import resolve
 from fairbench.planning.selection import Selection
 from fairbench.registry import Registry
 
-LONG = 12 * 3600.0  # seconds from which on a plan says what is quicker
+LONG = 12 * 3600.0  # seconds from which on a plan names quicker choices
 QUICKER: dict[bool, dict[str, Any]] = {  # by whether the device is a CPU
     True: {"protocol": "cpu-subset", "models": ("cnn-small",)},
     False: {"protocol": "budget-30"},

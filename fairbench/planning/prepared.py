@@ -21,7 +21,7 @@ def unprepared(names: Iterable[str], registry: Registry, root: Path) -> tuple[st
 
 
 def prepared_only(selection: Selection, registry: Registry, root: Path) -> tuple[Selection, tuple[str, ...]]:
-    """The selection without data sets that nobody named and that cannot be trained on, and these data sets.
+    """The selection without data sets that were not named and that cannot be trained on, and these data sets.
 
     They are not prepared, or have no training images. Raises DataMissingError when no data set is left.
     """

@@ -8,7 +8,7 @@ from fairbench.records.cell import Cell
 def with_prerequisites(cells: Sequence[Cell]) -> tuple[list[Cell], list[str]]:
     """The cells and those whose weights they need, in running order, and notes on what was added.
 
-    Cells come after those that they need, and cells that others need before those that nobody needs.
+    Cells come after those that they need, and cells that others need before the other ones.
     """
     rows = {cell.id: cell for cell in cells}
     needed = _needed(cells)

@@ -38,7 +38,7 @@ NUMERICS = 2  # raised when a change of fairbench's own code changes results: ol
 
 
 def model_identity(target: str) -> dict[str, str]:
-    """What tells a network apart: the name of an installed function, or a file's content and function."""
+    """What identifies a network: the name of an installed function, or a file's content and function."""
     place, _, function = target.rpartition(":")
     if not place.endswith(".py"):
         return {"target": target}
@@ -225,7 +225,7 @@ class Resolver:
     def _evaluation(
         self, attacks: Sequence[RequestedAttack], dataset: str, identity: Mapping[str, Any]
     ) -> tuple[EvaluationAttack, ...]:
-        """The attacks that are possible for the data set; `left_out` says why others are not.
+        """The attacks that are possible for the data set; `left_out` has the reason for each other one.
 
         Raises ConfigError when all are impossible.
         """
@@ -249,7 +249,7 @@ class Resolver:
         return tuple(possible)
 
     def misfit(self, dataset: str, model: str) -> str:
-        """Why a network cannot take the images of a data set; "" when it can, or only its code can tell."""
+        """Why a network cannot take the images of a data set; "" when it can or when that is not known."""
         entry: ModelEntry = self.registry.get("model", model)
         if entry.pooling is None:
             return ""
@@ -258,7 +258,7 @@ class Resolver:
         return reason and f"for images of {shape[1]}x{shape[2]} {reason}"
 
     def _facts(self, dataset: str) -> DatasetEntry | Manifest:
-        """Classes, shape and digest of a data set: of its prepared images, else as the registry says."""
+        """Classes, shape and digest of a data set: of its prepared images, else of the registry."""
         entry: DatasetEntry = self.registry.get("dataset", dataset)
         manifest = None if entry.reader == "digits" else read_manifest(self.data_root, dataset)
         if manifest is not None:

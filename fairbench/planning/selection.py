@@ -28,7 +28,7 @@ class Selection:
     seeds: tuple[int, ...] = ()
     protocol: str | None = None
     by_pattern: frozenset[str] = frozenset()
-    """The data sets that nobody named: `all`, a pattern or a tag chose them."""
+    """The data sets that were not named: chosen by `all`, a pattern or a tag."""
     overrides: dict[str, dict[str, Any]] = field(default_factory=dict)
     """By section: `protocol`, `methods.<name>`, and `all_methods`; each option name to value."""
 

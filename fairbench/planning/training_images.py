@@ -92,7 +92,7 @@ def _counts(folder: str | None) -> list[int] | None:
         labels = np.load(Path(folder) / "train_labels.npy", mmap_mode="r", allow_pickle=False)
         return [int(count) for count in np.bincount(labels)]
     except (OSError, ValueError, TypeError, EOFError):
-        return None  # loading the images says what is wrong with them
+        return None  # loading the images raises what is wrong with them
 
 
 def _distinct(cells: Sequence[Cell]) -> list[Cell]:

@@ -50,7 +50,7 @@ class EvaluationAttack(NamedTuple):
         return tuple(kept if self.at == "every" else selected)
 
     def to_json(self) -> dict[str, Any]:
-        """What `cell.json` says of it."""
+        """Its entry in `cell.json`."""
         return {**self.settings, "id": self.id, "at": self.at}
 
 
@@ -108,7 +108,7 @@ class Cell:
     """One trainable unit. `identity` holds what can change the weights, and nothing else: `id` is its hash.
 
     `entry` is the hash without the seed. `evaluation` lists the attacks on the weights; each has an id of its
-    own, so a new attack never retrains. `locations` says where files are and `titles` how tables print the
+    own, so a new attack never retrains. `locations` are paths of files and `titles` how tables print the
     method, data set and model; both are part of no id. `start` is the cell whose weights this one starts
     from, `teachers` are the cells that train its teachers. A `preparation` is no row of a table: it only
     supplies weights for another cell.

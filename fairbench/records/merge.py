@@ -22,7 +22,7 @@ Action = Literal["added", "replaced", "completed", "same", "conflict", "skipped"
 
 @dataclass(frozen=True)
 class Merged:
-    """What came of one run folder. `why` is said of all but those that were added or the same."""
+    """How one run folder was merged. `why`: the reason, for all but those that were added or the same."""
 
     folder: Path
     action: Action

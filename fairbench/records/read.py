@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SCHEMA = 2
-SCHEMAS = (1, 2)  # that can be read; in 1, `reason` said which evaluation failed
+SCHEMAS = (1, 2)  # that can be read; in 1, `reason` named the evaluation that failed
 UNFINISHED = "unfinished"
 TrainingState = Literal["done", "diverged", "failed", "unfinished"]
 """How the training of a cell ended, or that it has not: there is a cell but no record yet."""

@@ -281,7 +281,7 @@ class RunFolder:
         curves.keep_epochs(self.epochs_file, last)
 
     def attempts(self) -> list[dict[str, Any]]:
-        """What `provenance.json` says of each attempt, the first one first. Raises RecordError."""
+        """What `provenance.json` has of each attempt, the first one first. Raises RecordError."""
         last = read_json(self.provenance_file)
         if not isinstance(last, dict):
             raise RecordError(f"{self.provenance_file} is damaged: it is no mapping.")
@@ -297,7 +297,7 @@ class RunFolder:
                 attempts = self.attempts()
             except RecordError:
                 logger.warning(
-                    "%s is damaged: what it said of earlier attempts is lost", self.provenance_file
+                    "%s is damaged: its entries of earlier attempts are lost", self.provenance_file
                 )
         earlier = [{key: value for key, value in each.items() if key != "earlier"} for each in attempts]
         write_json(self.provenance_file, {**about, "earlier": earlier})

@@ -20,13 +20,13 @@ STATES: Mapping[State, str] = {
     "stale": "in a plan: results exist, but code, data or protocol changed since",
     "missing": "in a plan: not started",
 }
-"""What each state means, as the help of commands and docs/reference.md say it."""
+"""What each state means, as in the help of commands and in docs/reference.md."""
 FINISHED = frozenset({"done", "diverged"})  # the same cell would end the same way again
 
 
 @dataclass(frozen=True)
 class Status:
-    """The state of a run and why. STATES says what each state means."""
+    """The state of a run and why. STATES has the meaning of each state."""
 
     state: State
     reason: str = ""

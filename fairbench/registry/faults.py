@@ -1,4 +1,4 @@
-"""Faults in registry files, and the messages that say where they are and how to fix them."""
+"""Faults in registry files, and messages with their place and how to fix them."""
 
 import types
 import typing

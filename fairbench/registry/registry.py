@@ -82,7 +82,7 @@ class Registry:
         return self.plugins[name]
 
     def tags(self, kind: str, name: str) -> tuple[str, ...]:
-        """The words that `tag:WORD` chooses an entry by: declared ones, and what its settings say."""
+        """The words that `tag:WORD` chooses an entry by: declared ones, and those of its settings."""
         entry = self.get(kind, name)
         tags = list(getattr(entry, "tags", ()))
         if kind == "method":

@@ -62,7 +62,7 @@ def load_split(cell: Cell, split: str, device: torch.device) -> tuple[ImageSet, 
 def kept_images(cell: Cell, train: ImageSet, objective: AdversarialObjective) -> torch.Tensor | None:
     """Which images (N,) are trained on; None when the cell holds none out.
 
-    Raises ContractError when the method needs held-out images and its source does not say so.
+    Raises ContractError when the method needs held-out images and its source does not declare it.
     """
     hold_out = cell.components.hold_out
     if hold_out is None:

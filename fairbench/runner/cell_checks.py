@@ -18,7 +18,7 @@ from fairbench.registry.components import mixed_labels_error
 def check_cells(cells: Iterable[Cell], device: str = "auto", *, elsewhere: bool = False) -> None:
     """Raise ConfigError for the first cell whose options, network or last batch cannot be trained.
 
-    `elsewhere`: the cells run on other machines, so whether there is a GPU here says nothing. A network is
+    `elsewhere`: the cells run on other machines, so whether there is a GPU here does not matter. A network is
     tried out on the CPU; where cells run on a GPU, only a refusal by fairbench itself counts.
     """
     kind = parse_device(device).kind
@@ -39,7 +39,7 @@ def check_cells(cells: Iterable[Cell], device: str = "auto", *, elsewhere: bool 
 def check_options(cell: Cell) -> None:
     """Raise ConfigError when the method refuses its options or mixed images.
 
-    A plugin that cannot be loaded is no error here: the record of its cell says what is wrong.
+    A plugin that cannot be loaded is no error here: the record of its cell will contain what is wrong.
     """
     with suppress(PluginError, ContractError):
         cls = load_plugin(cell.locations["target"], cell.method)

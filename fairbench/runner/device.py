@@ -80,7 +80,7 @@ def check_precision(precision: Precision, device: torch.device) -> None:
 
 
 def has_bf16_units() -> bool:
-    """Whether the CPU computes in bfloat16 itself; True where torch cannot say."""
+    """Whether the CPU computes in bfloat16 itself; True where torch has no such check."""
     try:
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     except (AttributeError, RuntimeError):

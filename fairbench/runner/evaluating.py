@@ -1,6 +1,6 @@
 """One attack on one model, once: its outcomes, how they came about, and the images that prove them.
 
-`OutcomeFiles` says which files that makes.
+`OutcomeFiles` lists the files that are written.
 """
 
 import logging
@@ -48,8 +48,8 @@ def evaluate_into(
 
     Comes back with what a record has of it: `digest`, `hits` by class, and `about`.
 
-    `expected` is the file's SHA-256 when a record already knows it; outcomes of a model that now answers
-    otherwise, because its code changed, are not believed. An interrupted evaluation goes on behind its
+    `expected` is the file's SHA-256 when a record already has it; outcomes of a model whose logits
+    differ now, because its code changed, are not used. An interrupted evaluation goes on behind its
     finished blocks. `check` is called before anything is written, to stop a worker that lost its lease.
     """
     settings = None if attack is None else identity_settings(attack)
@@ -80,7 +80,7 @@ def evaluate_into(
                 write_examples(proof, model, x, y, result.adversarial, attack.eps, attack.norm)
             about["adversarial"] = {"file": proof.name, "digest": digest_bytes(proof.read_bytes())}
         write_json(files.about, about)
-        # Last, because it says that the others are there.
+        # Last: if it exists, so do the others.
         write_atomic(files.rows, lambda file: file.write(outcomes))
         logger.info(
             "evaluated %s into %s",
@@ -96,7 +96,7 @@ def evaluate_into(
 
 
 def probe(model: nn.Module, images: ImageSet) -> list[list[float]]:
-    """The model's logits on the first images: which tell models apart whatever their files are called."""
+    """The model's logits on the first images, by which models are compared instead of by file names."""
     with frozen(model), full_precision():
         logits = logits_of(model, to_unit(images.images[:PROBED]))
     return [[round(value, 4) for value in row] for row in logits.tolist()]

@@ -138,7 +138,7 @@ def year_of(paper: Paper) -> str:
 def describe(
     record: Record, epoch: int, entry: MethodEntry | None, architecture: str
 ) -> tuple[dict[str, Any], list[str]]:
-    """RobustBench's JSON about the checkpoint of `epoch`, and notes on what to know or to fill in."""
+    """RobustBench's JSON about the checkpoint of `epoch`, and notes on what to fill in."""
     threat = record.cell.full_protocol.threat
     trained, norm = threat.eps, threat.norm
     results = _robust_accuracies(record, epoch)

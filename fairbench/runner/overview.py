@@ -16,7 +16,7 @@ from fairbench.runner.executors.slurm import queue_of
 
 WATCH_SECONDS = 2.0
 IDLE_LOOKS = 10  # for a moment between two cells, nothing is running
-RECENT = 5  # epochs that tell how long the next ones take
+RECENT = 5  # epochs by which the time of the next ones is estimated
 
 
 @dataclass(frozen=True)

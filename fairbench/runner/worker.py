@@ -73,7 +73,7 @@ def run_cell(
     the registry does not have its code; every error of the cell itself ends up in its record.
     """
     run = RunFolder(folder)
-    located(run.read_cell(), registry)  # what is wrong with it is said before anything is written
+    located(run.read_cell(), registry)  # raises what is wrong with it before anything is written
     with run.lease() as lease, logged(run.log_file):
         cell = located(run.read_cell(), registry)
         status = run.recorded()
@@ -93,7 +93,7 @@ def run_cell(
             raise
         except DivergedError as error:
             record = Record(folder, cell, "diverged", error.message, error.epoch)
-        except Exception as error:  # a plugin may raise anything; the record says what
+        except Exception as error:  # a plugin may raise anything; it is recorded
             logger.debug("cell failed", exc_info=True)
             fault = "memory" if is_memory_fault(error) else ""
             record = Record(folder, cell, "failed", describe_fault(error, run), fault=fault)
@@ -344,7 +344,7 @@ def _findings(evaluations: Sequence[Evaluation]) -> list[str]:
 
 
 def _warnings(cell: Cell, manifest: Manifest | None) -> list[str]:
-    """What the reader of a table must know: data that are not the official ones, a warm-up without an end."""
+    """Warnings for readers of tables: data that are not the official ones, a warm-up without an end."""
     warnings = []
     if manifest is not None and not manifest.official:
         warnings.append(f"{cell.dataset} is not the official data set")

@@ -1,4 +1,4 @@
-"""Which methods cannot be told from the one with the best mean: subset selection with moderated variances.
+"""Which methods do not differ significantly from the best mean: subset selection with moderated variances.
 
 Problem      Few seeds estimate the spread of a method badly. A paired t test of three seeds has two degrees
              of freedom, and with eight methods an inferior one must be 15 standard errors behind before it

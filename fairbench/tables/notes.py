@@ -1,4 +1,4 @@
-"""The notes below a table: what a reader must know beyond the caption, most important first."""
+"""The notes below a table: what a reader needs besides the caption, most important first."""
 
 import math
 from collections import defaultdict

@@ -104,7 +104,7 @@ def with_published(table: Table, published: Sequence[PublishedResult], sources: 
     """The table with the published values of its methods, and notes that cite them.
 
     A published value is shown below a row of the same data set, network, attack (by its settings) and method
-    without overrides. The verdict says whether it lies in our interval. Printed rho is left out where it
+    without overrides. The verdict is whether it lies in our interval. Printed rho is left out where it
     follows another rule. `sources` is the text that `read_published` read.
     """
     here = [p for p in published if p.dataset == table.dataset and p.model in ("", table.model)]

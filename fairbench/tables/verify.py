@@ -84,7 +84,7 @@ def verify_tables(text: str, suffix: str, records: Sequence[Record]) -> list[Tab
         )
     if not tables:
         raise ConfigError(
-            "the file does not say which records it was made from.",
+            "the file does not name the records it was made from.",
             hint="keep the comment lines that begin with fairbench-table and fairbench-record",
         )
     return [_check(printed, suffix, records) for printed in tables]
@@ -164,10 +164,10 @@ def _check(printed: Printed, suffix: str, records: Sequence[Record]) -> TableChe
 def _compared(printed: list[str], expected: list[str]) -> tuple[int, list[str]]:
     """How many printed lines are expected, and a fault for each difference."""
     right = Counter(printed) & Counter(expected)
-    faults = [f"not as the records say: {line}" for line in (Counter(printed) - right).elements()]
-    faults += [f"missing, as the records say: {line}" for line in (Counter(expected) - right).elements()]
+    faults = [f"differs from the records: {line}" for line in (Counter(printed) - right).elements()]
+    faults += [f"missing: {line}" for line in (Counter(expected) - right).elements()]
     if not faults and printed != expected:
-        faults.append("its lines are in another order than the records say")
+        faults.append("its lines are in another order than those of the records")
     return right.total(), faults
 
 

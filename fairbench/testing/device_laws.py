@@ -136,7 +136,7 @@ class MetaDraws(Draws):
 def never_waits(subject: Subject) -> str:
     """A step does not wait for the device, whatever words and flags the options have.
 
-    A method may declare that it waits, and why. The remark says why steps cannot be captured as CUDA graphs.
+    A method may declare that it waits, and why. The remark is why steps cannot be captured as CUDA graphs.
     """
     for epoch, options in ((1, {}), *((EPOCHS, changed) for changed in ({}, *switched(subject)))):
         method = subject.build(**options)

@@ -27,7 +27,7 @@ TORCH = f"{Path(torch.__file__).parent}{os.sep}"
 
 
 class BrokenLawError(FairbenchError):
-    """The method breaks a law. `message` says what happened, `hint` what its author can change."""
+    """The method breaks a law. `message`: what happened; `hint`: what its author can change."""
 
     exit_code = 1
 

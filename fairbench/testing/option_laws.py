@@ -130,7 +130,7 @@ class OptionSearch:
             after = self._trace(situation, {**context, name: value})
             if not before or not after:
                 continue
-            if diverged(before) and diverged(after):  # NaN equals NaN, which says nothing about the option
+            if diverged(before) and diverged(after):  # NaN equals NaN, whatever the option
                 self._errors.setdefault((name, value), ArithmeticError("the loss is not finite"))
             elif toys.differences(before, after):
                 return True

@@ -10,7 +10,7 @@ from fairbench.data.stream import EpochStream
 
 
 class Sampler(Interface):
-    """Chooses the images of an epoch, batch by batch; `order` says which were chosen."""
+    """Chooses the images of an epoch, batch by batch; `order` lists which were chosen."""
 
     order: Tensor
 

@@ -3,7 +3,7 @@
 A CUDA graph repeats the very kernels of the step that was captured, on the same memory. What changes from
 step to step is copied there first: the batch, and the seeds of the draws. Epochs may differ in anything (the
 method's state, `ctx.epoch`, the learning rate), so each epoch captures its own graph. A watched step before
-shows whether the step can be captured; if not, the steps of the epoch run plainly and one line says why.
+shows whether the step can be captured; if not, the steps of the epoch run plainly and the reason is logged.
 """
 
 import sys
@@ -51,7 +51,7 @@ class GraphedSteps:
     """Runs the steps of one epoch after another: checked ones plainly, a watched one, then a graph.
 
     `batch_size` is that of the steps to capture; others, such as an epoch's last one, run plainly.
-    `fallback_reason` says why the steps of this epoch are not captured.
+    `fallback_reason`: why the steps of this epoch are not captured.
     """
 
     def __init__(self, graphs: Graphs, batch_size: int) -> None:

@@ -53,7 +53,7 @@ class PlainBatches:
 class TrainingImages:
     """Splits `images` into those to train on, where `keep` (N,) bool is true, and the others, held out.
 
-    Images to train on are cropped and flipped, then augmented further as `augment` says.
+    Images to train on are cropped and flipped, then augmented further by `augment`.
     """
 
     images: ImageSet

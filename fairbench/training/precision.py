@@ -28,7 +28,7 @@ def has_tf32_units(device: torch.device) -> bool:
 
 @contextmanager
 def computing(chosen: Arithmetic) -> Iterator[None]:
-    """A block in which float32 products and convolutions may use TF32 as `chosen` says."""
+    """A block in which float32 products and convolutions may use TF32 according to `chosen`."""
     backends: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
     before = [backend.allow_tf32 for backend in backends]
     try:

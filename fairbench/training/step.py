@@ -116,7 +116,7 @@ class StepRunner:
     """Runs the training steps of a run, as CUDA graphs where `graphed` is given.
 
     `step` is `training_step`, or a function with its parameters. `mark` is called with the name of each part
-    of a step when it is done: "data" and those of `training_step`. `fallback_reasons` says why steps could
+    of a step when it is done: "data" and those of `training_step`. `fallback_reasons`: why steps could
     not run as CUDA graphs, each reason once.
     """
 

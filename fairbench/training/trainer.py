@@ -40,7 +40,7 @@ SAVE_SECONDS = 600.0  # of a long epoch, at most so much is lost in a crash
 
 @dataclass
 class Trainer:
-    """Trains `model` on `images` as `protocol` says and leaves checkpoints and curves in `run_folder`.
+    """Trains `model` on `images` by `protocol` and writes checkpoints and curves to `run_folder`.
 
     `keep` (N,) bool: the images to train on; the others are held out, for methods and averages that measure
     them. `augment`, `awp` and `averaging` are the components that are switched on. The weights to evaluate

@@ -49,7 +49,7 @@ def check(job: Job) -> None:
     job.refuse_gpu_number("ray")
     if job.device == "cuda" and settings.gpus == 0:
         raise ConfigError(
-            "--device cuda, but the section `ray` of the profile says `gpus: 0`.",
+            "--device cuda, but the section `ray` of the profile has `gpus: 0`.",
             hint="leave one of them out",
         )
     ray = _ray()
@@ -169,7 +169,7 @@ def _join(ray: Any, address: str) -> None:
         raise EnvironmentFault(
             f"no Ray cluster at {address!r}: {first_line(str(error))}",
             hint="start one (ray start --head --node-ip-address 127.0.0.1 --include-dashboard false), "
-            "or say `address` in the section `ray` of --profile FILE",
+            "or set `address` in the section `ray` of --profile FILE",
         ) from error
 
 
@@ -181,5 +181,5 @@ def _require_listener(address: str) -> None:
 
 
 def first_line(text: str) -> str:
-    """The first line of `text` that says something."""
+    """The first line of `text` that is not blank."""
     return next((line.strip() for line in text.splitlines() if line.strip()), "")

@@ -68,7 +68,7 @@ def check(job: Job) -> None:
     job.refuse_gpu_number("slurm")
     if job.device == "cuda" and settings.gpus == 0:
         raise ConfigError(
-            "--device cuda, but the section `slurm` of the profile says `gpus: 0`.",
+            "--device cuda, but the section `slurm` of the profile has `gpus: 0`.",
             hint="leave one of them out",
         )
     require_slurm()
@@ -244,7 +244,7 @@ def follow(
 
 
 def queue_of(results: Path) -> dict[str, str]:
-    """What Slurm says of each run folder that it has in the queue, by the folder's name; {} without Slurm."""
+    """The state of each run folder that Slurm has in its queue, by the folder's name; {} without Slurm."""
     queued: dict[str, str] = {}
     for folder in sorted(ResultsFolder(results).jobs.glob("*/")):
         try:

@@ -133,7 +133,7 @@ def test_missing_file_is_refused(root):
 def test_arrays_of_another_size_than_the_manifest_are_refused(root):
     np.save(root / "toy" / "train_images.npy", np.zeros((7, 2, 3, 3), np.uint8))
     seal(root)
-    with pytest.raises(DataError, match="its manifest says uint8"):
+    with pytest.raises(DataError, match="its manifest has uint8"):
         load_images("toy", "train", root=root)
 
 

@@ -81,11 +81,12 @@ def lines_of(text, format):
 def test_a_row_twice_or_in_another_place_or_gone_is_found(runs, format):
     lines, k = lines_of(printed(runs, format), format)
     assert any(
-        "not as" in each
+        "differs from" in each
         for each in faults(runs, "\n".join([*lines, ""]).replace(lines[k], "\n".join([lines[k]] * 2)), format)
     )
     lines[k - 1 : k + 1] = lines[k], lines[k - 1]
-    assert faults(runs, "\n".join(lines), format) == ["its lines are in another order than the records say"]
+    order = "its lines are in another order than those of the records"
+    assert faults(runs, "\n".join(lines), format) == [order]
     del lines[k - 1]
     assert faults(runs, "\n".join(lines), format)
 
