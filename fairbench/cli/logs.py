@@ -8,10 +8,12 @@ import click
 from fairbench.cli.options import shared
 from fairbench.cli.output import printable
 from fairbench.core.errors import RecordError
+from fairbench.core.regular import read_end
 from fairbench.records.results_folder import find_run
 from fairbench.records.run_folder import RunFolder
 
 TAIL = 20  # lines
+MAX_BYTES = 16 << 20  # of a log that are read
 
 
 @click.command("logs", epilog="Example: fairbench logs trix.cifar10.resnet18.trix-150.seed0")
@@ -52,10 +54,14 @@ def attempts(run: RunFolder) -> list[str]:
 
 def show_file(file: Path, whole: bool) -> None:
     """Print a log file, or its last lines."""
-    lines = file.read_text(errors="replace").splitlines()
+    content, complete = read_end(file, MAX_BYTES)
+    lines = content.decode(errors="replace").splitlines()
     shown = lines if whole else lines[-TAIL:]
-    cut = (
-        f" (the last {TAIL} of {len(lines)} lines; --all shows the others)" if len(shown) < len(lines) else ""
-    )
+    cut = ""
+    if len(shown) < len(lines):
+        count = f"{len(lines)} lines" if complete else "more lines"
+        cut = f" (the last {TAIL} of {count}; --all shows the others)"
+    elif not complete:
+        cut = f" (its last {MAX_BYTES >> 20} MB)"
     click.echo(f"\n{file.name}{cut}:")
     click.echo("\n".join(printable(line) for line in shown))

@@ -1,4 +1,4 @@
-"""Atomic writes: after a crash, a file is complete or absent."""
+"""Atomic writes: after a crash, a file is complete or absent. Reading of JSON files, with their digest."""
 
 import json
 import os
@@ -9,7 +9,13 @@ from typing import Any, BinaryIO
 
 from fairbench.core.errors import RecordError, ResultsError
 from fairbench.core.identity import digest_bytes
+from fairbench.core.regular import read_regular
 
+MAX_DEPTH = 40  # of values in values; what fairbench writes has less than 12
+
+_TOO_DEEP = f"nested more than {MAX_DEPTH} deep"
+_NO_BRACKET = bytes(set(range(256)) - set(b'[]{}"\\'))
+WRITE_AGAIN = "run the same command again: it rewrites this file from the other files of the run folder"
 _UNSEALED = "0" * 64
 _END = f'"digest": "{_UNSEALED}"\n}}\n'  # last line of a sealed file, with the digest still unset
 
@@ -56,16 +62,29 @@ def write_json(path: Path, value: Any) -> None:
     write_atomic(path, lambda file: file.write(text.encode()))
 
 
-def read_json(path: Path) -> Any:
-    """The value in the JSON file `path`. Raises RecordError when it is missing or damaged."""
-    return _read_and_parse(path)[1]
+def read_json(path: Path, *, links: bool = False) -> Any:
+    """The value in the JSON file `path`. Raises RecordError when it is missing, damaged or no regular file.
+
+    links: whether `path` may be a symbolic link.
+    """
+    return _read_and_parse(path, links)[1]
 
 
-def _read_and_parse(path: Path) -> tuple[bytes, Any]:
+def parse_json(content: bytes) -> Any:
+    """The value of a JSON text. Raises ValueError when it is none, or nested more than `MAX_DEPTH` deep."""
+    try:
+        value = _DECODER.decode(content.decode())
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+    _check_depth(content, value)
+    return value
+
+
+def _read_and_parse(path: Path, links: bool) -> tuple[bytes, Any]:
     """The bytes of a JSON file and its value."""
     try:
-        content = path.read_bytes()
-        return content, json.loads(content, parse_constant=_reject_constant)
+        content = read_regular(path, links=links)
+        return content, parse_json(content)
     except OSError as error:
         raise RecordError(f"cannot read {path}: {error.strerror or error}.") from error
     except ValueError as error:
@@ -74,33 +93,59 @@ def _read_and_parse(path: Path) -> tuple[bytes, Any]:
         ) from error
 
 
+def _check_depth(content: bytes, value: Any) -> None:
+    """Raise ValueError when `value`, whose text is `content`, is nested too deep.
+
+    The text without all but its brackets tells this in a third of the time that a walk over `value` takes.
+    """
+    brackets = content.translate(None, _NO_BRACKET).replace(b'""', b"")
+    if b'"' not in brackets and b"\\" not in brackets:  # else a string holds brackets or an escape
+        for _ in range(MAX_DEPTH):
+            brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
+            if not brackets:
+                return
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        nested = [node for node in level if type(node) in (dict, list)]
+        level = [item for node in nested for item in (node.values() if type(node) is dict else node)]
+        if not level:
+            return
+    raise ValueError(_TOO_DEEP)
+
+
 def write_sealed(path: Path, value: dict[str, Any]) -> None:
     """Write `value` as `write_json` does, with a last field "digest": the SHA-256 of the rest of the file."""
-    text = json.dumps({**value, "digest": _UNSEALED}, indent=1, allow_nan=False) + "\n"
+    plain = {key: item for key, item in value.items() if key != "digest"}
+    text = json.dumps({**plain, "digest": _UNSEALED}, indent=1, allow_nan=False) + "\n"
     sealed = text[: -len(_END)] + _END.replace(_UNSEALED, digest_bytes(text.encode()))
     write_atomic(path, lambda file: file.write(sealed.encode()))
 
 
-def read_sealed(path: Path) -> Any:
-    """The value in the JSON file `path` without its field "digest". A file without that field is not checked.
+def read_sealed(path: Path) -> tuple[Any, bool]:
+    """The value in the JSON file `path` without its field "digest", and whether it has that field.
 
     Raises RecordError when the file is missing or damaged, or when the digest does not match the content.
     """
-    content, value = _read_and_parse(path)
-    if not isinstance(value, dict) or "digest" not in value:
-        return value
-    stored_digest = value.pop("digest")
+    content, value = _read_and_parse(path, links=False)
+    if not isinstance(value, dict):
+        return value, False
+    stored_digest = value.pop("digest", None)
+    if stored_digest is None:
+        return value, False
     end = _END.replace(_UNSEALED, str(stored_digest)).encode()
     if not content.endswith(end) or digest_bytes(content[: -len(end)] + _END.encode()) != stored_digest:
         raise RecordError(
             f"{path} was damaged or edited after it was written: its content does not match its digest.",
-            hint="run the same command again: it rewrites this file from the other files of the run folder",
+            hint=WRITE_AGAIN,
         )
-    return value
+    return value, True
 
 
 def _reject_constant(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_reject_constant)
 
 
 def make_folder(path: Path) -> Path:

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+ID_DIGITS = 12
 _PLACEHOLDER = 98989898989898989898  # replaced by the number; long enough to occur nowhere else
 
 
@@ -16,12 +17,12 @@ def canonical_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
 
 
-def digest(value: Any, length: int = 12) -> str:
+def digest(value: Any, length: int = ID_DIGITS) -> str:
     """First `length` hex digits of the SHA-256 of `canonical_json(value)`."""
     return digest_bytes(canonical_json(value).encode(), length)
 
 
-def digest_by_number(value: Callable[[int], Any], length: int = 12) -> Callable[[int], str]:
+def digest_by_number(value: Callable[[int], Any], length: int = ID_DIGITS) -> Callable[[int], str]:
     """A function `number -> digest(value(number), length)`, for a `value` that contains the number once.
 
     The JSON text is built once, so that each number (a seed) costs one hash only.

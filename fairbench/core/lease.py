@@ -20,10 +20,13 @@ from typing import Any, NamedTuple
 
 from fairbench.core import processes
 from fairbench.core.errors import LeaseHeldError, ResultsError
+from fairbench.core.files import parse_json
+from fairbench.core.regular import read_regular
 
 HEARTBEAT_SECONDS = 5.0
 EXPIRY_SECONDS = 120.0  # longer than a network file system caches the attributes of a file (usually 60)
 BEATS_WATCHED = 3
+MAX_BYTES = 65536
 
 Owner = dict[str, Any]
 """The content of a lease file: token, host, pid, machine, born, since; empty when it is damaged."""
@@ -149,16 +152,24 @@ class LeaseWatch:
 
 
 def _look(path: Path) -> LeaseSnapshot | None:
-    """Opened, not only asked for its times: that makes a network file system look for itself."""
+    """Opened, not only asked for its times: that makes a network file system look for itself.
+
+    A lease that cannot be read, or is no regular file, counts as damaged.
+    """
     try:
-        with path.open("rb") as file:
-            touched, content = os.fstat(file.fileno()).st_mtime, file.read()
+        content = read_regular(path, MAX_BYTES)
+        touched = path.stat().st_mtime
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise ResultsError(f"cannot read the lease {path}: {error.strerror or error}.") from error
+        try:
+            return LeaseSnapshot({}, path.lstat().st_mtime)
+        except FileNotFoundError:
+            return None
+        except OSError:
+            raise ResultsError(f"cannot read the lease {path}: {error.strerror or error}.") from error
     try:
-        owner = json.loads(content)
+        owner = parse_json(content)
     except ValueError:
         owner = {}
     return LeaseSnapshot(

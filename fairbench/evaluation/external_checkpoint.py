@@ -69,7 +69,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
             else "",
         )
     if path.suffix == ".safetensors" or is_safetensors(path):
-        tensors, _ = read_tensors(path)
+        tensors, _ = read_tensors(path, links=True)
         return Checkpoint(path, {"": tensors})
     refuse_other_kinds(path)
     try:

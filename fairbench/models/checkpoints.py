@@ -12,7 +12,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from fairbench.core.errors import CheckpointError
-from fairbench.core.files import write_atomic
+from fairbench.core.files import parse_json, write_atomic
+from fairbench.core.regular import require_regular
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
@@ -26,15 +27,18 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str,
     write_atomic(path, lambda file: file.write(data))
 
 
-def read_tensors(path: Path, device: torch.device | str = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read_tensors(
+    path: Path, device: torch.device | str = "cpu", *, links: bool = False
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors in a safetensors file and the `about` given to `write_tensors`.
 
-    Raises CheckpointError when the file is missing, truncated, not safetensors, or when its content does not
-    match its digest.
+    links: whether `path` may be a symbolic link. Raises CheckpointError when the file is missing, truncated,
+    not a regular file, not safetensors, or when its content does not match its digest.
     """
     try:
+        require_regular(path, links=links)
         with safetensors.safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {}).get("fairbench", "{}"))
+            about = parse_json((file.metadata() or {}).get("fairbench", "{}").encode())
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         if not isinstance(about, dict):
             raise ValueError("its header is not a JSON object")

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from fairbench.core.errors import RecordError
-from fairbench.core.identity import digest
+from fairbench.core.identity import ID_DIGITS, canonical_json, digest_bytes
 from fairbench.registry.attacks import AttackEntry, impossible, read_attack
 from fairbench.registry.components import COMPONENTS, Augment, Averaging, HoldOut, WeightPerturbation
 from fairbench.registry.fields import identity_settings
@@ -100,7 +100,11 @@ def protocol_identity(protocol: Protocol) -> dict[str, Any]:
 
 def cell_ids(identity: Mapping[str, Any]) -> tuple[str, str]:
     """The id of a cell and that of its entry, which cells that differ only in seed share."""
-    return digest(identity), digest({key: value for key, value in identity.items() if key != "seed"})
+    text = canonical_json(identity)
+    before, seed, after = text.partition(f',"seed":{identity.get("seed")}')
+    if not seed or '"seed"' in before + after:  # also in a part of it
+        before, after = canonical_json({key: value for key, value in identity.items() if key != "seed"}), ""
+    return digest_bytes(text.encode(), ID_DIGITS), digest_bytes((before + after).encode(), ID_DIGITS)
 
 
 @dataclass(frozen=True)

@@ -6,27 +6,32 @@ from pathlib import Path
 from typing import Any
 
 from fairbench.core.errors import ResultsError
-from fairbench.core.files import write_atomic
+from fairbench.core.files import parse_json, write_atomic
+from fairbench.core.regular import append_regular, read_regular
 
 
 def append_epoch(path: Path, row: dict[str, Any]) -> None:
     """Add the record of one epoch. Raises ResultsError when it cannot be written."""
     line = json.dumps(row, allow_nan=False) + "\n"
     try:
-        with path.open("a") as file:
-            file.write(line)
+        append_regular(path, line.encode())
     except OSError as error:
         raise ResultsError(f"cannot write {path}: {error.strerror or error}.") from error
 
 
 def read_epochs(path: Path) -> list[dict[str, Any]]:
-    """The finished epochs in order; a line that is damaged or was cut short by a crash is left out."""
-    if not path.exists():
+    """The finished epochs in order; a line that is damaged or was cut short by a crash is left out.
+
+    Empty when the file cannot be read.
+    """
+    try:
+        lines = read_regular(path).splitlines()
+    except OSError:
         return []
     rows: list[dict[str, Any]] = []
-    for line in path.read_bytes().splitlines():
+    for line in lines:
         try:
-            row = json.loads(line)
+            row = parse_json(line)
         except ValueError:
             continue
         if isinstance(row, dict) and _is_count(row.get("epoch")) and _is_number(row.get("seconds")):

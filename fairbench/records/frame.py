@@ -120,7 +120,7 @@ def _counted(
 
     A message for each unreadable evaluation is appended to `messages`.
     """
-    if record.all_hits is not None:
+    if record.all_hits is not None and not record.outcome_faults:
         hits, count = record.all_hits
         return record.evaluations, hits, np.broadcast_to(count, hits.shape)
     counted = []

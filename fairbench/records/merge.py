@@ -11,7 +11,6 @@ from typing import Literal
 
 from fairbench.core.errors import RecordError, ResultsError
 from fairbench.core.files import make_folder
-from fairbench.core.identity import digest
 from fairbench.records.outcomes import read_outcomes
 from fairbench.records.read import Evaluation, Record
 from fairbench.records.results_folder import ResultsFolder, scan
@@ -136,11 +135,8 @@ def _copy(folder: Path, place: Path) -> None:
 def _require_sound(record: Record) -> None:
     """Raise RecordError for a folder that is not what fairbench wrote: names, ids, outcomes, links."""
     cell = record.cell
-    if record.folder.name != cell.folder_name or digest(cell.identity) != cell.id:
+    if record.folder.name != cell.folder_name:
         raise RecordError(f"{record.folder.name} is not the run that its cell describes.")
-    for root, folders, files in os.walk(record.folder):
-        for each in (*folders, *files):
-            if os.path.islink(os.path.join(root, each)):
-                raise RecordError(f"{record.folder.name} holds a link ({each}), which fairbench never makes.")
+    RunFolder(record.folder).require_plain()
     for e in record.evaluations:
         read_outcomes(record.inside(e.file), e.digest)

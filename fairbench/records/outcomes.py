@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fairbench.core.errors import DataError, RecordError
 from fairbench.core.identity import digest_bytes
+from fairbench.core.regular import read_regular
 from fairbench.records import MAX_CLASSES
 
 _COLUMNS = [("label", "<u2"), ("prediction", "<u2"), ("correct", "?")]
@@ -52,7 +53,7 @@ def read_outcomes(path: Path, expected_digest: str | None = None) -> NDArray[Any
     its SHA-256 is not `expected_digest`. Nothing in the file is ever executed.
     """
     try:
-        content = path.read_bytes()
+        content = read_regular(path)
     except OSError as error:
         raise RecordError(f"cannot read the outcomes {path}: {error.strerror or error}.") from error
     if expected_digest is not None and digest_bytes(content) != expected_digest:

@@ -7,24 +7,25 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from fairbench.core.errors import RecordError, SchemaError
-from fairbench.core.files import read_sealed
-from fairbench.core.identity import digest
+from fairbench.core.files import WRITE_AGAIN, read_sealed
 from fairbench.records import MAX_CLASSES
 from fairbench.records import cell as cells
 from fairbench.records import read as records
-from fairbench.records.cell import CLEAN, Cell, EvaluationAttack
+from fairbench.records.cell import CLEAN, Cell, EvaluationAttack, cell_ids
 from fairbench.records.read import Evaluation, FailedEvaluation, Record, TrainingState, numbered
 from fairbench.registry.protocol import TIERS
 from fairbench.registry.seeds import MAX_SEED
 
 MAX_IMAGES = 10**6  # of a class
 LATER = "a later evaluation failed: "  # begins the reason in records of schema 1
-_PLAIN = str | int | float | bool | None
+NAMED_PARTS = ("method", "dataset", "model", "protocol")  # of an identity
+_PLAIN = (str, int, float, bool, type(None))  # a tuple: a union takes three times as long to check
+_PLAIN_OR_LIST = (*_PLAIN, list)
 _STATES = get_args(TrainingState)
 
 
 def read_cell(path: Path) -> Cell:
-    """The cell in `path`. Raises RecordError when it is damaged or of another schema."""
+    """The cell in `path`. Raises RecordError when it is damaged, changed, not sealed or of another schema."""
     return parse_cell(_mapping(path, (cells.SCHEMA,)), path)
 
 
@@ -33,23 +34,14 @@ def read_record(path: Path, cell: Cell) -> Record:
     return parse_record(_mapping(path, records.SCHEMAS), path, cell)
 
 
-def require_unchanged(cell: Cell, path: Path) -> Cell:
-    """The cell, whose id must be the hash of its identity. Raises RecordError when it was changed."""
-    if digest(cell.identity) != cell.id:
-        raise RecordError(
-            f"{path.parent.name}: {path.name} was changed by hand: its id does not fit its content.",
-            hint="move the folder away and run again; change settings with --set",
-        )
-    return cell
-
-
 def parse_cell(data: Mapping[str, Any], path: Path) -> Cell:
     """The cell that `Cell.to_json` wrote, from the file `path`. Raises RecordError for anything else.
 
-    Only the types of what programs look at are checked; the rest is what its id was hashed from.
+    Only the types of what programs look at are checked; the rest is what its id was hashed from. The ids and
+    the names must be those of the identity.
     """
     get = data.get
-    for key in ("id", "entry", "method", "dataset", "model", "protocol"):
+    for key in ("id", "entry", *NAMED_PARTS):
         _require(is_text(get(key)), path, f"{key} is not a text")
     seed: Any = get("seed")
     _require(is_count(seed) and seed <= MAX_SEED, path, f"seed is not a number in 0..{MAX_SEED}")
@@ -73,8 +65,8 @@ def parse_cell(data: Mapping[str, Any], path: Path) -> Cell:
     for teacher in teachers.values():
         # A teacher of a teacher is refused too.
         _require(isinstance(teacher, dict) and not teacher.get("teachers"), path, "a teacher is no cell")
-    return Cell(
-        **{key: data[key] for key in ("id", "entry", "method", "dataset", "model", "protocol")},
+    cell = Cell(
+        **{key: data[key] for key in ("id", "entry", *NAMED_PARTS)},
         seed=seed,
         evaluation=tuple(_attack(settings, path) for settings in attacks),
         start=None if start is None else parse_cell(start, path),
@@ -82,19 +74,42 @@ def parse_cell(data: Mapping[str, Any], path: Path) -> Cell:
         preparation=bool(get("preparation")),
         **parts,
     )
+    _require_unchanged(cell, path)
+    return cell
+
+
+def _require_unchanged(cell: Cell, path: Path) -> None:
+    """Raise RecordError when its ids, names or seed are not those of its identity."""
+    identity = cell.identity
+    fits = (
+        cell_ids(identity) == (cell.id, cell.entry)
+        and identity.get("seed") == cell.seed
+        and _name(identity, "method") == cell.method
+        and _name(identity, "dataset") == cell.dataset
+        and _name(identity, "model") == cell.model  # a protocol may let each method use its own
+    )
+    if not fits:
+        raise RecordError(
+            f"{path.parent.name}: {path.name} was changed by hand: its ids and names do not fit its content.",
+            hint="move the folder away and run again; change settings with --set",
+        )
+
+
+def _name(identity: Mapping[str, Any], part: str) -> Any:
+    return (identity.get(part) or {}).get("name")
 
 
 def _attack(settings: dict[str, Any], path: Path) -> EvaluationAttack:
     own = {key: value for key, value in settings.items() if key not in ("id", "at")}
     name, id, at = own.get("name"), settings.get("id", ""), settings.get("at", "selected")
-    plain = all(isinstance(value, _PLAIN | list) for value in own.values())
+    plain = all(isinstance(value, _PLAIN_OR_LIST) for value in own.values())
     fits = is_text(name) and is_text(id) and plain and isinstance(at, str) and at in TIERS
     _require(fits, path, "evaluation holds something else than attacks")
     return EvaluationAttack(cast(str, name), id, at, own)
 
 
 def _check_identity(identity: Mapping[str, Any], path: Path) -> None:
-    for part in ("method", "dataset", "model", "protocol"):
+    for part in NAMED_PARTS:
         _require(isinstance(identity.get(part) or {}, dict), path, f"identity.{part} is no mapping")
     method: Any = identity.get("method") or {}
     protocol: Any = identity.get("protocol") or {}
@@ -183,20 +198,23 @@ def _evaluation(line: Mapping[str, Any], num_classes: int, counts: Sequence[int]
     attack, epoch, file, digest = get("attack"), get("epoch"), get("file"), get("digest")
     id = CLEAN if attack == CLEAN else get("id") or ""
     hits, about = get("hits") or (), get("about") or {}
+    try:
+        texts = "".join((attack, file, id, digest or ""))  # type: ignore[arg-type]
+    except TypeError:
+        return None
     fits = (
-        is_text(attack)
-        and is_text(file)
-        and is_text(id)
-        and is_text(digest or "")
-        and isinstance(about, dict)
+        is_text(texts)
         and is_count(epoch)
         and (not hits or _is_list_of(hits, int))
         and (
             not (hits and counts)
             or (len(hits) == num_classes and min(hits) >= 0 and all(map(le, hits, counts)))
         )
+        and isinstance(about, dict)
+        and _is_list_of(about.get("stages") or [], dict)
+        and _is_list_of(about.get("health") or [], dict)
     )
-    if not fits or (about and not all(_is_list_of(about.get(k) or [], dict) for k in ("stages", "health"))):
+    if not fits:
         return None
     return Evaluation(attack, epoch, file, digest, id, tuple(hits), about)  # type: ignore[arg-type]
 
@@ -227,7 +245,7 @@ def _failures_in(reason: str, record: Record) -> Iterable[FailedEvaluation]:
 
 
 def _mapping(path: Path, schemas: Sequence[int]) -> dict[str, Any]:
-    value = read_sealed(path)
+    value, sealed = read_sealed(path)
     _require(isinstance(value, dict), path, "it is no mapping")
     schema = value.get("schema")
     if type(schema) is not int or schema not in schemas:
@@ -235,6 +253,10 @@ def _mapping(path: Path, schemas: Sequence[int]) -> dict[str, Any]:
             f"{path.parent.name}: {path.name} has schema {schema!r}; "
             f"this version reads {' and '.join(map(str, schemas))}.",
             hint="use the version of fairbench that wrote it, or move the folder away and run again",
+        )
+    if not sealed:
+        raise RecordError(
+            f"{path.parent.name}: {path.name} has no digest, so it may have been changed.", hint=WRITE_AGAIN
         )
     return dict(value)
 

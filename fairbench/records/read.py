@@ -132,6 +132,13 @@ class Record:
         return str(self.training.get("arithmetic") or self.cell.precision)
 
     @cached_property
+    def outcome_faults(self) -> Mapping[int, str]:
+        """What is wrong with the outcomes of each evaluation, by its place in `evaluations`; {} for none."""
+        from fairbench.records.checked import outcome_faults  # which imports numpy where it reads outcomes
+
+        return outcome_faults(self)
+
+    @cached_property
     def all_hits(self) -> tuple["NDArray[Any]", "NDArray[Any]"] | None:
         """Correct images (E, C) of all evaluations and the images (C,); None where one was not counted."""
         import numpy as np
@@ -190,10 +197,12 @@ class Record:
     ) -> tuple["NDArray[Any]", "NDArray[Any]"]:
         """Correct and all test images of each class, both (C,) int, of the evaluation that `outcomes` has.
 
-        As the record counted them when it was written; read from the outcomes where it did not. `fairbench
-        verify` holds the counts against the outcomes. Raises as `outcomes` does.
+        As the record counted them when it was written; read from the outcomes where it did not. Raises as
+        `outcomes` does, and when the outcomes have other counts.
         """
         place = self._place(attack, epoch, id)
+        if place in self.outcome_faults:
+            raise RecordError(f"{self.outcome_faults[place]}.", hint="run the same command again")
         if self.all_hits is not None:
             hits, count = self.all_hits
             return hits[place], count

@@ -101,16 +101,19 @@ def no_collection() -> Iterator[None]:
 def find_run(text: str, results: Path) -> RunFolder:
     """The run folder at the path `text`, or the one in the results folder whose name begins with it.
 
-    Raises ConfigError when there is none or more than one.
+    Raises ConfigError when there is none or more than one, RecordError when it holds a link or a device.
     """
-    if RunFolder(Path(text)).cell_file.is_file():
-        return RunFolder(Path(text))
+    if (here := RunFolder(Path(text))).cell_file.is_file():
+        here.require_plain()
+        return here
     runs = ResultsFolder(results).runs
     all_runs = [run for run in ResultsFolder(results).run_folders() if run.cell_file.is_file()]
     matching = [run for run in all_runs if run.name.startswith(text)]
     exact = [run for run in matching if run.name == text]
     if len(exact or matching) == 1:
-        return (exact or matching)[0]
+        (run,) = exact or matching
+        run.require_plain()
+        return run
     if matching:
         shown = "\n".join(run.name for run in matching[:8])
         raise ConfigError(

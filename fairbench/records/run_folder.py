@@ -13,6 +13,7 @@ A file that cannot be read is kept as NAME.damaged. Temporary files begin with a
 """
 
 import logging
+import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -23,6 +24,7 @@ from typing import Any, NamedTuple
 from fairbench.core.errors import RecordError, SchemaError
 from fairbench.core.files import make_folder, read_json, write_atomic, write_json, write_sealed
 from fairbench.core.lease import Lease, Owner, hold_lease, live_owner
+from fairbench.core.regular import odd_files
 from fairbench.records import curves, parse
 from fairbench.records.cell import CLEAN, Cell, EvaluationAttack
 from fairbench.records.read import Record
@@ -144,20 +146,39 @@ class RunFolder:
             return None
         return record.st_mtime_ns, record.st_ino
 
+    def require_plain(self) -> None:
+        """Raise RecordError when it holds something else than files and folders, for instance a link."""
+        for path, kind in odd_files(self.path):
+            raise RecordError(
+                f"{path} is {kind}, which fairbench never makes; it is not followed or read.",
+                hint="put a copy of the files in its place, or move it away",
+            )
+
     def owner(self) -> Owner | None:
         """The process that holds the lease, judged by one read of it; None when no process does."""
         return live_owner(self.lease_file)
 
     def read(self) -> Record:
         """The record, unfinished when there is none yet. Raises RecordError for a damaged cell or record."""
-        cell = parse.read_cell(self.cell_file)
-        if not self.record_file.exists():
+        cell = self.read_cell()
+        if not os.path.lexists(self.record_file):
             return Record(self.path, cell)
         return parse.read_record(self.record_file, cell)
 
     def read_cell(self) -> Cell:
-        """The cell, to be worked on. Raises RecordError when it is damaged or its id does not fit."""
-        return parse.require_unchanged(parse.read_cell(self.cell_file), self.cell_file)
+        """The cell. Raises RecordError when it is damaged or changed, or when the folder has another name."""
+        if os.path.islink(self.path):
+            raise RecordError(
+                f"{self.path} is a symbolic link, which is not followed.", hint="copy the folder instead"
+            )
+        cell = parse.read_cell(self.cell_file)
+        name = self.path.name or self.path.resolve().name  # of "." too
+        if name != cell.folder_name:
+            raise RecordError(
+                f"the folder {name} holds the run {cell.folder_name}.",
+                hint=f"give the folder its name again: mv {name} {cell.folder_name}",
+            )
+        return cell
 
     def trained(self) -> Record | None:
         """The record when training is done, else None, also for a damaged one.
@@ -190,6 +211,7 @@ class RunFolder:
     def prepare(self, cell: Cell, *, drop: bool = True) -> None:
         """Make the folder and write the cell, before anything works on it; `drop` as in `list_attacks`."""
         make_folder(self.path)
+        self.require_plain()
         if self.cell_file.exists():
             try:
                 before = self.read_cell()

@@ -1,11 +1,9 @@
 """The status of a run, derived once for all commands and executors."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from fairbench.core.identity import digest
 from fairbench.records.cell import Cell
 from fairbench.records.read import Record
 
@@ -39,8 +37,6 @@ class Status:
 
 def recorded_status(record: Record, cell: Cell) -> Status:
     """The status by what is recorded, for the attacks that `cell` asks for, whether anything runs or not."""
-    if digest(record.cell.identity) != record.cell.id:
-        return Status("failed", "the cell was changed by hand: its id does not fit its content.")
     if record.cell.id != cell.id:
         return Status("failed", "it holds the cell of another folder.")
     if record.state == "unfinished":
@@ -49,11 +45,11 @@ def recorded_status(record: Record, cell: Cell) -> Status:
         return Status(record.state, record.reason)
     asked = cell.evaluations(record.num_classes)
     ids = {attack.id for attack in asked}
-    lost = [
-        each
-        for each in record.evaluations
-        if each.id in ids and not os.path.exists(record.folder / each.file)
-    ]
+    faults = {
+        record.evaluations[place].id: fault
+        for place, fault in record.outcome_faults.items()
+        if record.evaluations[place].id in ids
+    }
     evaluated = {(each.id, each.epoch) for each in record.evaluations}
     lacking = [
         attack
@@ -63,12 +59,12 @@ def recorded_status(record: Record, cell: Cell) -> Status:
         )
     ]
     errors = {failure.id: failure for failure in record.failures}
-    open_ids = dict.fromkeys([*(each.id for each in lost), *(each.id for each in lacking)])
+    open_ids = dict.fromkeys([*faults, *(each.id for each in lacking)])
     failed = [f"{errors[id].attack}: {errors[id].error}" for id in open_ids if id in errors]
     if failed:
         return Status("failed", "; ".join(failed))
-    if lost:
-        return Status("partial", f"{lost[0].file} is gone")
+    if faults:
+        return Status("partial", next(iter(faults.values())))
     if lacking:
         names = ", ".join(dict.fromkeys(each.name for each in lacking))
         return Status("partial", f"not yet evaluated: {names}")

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from fairbench.core.errors import PluginError
 from fairbench.core.identity import digest_bytes
+from fairbench.core.regular import read_regular
 from fairbench.registry.needs import read_needs
 from fairbench.registry.options import Option, last_name, read_options
 
@@ -102,7 +103,7 @@ def fingerprint(tree: ast.Module) -> str:
 
 def _parse(path: Path) -> tuple[str, ast.Module]:
     try:
-        text = importlib.util.decode_source(path.read_bytes())
+        text = importlib.util.decode_source(read_regular(path, links=True))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # for instance of an invalid escape in a string
             return text, ast.parse(text)

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from fairbench.core.errors import ConfigError
+from fairbench.core.regular import read_regular
 from fairbench.registry.faults import Fault, Key, KeyPath
 
 MAX_DEPTH = 20
@@ -53,7 +54,7 @@ class Source:
 def read_source(path: Path, label: str = "") -> Source:
     """The YAML file at `path`. Raises ConfigError when it cannot be read; other faults are collected."""
     try:
-        text = path.read_bytes().decode("utf-8")
+        text = read_regular(path, links=True).decode("utf-8")
     except OSError as error:
         raise ConfigError(
             f"cannot read the registry file {path}: {error.strerror or error}.",

@@ -45,6 +45,7 @@ def find_waste(
         if run.path.is_symlink() or run.owner() is not None:
             continue
         try:
+            run.require_plain()
             state = run.read().state
         except RecordError:
             continue  # damaged: for a person to look at

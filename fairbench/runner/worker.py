@@ -73,6 +73,7 @@ def run_cell(
     the registry does not have its code; every error of the cell itself ends up in its record.
     """
     run = RunFolder(folder)
+    run.require_plain()
     located(run.read_cell(), registry)  # raises what is wrong with it before anything is written
     with run.lease() as lease, logged(run.log_file):
         cell = located(run.read_cell(), registry)

@@ -50,11 +50,13 @@ def test_light_commands_do_not_load_torch(arguments: list[str], tmp_path: Path):
 
 
 def test_a_table_is_made_without_torch(tmp_path: Path):
-    from outcome_files import identity_of, write_outcomes
+    from outcome_files import folder_of, whole_cell, write_outcomes
 
-    from fairbench.core.files import write_json
+    from fairbench.core.files import write_sealed
 
-    folder = tmp_path / "results" / "runs" / "trades.digits.cnn-small.tiny.seed0.0"
+    names = {"method": "trades", "dataset": "digits", "model": "cnn-small", "protocol": "tiny"}
+    cell = whole_cell({"schema": 1, **names, "seed": 0, "overrides": {}, "identity": {}})
+    folder = folder_of(tmp_path / "results" / "runs", cell)
     outcomes = folder / "outcomes" / "epoch-0001"
     outcomes.mkdir(parents=True)
     evaluations = []
@@ -62,19 +64,9 @@ def test_a_table_is_made_without_torch(tmp_path: Path):
         digest = write_outcomes(outcomes / file, [0, 1], [0, 1], [True, True])
         item = {"attack": attack, "id": file.split(".")[1], "epoch": 1, "digest": digest}
         evaluations.append({**item, "file": f"outcomes/epoch-0001/{file}"})
-    names = {"method": "trades", "dataset": "digits", "model": "cnn-small", "protocol": "tiny"}
     settings = [{"name": "pgd-2", "id": "1"}]
-    cell = {
-        "schema": 1,
-        "id": "0",
-        "entry": "e",
-        **names,
-        "seed": 0,
-        "overrides": {},
-        "identity": identity_of(**names),
-    }
-    write_json(folder / "cell.json", {**cell, "evaluation": settings, "locations": {}})
-    record = {"schema": 1, "id": "0", "entry": "e", "state": "done", "num_classes": 2}
-    write_json(folder / "record.json", {**record, "epochs_evaluated": [1], "evaluations": evaluations})
+    write_sealed(folder / "cell.json", {**cell, "evaluation": settings, "locations": {}})
+    record = {"schema": 1, "id": cell["id"], "entry": cell["entry"], "state": "done", "num_classes": 2}
+    write_sealed(folder / "record.json", {**record, "epochs_evaluated": [1], "evaluations": evaluations})
     assert loaded(["table", "--format", "latex"], tmp_path) == "heavy: [] code: 0"
     assert loaded(["report"], tmp_path) == "heavy: [] code: 0"

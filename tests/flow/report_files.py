@@ -4,10 +4,9 @@ import json
 from pathlib import Path
 
 import numpy as np
-from outcome_files import identity_of, write_outcomes
+from outcome_files import folder_of, whole_cell, write_outcomes
 
-from fairbench.core.files import write_json
-from fairbench.core.identity import digest
+from fairbench.core.files import write_sealed
 
 PGD = {"name": "pgd-20", "id": "pgdid", "kind": "pgd", "eps": 0.1, "step_size": 0.02, "num_steps": 20}
 PROVENANCE = {
@@ -46,26 +45,27 @@ def write_run(
     command: list[str] | None = None,
 ) -> Path:
     """One run with one checkpoint. clean, robust: the hits of each class, of `size` images each."""
-    identity = identity_of(method, dataset, model, protocol, {"beta": 6.0, "own": 1}, epochs=epochs)
-    entry = digest([identity, overrides])
+    identity = {
+        "method": {"config": {"beta": 6.0, "own": 1}, "fingerprint": "f0", "overrides": overrides},
+        "dataset": {"digest": "d0"},
+        "protocol": {"version": 2, "epochs": epochs},
+    }
     cell = {
         "schema": 1,
-        "id": digest([entry, seed]),
-        "entry": entry,
         "method": method,
         "dataset": dataset,
         "model": model,
         "protocol": protocol,
         "seed": seed,
         "overrides": overrides or {},
-        "identity": {**identity, "seed": seed},
+        "identity": identity,
         "evaluation": [attack] if robust else [],
         "titles": {"method": title} if title else {},
     }
-    safe = "".join(char if char.isalnum() else "-" for char in method)
-    folder = results / "runs" / f"{safe}.{dataset}.{model}.{protocol}.seed{seed}.{cell['id']}"
+    cell = whole_cell(cell)
+    folder = folder_of(results / "runs", cell)
     folder.mkdir(parents=True)
-    write_json(folder / "cell.json", cell)
+    write_sealed(folder / "cell.json", cell)
     evaluations = []
     for name, id, hits in (("clean", "", clean), (attack["name"], attack["id"], robust)):
         if hits is None or state != "done":
@@ -79,7 +79,7 @@ def write_run(
     record = {
         "schema": 1,
         "id": cell["id"],
-        "entry": entry,
+        "entry": cell["entry"],
         "state": state,
         "reason": "the loss was not finite",
         "epoch": epochs,
@@ -90,7 +90,7 @@ def write_run(
         "warnings": list(warnings),
         "finished": "2026-11-22T10:00:00Z",
     }
-    write_json(folder / "record.json", record)
+    write_sealed(folder / "record.json", record)
     if provenance is not None:
         given = provenance if command is None else {**PROVENANCE, "command": command}
         text = given if isinstance(given, str) else json.dumps(given)

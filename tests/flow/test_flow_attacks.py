@@ -9,6 +9,7 @@ from interrupted import stop_after
 from outcome_files import write_outcomes
 from safetensors.numpy import load_file, save_file
 
+from fairbench.core.files import write_sealed
 from fairbench.evaluation.journal import Journal
 from fairbench.records.outcomes import read_outcomes
 
@@ -124,7 +125,7 @@ def inflate(folder: Path, attack: str) -> None:
         path, rows["label"], rows["prediction"], rows["correct"], **columns
     )
     del record["digest"]
-    (folder / "record.json").write_text(json.dumps(record))
+    write_sealed(folder / "record.json", record)
 
 
 def test_seeds_under_different_tiers_share_one_table_of_the_last_checkpoint(bench, attacks):

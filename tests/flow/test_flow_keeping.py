@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from flow_files import HOOK, PLUGIN
 
+from fairbench.core.files import write_sealed
+
 
 def to(bench, name: str) -> Path:
     """Another results folder from now on."""
@@ -77,7 +79,7 @@ def test_merging_tells_a_conflict_and_overwrites_nothing(bench):
                 **{name: ~rows[name] for name in rows.dtype.names[3:]},
             )  # fmt: skip
             line["hits"] = np.bincount(rows["label"][~rows["correct"]], minlength=10).tolist()
-    record.write_text(json.dumps(data))
+    write_sealed(record, data)
     bench.results = mine
     before = bench.record("trades")
     assert merged(bench, theirs, code=1) == {"conflict": 1}
@@ -117,7 +119,7 @@ def test_logs_say_what_happened_and_retry_does_it_again(bench, write_plugin: Cal
     mine = ("--registry", str(plugin), "--methods", "mine,trades")
     bench.run(*mine, code=1)
     path = bench.folder_of("mine") / "provenance.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "command": ["\x1b]0;run"]}))
+    write_sealed(path, {**json.loads(path.read_text()), "command": ["\x1b]0;run"]})
     out, _ = bench.call("logs", "mine", "--results", str(bench.results))
     assert "state: failed: KeyError" in out
     assert "on cpu, " in out

@@ -4,6 +4,8 @@ import json
 
 from flow_files import PLUGIN, REGISTRY
 
+from fairbench.core.files import write_sealed
+
 SECOND = """
 
 @method("other")
@@ -59,7 +61,7 @@ def test_an_attack_that_fails_leaves_the_others_and_the_cell_alone(bench):
     cell = json.loads((folder / "cell.json").read_text())
     del cell["digest"]
     cell["evaluation"].insert(0, {"name": "gone", "id": "0", "kind": "no such kind"})
-    (folder / "cell.json").write_text(json.dumps(cell))
+    write_sealed(folder / "cell.json", cell)
     (folder / "record.json").unlink()
     _, error = bench.call("cell", str(folder), "--registry", str(bench.registry), code=1)
     assert "failed" in error

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fairbench.core.files import write_sealed
 from fairbench.core.lease import hold_lease
 from fairbench.runner import worker
 from fairbench.runner.evaluating import evaluate_into
@@ -260,7 +261,7 @@ def test_results_of_the_schema_before_are_done_and_not_touched(bench):
     del record["digest"]
     cell = json.loads((path.parent / "cell.json").read_text())
     (attack,) = cell["evaluation"]
-    path.write_text(json.dumps({**record, "schema": 1}))
+    write_sealed(path, {**record, "schema": 1})
     before = path.read_bytes()
     assert bench.states("--methods", "trades") == {"trades.0": "done"}
     assert status_of(bench) == ("done", "")
@@ -268,7 +269,7 @@ def test_results_of_the_schema_before_are_done_and_not_touched(bench):
     assert path.read_bytes() == before
     for reason in ("pgd-2: no luck", "a later evaluation failed: no luck"):
         lines = [line for line in record["evaluations"] if line["id"] != attack["id"]]
-        path.write_text(json.dumps({**record, "schema": 1, "evaluations": lines, "reason": reason}))
+        write_sealed(path, {**record, "schema": 1, "evaluations": lines, "reason": reason})
         assert status_of(bench) == ("failed", "pgd-2: no luck")
         (planned,) = bench.plan("--methods", "trades")
         assert (planned["state"], planned["reason"]) == ("failed", "pgd-2: no luck")

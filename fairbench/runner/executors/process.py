@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fairbench.core.errors import LeaseHeldError, RecordError
+from fairbench.core.regular import open_regular
 from fairbench.core.stopping import REQUEUE
 from fairbench.records.cell import Cell
 from fairbench.records.read import UNFINISHED
 from fairbench.records.run_folder import RunFolder
 from fairbench.records.status import Status, recorded_status
 
+LOG_BYTES = 1 << 20  # of a log that are read
 PATIENCE = 60.0  # seconds for a process that was asked to stop
 
 
@@ -46,7 +48,7 @@ class Worker:
         self.began = time.monotonic()
         self.asked_at: float | None = None
         command = [sys.executable, "-m", "fairbench.cli", "cell", str(run.path), "--device", device]
-        with run.log_file.open("ab") as log:
+        with open(open_regular(run.log_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab") as log:
             self.from_here = log.tell()
             self.process = subprocess.Popen(
                 [*command, "--until-eof"],
@@ -117,8 +119,8 @@ class Worker:
         return End("memory" if record.fault and not status.finished else "record", status)
 
     def _output(self) -> list[str]:
-        with self.run.log_file.open("rb") as log:
-            log.seek(self.from_here)
+        with open(open_regular(self.run.log_file), "rb") as log:
+            log.seek(max(self.from_here, os.fstat(log.fileno()).st_size - LOG_BYTES))
             return log.read().decode(errors="replace").strip().splitlines()
 
     def _clear(self) -> None:

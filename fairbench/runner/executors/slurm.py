@@ -22,6 +22,7 @@ from pydantic import Field
 
 from fairbench.core.errors import ConfigError, EnvironmentFault, RecordError
 from fairbench.core.files import make_folder, read_json, write_atomic, write_json
+from fairbench.core.regular import read_regular
 from fairbench.core.stopping import REQUEUE
 from fairbench.planning.status import CellStatus
 from fairbench.records.progress import ProgressListener
@@ -250,7 +251,7 @@ def queue_of(results: Path) -> dict[str, str]:
         try:
             about = read_json(folder / "job.json")
             number, per_task = job_number(str(about["job"])), int(about["cells_per_task"])
-            cells = (folder / "cells.txt").read_text().splitlines()
+            cells = read_regular(folder / "cells.txt").decode().splitlines()
         except (RecordError, OSError, KeyError, TypeError, ValueError):
             continue  # not submitted, or not ours
         if number is None or shutil.which("squeue") is None:

@@ -4,16 +4,19 @@ import csv
 
 import numpy as np
 import pytest
-from outcome_files import identity_of, write_outcomes
+from outcome_files import folder_of, whole_cell, write_outcomes
 
 from fairbench.cli.main import main
-from fairbench.core.files import write_json
+from fairbench.core.files import write_sealed
 from fairbench.figures.kinds import KINDS
 
 
 def write_run(results, method, dataset="digits", seed=0):
     """A finished run with four test images of two classes."""
-    folder = results / "runs" / f"{method}.{dataset}.cnn-small.tiny.seed{seed}.0"
+    names = {"method": method, "dataset": dataset, "model": "cnn-small", "protocol": "tiny"}
+    cell = {"schema": 1, **names, "seed": seed, "overrides": {}, "identity": {}, "locations": {}}
+    cell = whole_cell(cell)
+    folder = folder_of(results / "runs", cell)
     evaluations = []
     for attack, id in (("clean", "clean"), ("pgd-2", "1")):
         file = f"outcomes/epoch-0001/{attack}.npy"
@@ -21,12 +24,10 @@ def write_run(results, method, dataset="digits", seed=0):
         correct = [True, True, attack == "clean", True]
         digest = write_outcomes(folder / file, [0, 0, 1, 1], [0, 0, 1, 1], correct)
         evaluations.append({"attack": attack, "id": id, "epoch": 1, "digest": digest, "file": file})
-    names = {"method": method, "dataset": dataset, "model": "cnn-small", "protocol": "tiny"}
-    head = {"schema": 1, "id": f"{method}.{dataset}", "entry": f"{method}.{dataset}"}
-    cell = {**head, **names, "seed": seed, "overrides": {}, "identity": identity_of(**names), "locations": {}}
-    write_json(folder / "cell.json", {**cell, "evaluation": [{"name": "pgd-2", "id": "1"}]})
+    head = {key: cell[key] for key in ("schema", "id", "entry")}
+    write_sealed(folder / "cell.json", {**cell, "evaluation": [{"name": "pgd-2", "id": "1"}]})
     record = {**head, "state": "done", "num_classes": 2, "epochs_evaluated": [1]}
-    write_json(folder / "record.json", {**record, "evaluations": evaluations})
+    write_sealed(folder / "record.json", {**record, "evaluations": evaluations})
 
 
 def call_in(folder, capsys):

@@ -1,27 +1,28 @@
 """The options of `fairbench table`."""
 
 import pytest
-from outcome_files import identity_of, write_outcomes
+from outcome_files import folder_of, whole_cell, write_outcomes
 
 from fairbench.cli.main import main
-from fairbench.core.files import write_json
+from fairbench.core.files import write_sealed
 
 
 def write_run(results, method, dataset="digits", protocol="tiny"):
     """A finished run with two test images."""
-    folder = results / "runs" / f"{method}.{dataset}.cnn-small.{protocol}.seed0.0"
+    names = {"method": method, "dataset": dataset, "model": "cnn-small", "protocol": protocol}
+    cell = {"schema": 1, **names, "seed": 0, "overrides": {}, "identity": {}, "locations": {}}
+    cell = whole_cell(cell)
+    folder = folder_of(results / "runs", cell)
     evaluations = []
     for attack in ("clean", "pgd-2"):
         file = f"outcomes/epoch-0001/{attack}.npy"
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         digest = write_outcomes(folder / file, [0, 1], [0, 1], [True, True])
         evaluations.append({"attack": attack, "id": "1", "epoch": 1, "digest": digest, "file": file})
-    names = {"method": method, "dataset": dataset, "model": "cnn-small", "protocol": protocol}
-    head = {"schema": 1, "id": f"{method}.{dataset}", "entry": f"{method}.{dataset}"}
-    cell = {**head, **names, "seed": 0, "overrides": {}, "identity": identity_of(**names), "locations": {}}
-    write_json(folder / "cell.json", {**cell, "evaluation": [{"name": "pgd-2", "id": "1"}]})
+    head = {key: cell[key] for key in ("schema", "id", "entry")}
+    write_sealed(folder / "cell.json", {**cell, "evaluation": [{"name": "pgd-2", "id": "1"}]})
     record = {**head, "state": "done", "num_classes": 2, "epochs_evaluated": [1]}
-    write_json(folder / "record.json", {**record, "evaluations": evaluations})
+    write_sealed(folder / "record.json", {**record, "evaluations": evaluations})
 
 
 @pytest.fixture

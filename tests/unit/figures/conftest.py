@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from outcome_files import identity_of, write_outcomes
+from outcome_files import folder_of, whole_cell, write_outcomes
 
-from fairbench.core.files import write_json
+from fairbench.core.files import write_sealed
 from fairbench.core.identity import digest
 from fairbench.records.results_folder import scan
 
@@ -44,25 +44,27 @@ class Results:
         """One run whose accuracies depend on method, seed, class and epoch."""
         rng = np.random.default_rng(int(digest([method, seed, dataset]), 16) % 2**32)
         base = rng.uniform(0.5, 1.0, len(names))
-        identity = identity_of(method, dataset, config=overrides, epochs=EPOCHS)
-        entry = digest(identity)
-        head = {"schema": 1, "id": digest([entry, seed]), "entry": entry}
+        identity = {
+            "method": {"config": overrides or {}},
+            "protocol": {"version": 2, "epochs": EPOCHS},
+        }
         cell = {
-            **head,
+            "schema": 1,
             "method": method,
             "dataset": dataset,
             "model": "cnn-small",
             "protocol": "quickstart",
             "seed": seed,
             "overrides": overrides or {},
-            "identity": {**identity, "seed": seed},
+            "identity": identity,
             "evaluation": [{"name": name, "id": f"id-{name}", **rest} for name, rest in attacks.items()],
             "titles": {"method": title or method.upper()},
         }
-        safe = "".join(char if char.isascii() and char.isalnum() else "-" for char in method)
-        folder = self.path / "runs" / f"{safe}.{dataset}.seed{seed}.{head['id']}"
+        cell = whole_cell(cell)
+        head = {key: cell[key] for key in ("schema", "id", "entry")}
+        folder = folder_of(self.path / "runs", cell)
         folder.mkdir(parents=True)
-        write_json(folder / "cell.json", cell)
+        write_sealed(folder / "cell.json", cell)
         epochs = list(range(EPOCHS - checkpoints + 1, EPOCHS + 1))
         evaluations = []
         label = np.repeat(np.arange(len(names)), size)
@@ -80,7 +82,9 @@ class Results:
                 where = {"attack": name, "id": "" if name == "clean" else f"id-{name}"}
                 evaluations.append({**where, "epoch": epoch, "file": file, "digest": sha})
         record = {**head, "state": "done", "num_classes": len(names), "class_names": list(names)}
-        write_json(folder / "record.json", {**record, "epochs_evaluated": epochs, "evaluations": evaluations})
+        write_sealed(
+            folder / "record.json", {**record, "epochs_evaluated": epochs, "evaluations": evaluations}
+        )
         if curves:
             with (folder / "epochs.jsonl").open("w") as file:
                 for epoch in range(1, EPOCHS + 1):

@@ -84,7 +84,9 @@ def test_hostile_names_are_shown_and_do_nothing(kind, results, project, tmp_path
     names = (HOSTILE, "_nolegend_", "owl")
     for seed in (0, 1):
         results.run("trades", seed, names=names, dataset="evil")
-        results.run(HOSTILE, seed, title=HOSTILE, names=names, dataset="evil", logged=(HOSTILE,))
+        results.run(
+            HOSTILE.replace("/", ""), seed, title=HOSTILE, names=names, dataset="evil", logged=(HOSTILE,)
+        )
         results.run("_trix", seed, title="_trix$", names=names, dataset="evil")
     records = [record for record in results.records() if record.dataset == "evil"]
     figure = one(kind, records, project)

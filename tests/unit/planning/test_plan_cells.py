@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairbench.core.errors import ConfigError, RecordError
-from fairbench.core.files import write_json
+from fairbench.core.files import write_json, write_sealed
 from fairbench.core.identity import digest
 from fairbench.planning.cost import Paces, estimate
 from fairbench.planning.protocols import scaled_epochs, set_path
@@ -16,7 +16,7 @@ from fairbench.planning.resolve import evaluation_content, resolve
 from fairbench.planning.selection import Selection
 from fairbench.planning.status import statuses
 from fairbench.records.cell import Cell, cell_ids
-from fairbench.records.run_folder import RunFolder
+from fairbench.records.results_folder import ResultsFolder
 from fairbench.registry import load_registry
 from fairbench.registry.protocol import RequestedAttack
 
@@ -185,18 +185,21 @@ def test_epochs_that_a_user_sets_by_hand_are_not_scaled(plan):
 
 def test_a_cell_survives_its_file_and_a_changed_file_is_refused(plan, tmp_path: Path):
     (cell,) = plan(methods=("trades",), seeds=(3,))
-    write_json(tmp_path / "cell.json", cell.to_json())
-    assert RunFolder(tmp_path).read_cell().to_json() == cell.to_json()
+    run = ResultsFolder(tmp_path).prepare(cell)
+    assert run.read_cell().to_json() == cell.to_json()
     for change, said in (
         ({"identity": {**cell.identity, "seed": 4}}, "changed by hand"),
         ({"schema": 2}, "schema 2"),
     ):
-        write_json(tmp_path / "cell.json", cell.to_json() | change)
+        write_sealed(run.cell_file, cell.to_json() | change)
         with pytest.raises(RecordError, match=said):
-            RunFolder(tmp_path).read_cell()
-    write_json(tmp_path / "cell.json", {"schema": 1})
+            run.read_cell()
+    write_sealed(run.cell_file, {"schema": 1})
     with pytest.raises(RecordError, match="id is not a text"):
-        RunFolder(tmp_path).read_cell()
+        run.read_cell()
+    write_json(run.cell_file, cell.to_json())
+    with pytest.raises(RecordError, match="no digest, so it may have been changed"):
+        run.read_cell()
 
 
 def test_a_cost_is_positive_and_grows_with_the_work(plan, registry):
@@ -227,9 +230,9 @@ def test_a_folder_of_other_settings_is_missing_and_of_changed_code_stale(plan, t
     (other,) = plan("methods.trades.beta=1", methods=("trades",), seeds=(0,))
     folder = tmp_path / "runs" / other.folder_name
     folder.mkdir(parents=True)
-    write_json(folder / "cell.json", other.to_json())
+    write_sealed(folder / "cell.json", other.to_json())
     assert [item.state for item in statuses([cell], tmp_path)] == ["missing"]
-    write_json(folder / "cell.json", other.to_json() | {"overrides": cell.overrides})
+    write_sealed(folder / "cell.json", other.to_json() | {"overrides": cell.overrides})
     (item,) = statuses([cell], tmp_path)
     assert (item.state, item.reason) == ("stale", "method changed since")
     assert [item.state for item in statuses([other], tmp_path)] == ["partial"]

@@ -7,11 +7,10 @@ import fairbench_methods.wat
 import pytest
 
 from fairbench.core.errors import ConfigError, UnknownNameError
-from fairbench.core.files import write_json
 from fairbench.planning.cost import Paces, estimate
 from fairbench.planning.resolve import resolve
 from fairbench.planning.selection import Selection, parse_overrides
-from fairbench.records.run_folder import RunFolder
+from fairbench.records.results_folder import ResultsFolder
 from fairbench.registry import load_registry
 
 ONE = {"methods": ("trades",), "seeds": (0,)}
@@ -258,8 +257,7 @@ def test_faal_with_awp_perturbs_from_its_first_epoch(plan):
 @pytest.mark.parametrize("method", ["frl", "frl-2021", "faal"])
 def test_a_cell_with_a_start_is_read_back_whole(plan, tmp_path, method):
     cell = only(plan(methods=(method,), seeds=(0,)), method)
-    write_json(tmp_path / "cell.json", cell.to_json())
-    assert RunFolder(tmp_path).read_cell() == cell
+    assert ResultsFolder(tmp_path).prepare(cell).read_cell() == cell
 
 
 def test_a_registry_file_may_give_blocks_and_every_fault_in_them_is_named(tmp_path):

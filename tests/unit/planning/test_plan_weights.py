@@ -6,12 +6,11 @@ from pathlib import Path
 import pytest
 
 from fairbench.core.errors import ConfigError, PluginError, UnknownNameError
-from fairbench.core.files import write_json
 from fairbench.planning.code_locations import located
 from fairbench.planning.cost import Estimate, Paces, estimate, within
 from fairbench.planning.resolve import resolve
 from fairbench.planning.selection import Selection
-from fairbench.records.run_folder import RunFolder
+from fairbench.records.results_folder import ResultsFolder
 from fairbench.registry import load_registry
 
 RSLAD = {"methods": ("rslad", "trades"), "seeds": (0,)}
@@ -164,8 +163,7 @@ def test_a_budget_takes_a_student_with_its_teacher_or_not_at_all(plan):
 @pytest.mark.parametrize("change", ["teacher=trades", "teacher.model=resnet18", "teacher=faal"])
 def test_a_cell_with_a_teacher_is_read_back_whole(plan, tmp_path, change):
     cell = only(plan(f"methods.rslad.{change}", **RSLAD, datasets=("mnist",)), "rslad")
-    write_json(tmp_path / "cell.json", cell.to_json())
-    assert RunFolder(tmp_path).read_cell() == cell
+    assert ResultsFolder(tmp_path).prepare(cell).read_cell() == cell
 
 
 def test_a_method_that_asks_a_teacher_in_some_settings_may_have_none(tmp_path):

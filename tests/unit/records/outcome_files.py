@@ -1,4 +1,4 @@
-"""Outcomes files and identities that tests write."""
+"""Outcomes files, identities and cells that tests write."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +8,10 @@ from numpy.typing import ArrayLike
 
 from fairbench.core.files import write_atomic
 from fairbench.core.identity import digest_bytes
+from fairbench.records.cell import cell_ids
 from fairbench.records.outcomes import encoded
+
+PARTS = ("method", "dataset", "model", "protocol")
 
 
 def write_outcomes(
@@ -51,3 +54,17 @@ def identity_of(
             **settings,
         },
     }
+
+
+def whole_cell(cell: dict[str, Any]) -> dict[str, Any]:
+    """`cell` with a whole identity, of which it gives parts of parts, and with the ids of that identity."""
+    parts = identity_of(**{part: cell[part] for part in PARTS})
+    given = {part: {**parts[part], **cell["identity"].get(part, {})} for part in PARTS}
+    identity = {**cell["identity"], **given, "seed": cell["seed"]}
+    id, entry = cell_ids(identity)
+    return {**cell, "id": id, "entry": entry, "identity": identity}
+
+
+def folder_of(runs: Path, cell: dict[str, Any]) -> Path:
+    """The run folder of a cell."""
+    return runs / ".".join((*(cell[part] for part in PARTS), f"seed{cell['seed']}", cell["id"]))

@@ -8,6 +8,7 @@ from results_builder import ResultsBuilder
 
 import fairbench
 from fairbench.core.errors import ResultsError
+from fairbench.core.files import read_json, write_sealed
 from fairbench.records.frame import COLUMNS
 from fairbench.records.results_folder import scan
 
@@ -91,9 +92,7 @@ def test_one_attack_has_one_id_in_every_run_and_another_another(results):
 
 def test_a_seed_that_no_run_has_is_a_damaged_record(results):
     folder = results.run("trades", 0)
-    (folder / "cell.json").write_text(
-        (folder / "cell.json").read_text().replace('"seed": 0', f'"seed": {10**30}')
-    )
+    write_sealed(folder / "cell.json", {**read_json(folder / "cell.json"), "seed": 10**30})
     frame = fairbench.load_records(results.path)
     assert len(frame) == 0
     assert "seed is not a number in 0.." in frame.attrs["problems"][0]

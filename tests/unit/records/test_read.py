@@ -5,17 +5,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from outcome_files import write_outcomes
+from outcome_files import folder_of, whole_cell, write_outcomes
 
 from fairbench.core.errors import RecordError, ResultsError
-from fairbench.core.files import write_json
+from fairbench.core.files import write_sealed
 from fairbench.records.results_folder import scan
 from fairbench.records.run_folder import RunFolder
 
-CELL = {
+GIVEN = {
     "schema": 1,
-    "id": "ab12",
-    "entry": "cd34",
     "method": "trades",
     "dataset": "digits",
     "model": "cnn-small",
@@ -25,6 +23,7 @@ CELL = {
     "identity": {"method": {"name": "trades", "config": {"beta": 3.0}}, "protocol": {"version": 1}},
     "evaluation": [{"name": "pgd-20", "id": "e1", "eps": 0.1}],
 }
+CELL = whole_cell(GIVEN)
 
 
 def record_content(digest, file="outcomes/epoch-0002/clean.npy"):
@@ -32,8 +31,8 @@ def record_content(digest, file="outcomes/epoch-0002/clean.npy"):
     attacked = {**evaluation, "attack": "pgd-20", "id": "e1"}
     return {
         "schema": 1,
-        "id": "ab12",
-        "entry": "cd34",
+        "id": CELL["id"],
+        "entry": CELL["entry"],
         "state": "done",
         "reason": None,
         "epoch": 2,
@@ -49,24 +48,25 @@ def record_content(digest, file="outcomes/epoch-0002/clean.npy"):
 @pytest.fixture
 def folder(tmp_path):
     """A done run folder in a results folder."""
-    folder = tmp_path / "results" / "runs" / "trades.digits.cnn-small.quickstart.seed3.ab12"
+    folder = folder_of(tmp_path / "results" / "runs", CELL)
     (folder / "outcomes/epoch-0002").mkdir(parents=True)
     label = np.array([0, 1, 1])
     digest = write_outcomes(folder / "outcomes/epoch-0002/clean.npy", label, label, label == label)
-    write_json(folder / "cell.json", CELL)
-    write_json(folder / "record.json", record_content(digest))
+    write_sealed(folder / "cell.json", CELL)
+    write_sealed(folder / "record.json", record_content(digest))
     return folder
 
 
 def change(folder, file="record.json", **values):
     content = json.loads((folder / file).read_text())
-    write_json(folder / file, {**content, **values})
+    write_sealed(folder / file, {**content, **values})
 
 
 def test_a_done_run_is_read_with_all_its_properties(folder):
     (record,), problems = scan(folder.parents[1])
     assert problems == []
-    assert (record.id, record.entry, record.seed, record.state) == ("ab12", "cd34", 3, "done")
+    assert (record.id, record.entry) == (CELL["id"], CELL["entry"])
+    assert (record.seed, record.state) == (3, "done")
     assert (record.method, record.dataset, record.model) == ("trades", "digits", "cnn-small")
     assert (record.protocol, record.attacks, record.epochs_evaluated) == ("quickstart", ("pgd-20",), (2,))
     assert (record.class_names, record.warnings, record.reason) == (("cat", "dog"), ("unofficial data",), "")
@@ -151,7 +151,7 @@ def test_a_cell_of_another_shape_is_refused(folder, values):
     ["/etc/hostname", "../clean.npy", "outcomes/../../clean.npy", "..\\clean.npy", "C:\\clean.npy", "a\0b"],
 )
 def test_a_path_that_leaves_the_run_folder_is_refused(folder, file):
-    write_json(folder / "record.json", record_content(None, file))
+    write_sealed(folder / "record.json", record_content(None, file))
     with pytest.raises(RecordError, match="outside its own folder"):
         RunFolder(folder).read().outcomes("clean", 2)
 
@@ -165,7 +165,7 @@ def test_a_link_that_leaves_the_run_folder_is_refused(folder, tmp_path):
 
 
 def test_outcomes_with_another_digest_are_refused(folder):
-    write_json(folder / "record.json", record_content("0" * 64))
+    write_sealed(folder / "record.json", record_content("0" * 64))
     with pytest.raises(RecordError, match="digest"):
         RunFolder(folder).read().outcomes("clean", 2)
 

@@ -4,9 +4,10 @@ import json
 from dataclasses import replace
 
 import pytest
+from outcome_files import write_outcomes
 
 from fairbench.core.errors import RecordError
-from fairbench.core.files import write_json
+from fairbench.core.files import write_sealed
 from fairbench.core.lease import hold_lease
 from fairbench.planning.resolve import resolve
 from fairbench.planning.selection import parse_selection
@@ -33,9 +34,10 @@ def recorded(run, cell, *evaluated, failures=(), num_classes=4):
     for name, epoch in evaluated:
         path = run.outcomes / f"{name}-{epoch}.npy"
         path.parent.mkdir(exist_ok=True)
-        path.write_bytes(b"")
+        label = [c for c in range(num_classes) for _ in range(3)]
+        digest = write_outcomes(path, label, label, [True, False, False] * num_classes)
         evaluations.append(
-            Evaluation(name, epoch, f"outcomes/{path.name}", "d", ids[name], (1,) * num_classes, {})
+            Evaluation(name, epoch, f"outcomes/{path.name}", digest, ids[name], (1,) * num_classes, {})
         )
     record = Record(
         run.path,
@@ -183,7 +185,7 @@ def test_the_reason_of_a_record_of_schema_1_is_of_its_evaluations(tmp_path, reas
     cell = planned(tmp_path, "pgd-20,fab-t")
     run = ResultsFolder(tmp_path).prepare(cell)
     record = recorded(run, cell, ("clean", 11), ("clean", 12))
-    write_json(run.record_file, {**record.to_json(), "schema": 1, "reason": reason})
+    write_sealed(run.record_file, {**record.to_json(), "schema": 1, "reason": reason})
     read = run.read()
     assert {failure.attack: failure.error for failure in read.failures} == errors
     assert replace(read, failures=()) == record

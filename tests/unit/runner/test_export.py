@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from outcome_files import write_outcomes
+from outcome_files import whole_cell, write_outcomes
 
 from fairbench.core.errors import ConfigError
 from fairbench.records.cell import protocol_identity
@@ -33,7 +33,7 @@ def record(tmp_path):
                 digest = write_outcomes(tmp_path / file, LABELS, LABELS, correct)
                 evaluations.append({"attack": attack, "epoch": epoch, "file": file, "digest": digest})
         cell = {
-            **dict.fromkeys(("id", "entry", "model", "protocol"), "any"),
+            **dict.fromkeys(("model", "protocol"), "any"),
             "seed": 0,
             "dataset": dataset,
             "method": "trades",
@@ -44,7 +44,7 @@ def record(tmp_path):
         }
         return Record(
             tmp_path,
-            parse_cell(cell, tmp_path / "cell.json"),
+            parse_cell(whole_cell(cell), tmp_path / "cell.json"),
             epochs_evaluated=epochs,
             evaluations=tuple(Evaluation(**line) for line in evaluations),
         )

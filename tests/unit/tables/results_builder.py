@@ -3,10 +3,9 @@
 from pathlib import Path
 
 import numpy as np
-from outcome_files import identity_of, write_outcomes
+from outcome_files import folder_of, whole_cell, write_outcomes
 
-from fairbench.core.files import write_json
-from fairbench.core.identity import digest
+from fairbench.core.files import write_sealed
 
 PGD = {
     "name": "pgd-20",
@@ -35,6 +34,7 @@ class ResultsBuilder:
         *,
         size=10,
         dataset="digits",
+        model="cnn-small",
         protocol="quickstart",
         protocol_content=None,
         overrides=None,
@@ -55,33 +55,31 @@ class ResultsBuilder:
 
         `counted` runs have their hits in the record, as those of today; the others are older.
         """
-        settings = {"protocol": protocol, **(protocol_content or {})}
-        settings["protocol"] = settings.pop("name", settings["protocol"])
-        identity = identity_of(method, dataset, config=config, **settings)
-        entry = digest([identity, overrides])
+        identity = {
+            "method": {"config": config or {}, "fingerprint": "f0", "overrides": overrides},
+            "dataset": {"digest": "d0"},
+            "protocol": {"version": 2, "epochs": 5, **(protocol_content or {})},
+        }
         cell = {
             "schema": 1,
-            "id": digest([entry, seed]),
-            "entry": entry,
             "method": method,
             "dataset": dataset,
-            "model": "cnn-small",
+            "model": model,
             "protocol": protocol,
             "seed": seed,
             "overrides": overrides or {},
-            "identity": {**identity, "seed": seed},
+            "identity": identity,
             "evaluation": [attack] if attack else [],
             "titles": titles or {},
         }
-        runs = (into or self.path) / "runs"
-        safe = "".join(char if char.isalnum() else "-" for char in method)
-        folder = runs / f"{safe}.{dataset}.cnn-small.{protocol}.seed{seed}.{cell['id']}"
+        cell = whole_cell(cell)
+        folder = folder_of((into or self.path) / "runs", cell)
         folder.mkdir(parents=True)
-        write_json(folder / "cell.json", cell)
+        write_sealed(folder / "cell.json", cell)
         if state is None:
             return folder
         epochs = list(range(6 - len(clean), 6))
-        sides = [("clean", "", clean)] + (
+        sides = [("clean", "clean", clean)] + (
             [(attack["name"], attack["id"], robust)] if attack and robust else []
         )
         evaluations = []
@@ -111,7 +109,7 @@ class ResultsBuilder:
         record = {
             "schema": 1,
             "id": cell["id"],
-            "entry": entry,
+            "entry": cell["entry"],
             "state": state,
             "reason": reason,
             "epoch": 5,
@@ -126,5 +124,5 @@ class ResultsBuilder:
             record["training"] = {"arithmetic": arithmetic}
         if counted:
             record["class_count"] = [size] * len(clean[0])
-        write_json(folder / "record.json", record)
+        write_sealed(folder / "record.json", record)
         return folder

@@ -5,6 +5,7 @@ import json
 import pytest
 from outcome_files import write_outcomes
 
+from fairbench.core.files import write_sealed
 from fairbench.records.outcomes import read_outcomes
 from fairbench.records.run_folder import RunFolder
 from fairbench.tables.views import build_tables
@@ -24,8 +25,8 @@ def run(results, method, pgd, strong, settings=STRONG):
     correct = [place % 50 < strong[c] for place, c in enumerate(label)]
     digest = write_outcomes(folder / file, label, label, correct)
     record["evaluations"].append({**line, "attack": "autoattack", "id": "a", "file": file, "digest": digest})
-    (folder / "cell.json").write_text(json.dumps(cell))
-    (folder / "record.json").write_text(json.dumps(record))
+    write_sealed(folder / "cell.json", cell)
+    write_sealed(folder / "record.json", record)
     return RunFolder(folder).read()
 
 
@@ -72,8 +73,8 @@ def test_a_margin_attack_that_sees_through_the_mask_does_not_hide_it(results):
     cell["evaluation"].append(margin)
     line = next(line for line in record["evaluations"] if line["attack"] == "autoattack")
     record["evaluations"].append({**line, "attack": "cw", "id": "c"})
-    (masked.folder / "cell.json").write_text(json.dumps(cell))
-    (masked.folder / "record.json").write_text(json.dumps(record))
+    write_sealed(masked.folder / "cell.json", cell)
+    write_sealed(masked.folder / "record.json", record)
     assert any(
         "gairat: 16.0 points between pgd" in note for note in notes(base, RunFolder(masked.folder).read())
     )
@@ -85,7 +86,7 @@ def test_an_attack_towards_targets_is_no_measure_of_plain_pgd(results):
     for attack in cell["evaluation"]:
         if attack["kind"] == "pgd":
             attack["target"] = "random"
-    (record.folder / "cell.json").write_text(json.dumps(cell))
+    write_sealed(record.folder / "cell.json", cell)
     assert notes(record) != notes(RunFolder(record.folder).read()) == []
 
 

@@ -7,7 +7,7 @@ import pytest
 from outcome_files import write_outcomes
 
 from fairbench.core.errors import ConfigError, RecordError
-from fairbench.core.files import read_json, write_json
+from fairbench.core.files import read_json, write_sealed
 from fairbench.records.outcomes import read_outcomes
 from fairbench.records.results_folder import scan
 from fairbench.tables.formats import render
@@ -90,13 +90,15 @@ def test_outcomes_changed_behind_the_records_back_are_found(runs):
 
 
 def test_a_record_that_counts_other_hits_than_its_outcomes_is_found(runs):
+    text = printed(runs, "latex")
     folder = next(record.folder for record in scan(runs.path)[0] if record.method == "dafa")
     record = read_json(folder / "record.json")
     line = next(line for line in record["evaluations"] if line["attack"] == "pgd-20")
     line["hits"] = [9, 9, 9]
-    write_json(folder / "record.json", record)
-    (check,) = verify(runs, printed(runs, "latex"), "latex")
+    write_sealed(folder / "record.json", record)
+    (check,) = verify(runs, text, "latex")
     assert any("counts other hits than its outcomes have" in fault for fault in check.faults)
+    assert folder.name not in printed(runs, "latex")
 
 
 def test_a_run_with_other_outcomes_than_then_is_found(runs):
@@ -108,7 +110,7 @@ def test_a_run_with_other_outcomes_than_then_is_found(runs):
     rows = read_outcomes(file)
     line["digest"] = write_outcomes(file, rows["label"], rows["prediction"], ~rows["correct"])
     line["hits"] = [10 - hits for hits in line["hits"]]
-    write_json(folder / "record.json", record)
+    write_sealed(folder / "record.json", record)
     (check,) = verify(runs, text, "latex")
     assert any("has other outcomes than when the table was made" in fault for fault in check.faults)
 
@@ -158,7 +160,7 @@ def test_unknown_options_in_a_stamp_are_a_fault_and_no_traceback(runs):
 
 
 def test_no_name_in_a_stamp_ends_its_comment(results):
-    results.run("--><script>alert(1)</script>", 0)
+    results.run("--><script>alert(1)", 0)
     for format in ("html", "markdown"):
         text = printed(results, format)
         assert "<script>" not in text

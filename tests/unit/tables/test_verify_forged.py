@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from fairbench.core.files import read_json, write_json
+from fairbench.core.files import read_json, write_sealed
 from fairbench.page import collect_content, render_page
 from fairbench.records.results_folder import scan
 from fairbench.registry import Registry
@@ -151,11 +151,12 @@ def test_csv_rows_without_options_and_columns_that_are_there_twice_are_found(run
 
 
 def test_a_record_that_counts_other_images_than_its_outcomes_is_found(runs):
+    text = printed(runs, "markdown")
     for record in scan(runs.path)[0]:
         if record.method == "dafa":
             content = read_json(record.folder / "record.json")
-            write_json(record.folder / "record.json", {**content, "class_count": [10, 10, 7]})
-    found = faults(runs, printed(runs, "markdown"), "markdown")
+            write_sealed(record.folder / "record.json", {**content, "class_count": [10, 10, 7]})
+    found = faults(runs, text, "markdown")
     assert any("counts other images of the classes" in fault for fault in found)
 
 

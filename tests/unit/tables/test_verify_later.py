@@ -7,7 +7,7 @@ import pytest
 from outcome_files import write_outcomes
 from results_builder import PGD
 
-from fairbench.core.files import read_json, write_json
+from fairbench.core.files import read_json, write_sealed
 from fairbench.records.results_folder import scan
 from fairbench.tables.formats import render
 from fairbench.tables.request import VIEWS, TableRequest
@@ -37,8 +37,8 @@ def evaluate(results, attack):
             sha = write_outcomes(record.folder / file, rows["label"], rows["prediction"], lost)
             told = {"attack": attack["name"], "id": attack["id"], "file": file, "digest": sha}
             content["evaluations"].append({**line, **told, "hits": [0, 0, 0]})
-        write_json(record.folder / "cell.json", cell)
-        write_json(record.folder / "record.json", content)
+        write_sealed(record.folder / "cell.json", cell)
+        write_sealed(record.folder / "record.json", content)
 
 
 def stays_right(results, later=lambda: None):
@@ -106,14 +106,15 @@ def test_a_method_that_shares_no_seed_with_the_baseline(results):
     stays_right(results)
 
 
-def test_folders_that_were_renamed_or_copied(results):
+def test_a_copied_folder_changes_nothing_and_a_renamed_one_is_named_with_the_way_back(results):
     folders = fill(results)
-    stays_right(results, lambda: folders[0].rename(folders[0].with_name('my "best" run\'s')))
-    stays_right(results)
-    shutil.copytree(folders[1], copy := folders[1].with_name("copy"))
-    content = read_json(copy / "record.json")
-    content["evaluations"] = [line for line in content["evaluations"] if line["attack"] == "clean"]
-    stays_right(results, lambda: write_json(copy / "record.json", content))
+    stays_right(results, lambda: shutil.copytree(folders[1], folders[1].with_name("copy")))
+    (problem,) = scan(results.path)[1]
+    assert f"the folder copy holds the run {folders[1].name}" in problem.message
+    text = render(build_tables(scan(results.path)[0]), "csv")
+    folders[0].rename(folders[0].with_name('my "best" run\'s'))
+    (check,) = verify_tables(text, ".csv", scan(results.path)[0])
+    assert f"{folders[0].name} is not in the results folder" in check.faults
 
 
 def test_names_that_look_like_stamps_or_markup(results):
