@@ -27,7 +27,7 @@ class Search(ABC):
     iterations  number of calls of `step` for an image without success
     regroup     numbers of iterations (ascending, the last is `iterations`) after which images with success
                 leave; regrouping synchronises with the device, so it is rare where few images succeed
-    cost        forward and backward passes per image of a whole search, for the estimate of the time left
+    cost        forward and backward passes per image without success, for the estimate of the time left
     """
 
     iterations: int
@@ -98,10 +98,12 @@ def run_search(
         batches.append(rows)
     first = 0
     for last in search.regroup:
-        for done, rows in enumerate(batches, 1):
+        done, count = 0, sum(len(rows["x"]) for rows in batches)
+        for rows in batches:
             for k in range(first, last):
                 search.step(network, rows, k)
-            tick((first + (last - first) * done / len(batches)) / search.iterations)
+            done += len(rows["x"])
+            tick((first + (last - first) * done / count) / search.iterations)
         first = last
         leave = torch.ones_like if last == search.iterations else torch.clone
         for rows in batches:

@@ -6,22 +6,22 @@ interruptions.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from fairbench.attacks.budget import Norm
-from fairbench.attacks.network import Network, Passes
+from fairbench.attacks.network import Network, Passes, cost_of
 from fairbench.attacks.search import BATCH_SIZE, Rows, Search, SearchResult, run_search
 from fairbench.data.images import ImageSet, to_unit
 from fairbench.evaluation.adversarial_examples import AdversarialExamples
 from fairbench.evaluation.journal import Journal
+from fairbench.evaluation.time_left import TimeLeft
 from fairbench.evaluation.verdicts import fooled_by, logits_of_set
 from fairbench.records.progress import Progress
 
-BACKWARD = 1.35  # cost of a backward pass in forward passes (measured on a ResNet-18); for the time left only
 BLOCK = 4  # batches per block: enough for regrouping, and little work lost after an interruption
 
 Attempt = Callable[[Tensor, Tensor, Tensor, Callable[[float], None]], SearchResult]
@@ -60,7 +60,7 @@ class Campaign:
     progress: Callable[[Progress], None] = lambda progress: None
     stages: dict[str, Stage] = field(default_factory=dict)
     survived: dict[str, Tensor] = field(default_factory=dict)  # (N,) bool, robust after each stage
-    expected: Mapping[str, float] | None = None  # forward passes per image by key; None: unknown
+    time_left: TimeLeft | None = None  # None: not estimated
 
     def __post_init__(self) -> None:
         self.label = self.images.labels.cpu()
@@ -68,7 +68,6 @@ class Campaign:
         self.prediction = self.clean_logits.argmax(1).cpu()
         self.robust = self.prediction == self.label
         self.broken: list[tuple[Tensor, Tensor]] = []  # positions and images, in order of success
-        self._rate: tuple[float, float] = (0.0, 0.0)  # seconds, forward passes
 
     @property
     def num_classes(self) -> int:
@@ -109,20 +108,37 @@ class Campaign:
                 tick=tick,
             )
 
-        return self.attempt(attempt, index, key, search.cost[0] + BACKWARD * search.cost[1])
+        return self.attempt(attempt, index, key)
 
-    def attempt(self, attempt: Attempt, index: Tensor, key: str, cost: float) -> SearchResult:
-        """As `attack`, for any function that finds adversarial images; `cost` in forward passes per image."""
+    def attempt(self, attempt: Attempt, index: Tensor, key: str) -> SearchResult:
+        """As `attack`, for any function that finds adversarial images."""
         stage, parts = key.split(".")[0], []
         for number, block in enumerate(index.split(self.batch_size * BLOCK)):
             before = number * self.batch_size * BLOCK
+            began, passes = time.perf_counter(), self.network.passes.cost
 
-            def tick(share: float, before: int = before, size: int = len(block)) -> None:
-                self._report_progress(key, cost, before + share * size, len(index))
+            def tick(
+                share: float,
+                before: int = before,
+                size: int = len(block),
+                began: float = began,
+                passes: float = passes,
+            ) -> None:
+                left = None
+                if self.time_left is not None:
+                    left = self.time_left.left(
+                        key,
+                        share=share,
+                        size=size,
+                        later=len(index) - before - size,
+                        robust=int(self.robust.sum()),
+                        passes=self.network.passes.cost - passes,
+                        seconds=time.perf_counter() - began,
+                    )
+                done = (before + share * size) / max(len(index), 1)
+                self.progress(Progress(key, done, float(self.robust.float().mean()), left))
 
-            parts.append(self._run_block(attempt, block, f"{key}.block{number}", stage, cost, tick))
-        if self.expected is not None:
-            self.expected = {name: each for name, each in self.expected.items() if name != key}
+            parts.append(self._run_block(attempt, block, key, number, tick))
         self.survived[stage] = self.robust.clone()
         if not parts:
             return SearchResult(torch.zeros(0, dtype=torch.bool), {})
@@ -130,16 +146,11 @@ class Campaign:
         return SearchResult(torch.cat([part.success for part in parts]), rows)
 
     def _run_block(
-        self,
-        attempt: Attempt,
-        index: Tensor,
-        key: str,
-        stage_name: str,
-        cost: float,
-        tick: Callable[[float], None],
+        self, attempt: Attempt, index: Tensor, key: str, number: int, tick: Callable[[float], None]
     ) -> SearchResult:
         """The result of a block, from the journal or computed and written there; updates the state."""
-        saved = self.journal.read(key, index)
+        block = f"{key}.block{number}"
+        saved = self.journal.read(block, index)
         if saved is None:
             began, before = time.perf_counter(), Passes(**asdict(self.network.passes))
             x, y = self._x(index), self.images.labels[index.to(self.images.device)]
@@ -159,14 +170,17 @@ class Campaign:
                 "seconds": time.perf_counter() - began,
             }
             saved = {name: value.cpu() for name, value in tensors.items()}, about
-            self.journal.write(key, index, *saved)
-            self._rate = (self._rate[0] + about["seconds"], self._rate[1] + cost * len(index))
+            self.journal.write(block, index, *saved)
         tensors, about = saved
         success = tensors["found"]
         self.robust[index[success]] = False
         self.prediction[index[success]] = tensors["prediction"]
         self.broken.append((index[success], tensors["x_adv"]))
-        stage = self.stages.setdefault(stage_name, Stage(stage_name))
+        if self.time_left is not None:
+            passes = cost_of(about["forward"], about["backward"])
+            self.time_left.block(key, len(index), int(success.sum()), passes, about["seconds"])
+        part = key.split(".")[0]
+        stage = self.stages.setdefault(part, Stage(part))
         stage.tried += len(index)
         stage.broken += int(success.sum())
         for name in ("unconfirmed", "forward", "backward", "seconds"):
@@ -184,11 +198,3 @@ class Campaign:
 
     def _x(self, index: Tensor) -> Tensor:
         return to_unit(self.images.images[index.to(self.images.device)])
-
-    def _report_progress(self, key: str, cost: float, done: float, total: int) -> None:
-        seconds, passes = self._rate
-        left = None
-        if self.expected is not None and passes:
-            rest = sum(each for name, each in self.expected.items() if name != key) * int(self.robust.sum())
-            left = (cost * (total - done) + rest) * seconds / passes
-        self.progress(Progress(key, done / max(total, 1), float(self.robust.float().mean()), left))

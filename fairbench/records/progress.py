@@ -13,7 +13,7 @@ class Progress:
     stage   the part that is running, "" for an attack with one part
     done    share of the stage's work that is done, in [0, 1]
     robust  share of all test images that no part has broken so far, None if unknown
-    left    seconds for the rest of the attack if no more images are broken, None if unknown
+    left    seconds for the rest of the attack, None if unknown
     """
 
     stage: str
