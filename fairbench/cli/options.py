@@ -153,8 +153,8 @@ SHARED: dict[str, Decorator] = {
             "overrides",
             multiple=True,
             metavar="PATH=VALUE",
-            help="Change one setting, for example methods.trix.strength=1.5 or protocol.optimizer.lr=0.05; "
-            "can be given several times.",
+            help="Change one setting, for example methods.trix.strength=1.5; several values, "
+            "protocol.optimizer.lr=0.1,0.05, make cells of their own. Can be given several times.",
         ),
     ),
     "executor": together(  # where and how cells are run

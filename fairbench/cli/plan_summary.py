@@ -10,6 +10,7 @@ from fairbench.planning.plan import Plan
 from fairbench.planning.status import CellStatus
 from fairbench.records.cell import Cell
 
+PROTOCOL = "protocol."  # begins the overrides that change the protocol
 HEADER = ("method", "data set", "model", "protocol", "seed", "state", "time", "")
 
 
@@ -54,14 +55,19 @@ def line(plan: Plan, item: CellStatus) -> tuple[str, ...]:
     cell = item.cell
     time = "" if item.status.finished else time_of(plan.costs[cell.id])
     reason = "left out: over the budget" if cell.id in plan.left_out else item.reason
-    return (label(cell), cell.dataset, cell.model, cell.protocol, str(cell.seed), item.state, time, reason)
+    method = with_changes(cell.method, cell, protocol=False)
+    protocol = with_changes(cell.protocol, cell, protocol=True)
+    return (method, cell.dataset, cell.model, protocol, str(cell.seed), item.state, time, reason)
 
 
-def label(cell: Cell) -> str:
-    """A cell's method with the settings that the user changed."""
-    settings = (f"{key}={value}" for key, value in cell.overrides.items() if not key.startswith("protocol."))
-    changed = ", ".join(settings)
-    return f"{cell.method} ({changed})" if changed else cell.method
+def with_changes(name: str, cell: Cell, *, protocol: bool) -> str:
+    """The name of a cell's method or protocol with the settings of it that the user changed."""
+    changed = ", ".join(
+        f"{key.removeprefix(PROTOCOL)}={value}"
+        for key, value in cell.overrides.items()
+        if key.startswith(PROTOCOL) == protocol
+    )
+    return f"{name} ({changed})" if changed else name
 
 
 def time_of(cost: Estimate) -> str:

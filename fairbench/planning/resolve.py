@@ -11,6 +11,7 @@ from fairbench.data.manifest import Manifest, read_manifest, require_training_im
 from fairbench.metrics.rho import BASELINE
 from fairbench.planning.defaults import complete, describe_defaults, foreign_radii
 from fairbench.planning.method_components import method_components, take_files, teachers_of
+from fairbench.planning.overrides import variants
 from fairbench.planning.prerequisites import with_prerequisites
 from fairbench.planning.protocols import resolve_protocol, scaled_epochs
 from fairbench.planning.selection import Selection
@@ -106,6 +107,10 @@ def resolve(selection: Selection, registry: Registry, data_root: Path) -> tuple[
         notes.append(f"{BASELINE} was added: the fairness score rho compares with it")
     notes += foreign_radii(selection, choice, registry)
     resolver = Resolver(selection, registry, data_root)
+    resolvers = [
+        replace(resolver, selection=replace(selection, overrides=overrides))
+        for overrides in variants(selection.overrides)
+    ]
     cells = []
     misfits = []
     for chosen in choice.datasets:
@@ -115,8 +120,9 @@ def resolve(selection: Selection, registry: Registry, data_root: Path) -> tuple[
                 misfits.append(f"{model} is left out for {chosen.dataset}: {misfit}")
                 continue
             place = CellSetting(chosen.dataset, model, chosen.protocol, choice.seeds[0], chosen.attacks)
-            by_method = [for_seeds(resolver.cell(method, place), choice.seeds) for method in methods]
-            cells += [cell for same_seed in zip(*by_method, strict=True) for cell in same_seed]
+            different = _different(resolvers, methods, place)
+            by_entry = [for_seeds(cell, choice.seeds) for cell in different]
+            cells += [cell for same_seed in zip(*by_entry, strict=True) for cell in same_seed]
     if not cells:
         raise ConfigError(
             "no network of the selection takes the images of its data sets.",
@@ -129,6 +135,16 @@ def resolve(selection: Selection, registry: Registry, data_root: Path) -> tuple[
     ]
     cells, added = with_prerequisites(cells)
     return cells, notes + added
+
+
+def _different(resolvers: "Sequence[Resolver]", methods: Sequence[str], place: "CellSetting") -> list[Cell]:
+    """The cells of each method under each variant of the overrides, each once."""
+    cells: dict[str, Cell] = {}
+    for method in methods:
+        for resolver in resolvers:
+            cell = resolver.cell(method, place)
+            cells.setdefault(cell.id, cell)
+    return list(cells.values())
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from fairbench.core.errors import ConfigError
-from fairbench.registry import Registry, read_scalar
-from fairbench.registry.components import EXAMPLES, SHORTHAND, component_faults, is_off
+from fairbench.planning.overrides import one_or_grid, parse_component, parse_overrides, split_values
+from fairbench.registry import Registry
 from fairbench.registry.names import DEFAULT, Base, Term, names_of
 from fairbench.registry.protocol import RequestedAttack, Tier
 from fairbench.registry.schema import SuiteEntry
@@ -30,7 +30,7 @@ class Selection:
     by_pattern: frozenset[str] = frozenset()
     """The data sets that were not named: chosen by `all`, a pattern or a tag."""
     overrides: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """By section: `protocol`, `methods.<name>`, and `all_methods`; each option name to value."""
+    """By section: `protocol`, `methods.<name>`, and `all_methods`; each option name to value or Grid."""
 
 
 def parse_selection(
@@ -79,7 +79,9 @@ def parse_selection(
         overrides={
             **changes,
             "all_methods": {
-                name: parse_component(name, text) for name, text in components.items() if text is not None
+                name: one_or_grid([parse_component(name, part) for part in split_values(text)])
+                for name, text in components.items()
+                if text is not None
             },
         },
     )
@@ -94,16 +96,6 @@ def suite_terms(suite: SuiteEntry, kind: str, registry: Registry) -> dict[str, T
 def suite_names(suite: SuiteEntry, kind: str, registry: Registry) -> tuple[str, ...]:
     """The methods, data sets or networks of a suite."""
     return tuple(suite_terms(suite, kind, registry))
-
-
-def parse_component(name: str, text: str) -> Any:
-    """The value of --augment, --averaging or --awp. Raises ConfigError for one that the component refuses."""
-    value = read_scalar(text)
-    settings = {} if value is True else {SHORTHAND[name]: value}
-    for _, message in () if is_off(name, value) else component_faults(name, settings):
-        example = EXAMPLES[name].replace("=", " ")
-        raise ConfigError(f"--{name} {text}: {message}.", hint=f"for example: --{example}")
-    return value
 
 
 def parse_names(
@@ -136,34 +128,3 @@ def parse_seeds(text: str | None) -> tuple[int, ...]:
         return () if text is None else read_seeds(text)
     except ValueError as error:
         raise ConfigError(f"--seeds {text!r}: {error}.", hint="write 0..4, or 0,1,2") from error
-
-
-def parse_overrides(items: Sequence[str], registry: Registry) -> dict[str, dict[str, Any]]:
-    """`methods.trix.strength=1.5` and `protocol.epochs=3` as {"methods.trix": {"strength": 1.5}, ...}."""
-    overrides: dict[str, dict[str, Any]] = {}
-    for item in items:
-        path, equals, text = item.partition("=")
-        parts = path.strip().split(".")
-        if not equals or len(parts) < 2 or not all(parts):
-            raise ConfigError(
-                f"--set {item!r} is not an override.",
-                hint="write methods.trix.strength=1.5 or protocol.epochs=30",
-            )
-        value = read_scalar(text.strip())
-        if parts[0] == "methods" and len(parts) >= 3:
-            registry.get("method", parts[1], asked_by=f"--set {item}")
-            option = ".".join(parts[2:])
-            value = registry.check_override(parts[1], option, value)
-            overrides.setdefault(f"methods.{parts[1]}", {})[option] = value
-        elif parts[0] == "protocol" and parts[1] in ("name", "version", "source"):
-            raise ConfigError(
-                f"--set {item!r}: protocol.{parts[1]} identifies the protocol and cannot be changed."
-            )
-        elif parts[0] == "protocol":
-            overrides.setdefault("protocol", {})[".".join(parts[1:])] = value
-        else:
-            raise ConfigError(
-                f"--set {item!r}: only methods.NAME.OPTION and protocol.OPTION can be set.",
-                hint="for instance methods.trix.strength=1.5 or protocol.batch_size=64",
-            )
-    return overrides

@@ -10,6 +10,7 @@ from typing import Any
 from fairbench.registry.faults import show
 from fairbench.registry.fields import parse_number
 
+LISTS = {"tuple", "list", "Tuple", "List", "Sequence"}
 REQUIRED = "<required>"
 """Stands for the default of an option without a default."""
 
@@ -29,6 +30,8 @@ class Option:
         Raises ValueError with the expected type.
         """
         allowed = self.allowed
+        if self.is_list and isinstance(value, list) and isinstance(self.default, tuple):
+            return tuple(value)
         if allowed is None or any(
             value == choice and type(value) is type(choice) for choice in allowed.choices
         ):
@@ -41,6 +44,15 @@ class Option:
             if name in allowed.types and type(value) is kind:
                 return value
         raise ValueError(f"expected {allowed}, got {show(value)}")
+
+    @property
+    def is_list(self) -> bool:
+        """Whether the annotation is that of a list or a tuple."""
+        try:
+            nodes = ast.walk(ast.parse(self.annotation, mode="eval"))
+        except SyntaxError:
+            return False
+        return any(last_name(node) in LISTS for node in nodes if isinstance(node, ast.Name | ast.Attribute))
 
     @property
     def allowed(self) -> "Allowed | None":

@@ -12,8 +12,9 @@ import pytest
 from flow_files import REGISTRY
 from killed import work
 
+from fairbench.planning.overrides import parse_overrides
 from fairbench.planning.resolve import resolve
-from fairbench.planning.selection import Selection, parse_attacks, parse_overrides
+from fairbench.planning.selection import Selection, parse_attacks
 from fairbench.records.cell import Cell
 from fairbench.records.results_folder import ResultsFolder
 from fairbench.registry import load_registry

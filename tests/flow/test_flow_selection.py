@@ -56,3 +56,14 @@ def test_several_data_sets_are_prepared_by_one_command(bench, how):
     chosen = ("--models", "cnn-small", "--protocol", "quickstart", "--datasets", "[abc]", "--json")
     out, _ = bench.call("plan", "--registry", str(registry), "--data", str(root), *SHORT, *chosen)
     assert {row["dataset"] for row in json.loads(out)} == {"a", "b"}
+
+
+def test_several_values_of_a_setting_are_rows_of_one_table(bench):
+    out, _ = bench.run("--methods", "trades", "--seeds", "0", "--set", "methods.trades.beta=1, 3")
+    labels = [line[: line.index(")") + 1] for line in out.splitlines() if line.startswith("trades (")]
+    assert sorted(labels) == ["trades (beta=1.0)", "trades (beta=3.0)"]
+    out, _ = bench.call(
+        *bench.arguments("plan", "--methods", "trades", "--seeds", "0"), "--set", "protocol.epochs=1,2"
+    )
+    assert "(epochs=1)" in out
+    assert "(epochs=2)" in out

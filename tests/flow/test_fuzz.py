@@ -22,8 +22,9 @@ from fairbench.evaluation.adversarial_examples import read_examples
 from fairbench.evaluation.external_checkpoint import read_checkpoint
 from fairbench.models.checkpoints import read_tensors, write_tensors
 from fairbench.planning.cost import estimate, read_paces
+from fairbench.planning.overrides import parse_overrides
 from fairbench.planning.resolve import resolve
-from fairbench.planning.selection import Selection, parse_attacks, parse_names, parse_overrides, parse_seeds
+from fairbench.planning.selection import Selection, parse_attacks, parse_names, parse_seeds
 from fairbench.planning.status import statuses
 from fairbench.records.outcomes import read_outcomes
 from fairbench.records.run_folder import RunFolder

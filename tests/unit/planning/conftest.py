@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from fairbench.planning.overrides import parse_overrides
 from fairbench.planning.resolve import resolve
-from fairbench.planning.selection import Selection, parse_overrides
+from fairbench.planning.selection import Selection
 from fairbench.records.cell import Cell
 from fairbench.registry import Registry, load_registry
 

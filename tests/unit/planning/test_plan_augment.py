@@ -10,8 +10,9 @@ from fairbench_methods import trades
 from fairbench.core.errors import ConfigError
 from fairbench.core.identity import digest
 from fairbench.planning.catalogue import describe
+from fairbench.planning.overrides import parse_overrides
 from fairbench.planning.resolve import resolve
-from fairbench.planning.selection import Selection, parse_overrides
+from fairbench.planning.selection import Selection
 from fairbench.registry import load_registry
 from fairbench.runner.cell_checks import check_options
 

@@ -8,8 +8,9 @@ import pytest
 
 from fairbench.core.errors import ConfigError, UnknownNameError
 from fairbench.planning.cost import Paces, estimate
+from fairbench.planning.overrides import parse_overrides
 from fairbench.planning.resolve import resolve
-from fairbench.planning.selection import Selection, parse_overrides
+from fairbench.planning.selection import Selection
 from fairbench.records.results_folder import ResultsFolder
 from fairbench.registry import load_registry
 

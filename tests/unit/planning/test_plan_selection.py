@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairbench.core.errors import ConfigError, FairbenchError, UnknownNameError
-from fairbench.planning.selection import parse_names, parse_overrides, parse_seeds
+from fairbench.planning.overrides import parse_overrides
+from fairbench.planning.selection import parse_names, parse_seeds
 from fairbench.registry import load_registry
 
 REGISTRY = load_registry([])
