@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 @value(
     "--model",
     "NAME|FILE.py:FUNCTION",
-    "Network: a model of the registry, a function that builds it, or robustbench:NAME (a model of the "
-    "RobustBench zoo for cifar10 or cifar100).",
+    "Network: a model of the registry, a function that builds it, timm:NAME (a network of the package timm), "
+    "or robustbench:NAME (a model of the RobustBench zoo for cifar10 or cifar100).",
     required=True,
 )
 @value("--dataset", "NAME", "Data set whose test images are used.", required=True)

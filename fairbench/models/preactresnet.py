@@ -1,7 +1,9 @@
 """PreActResNet-18: BatchNorm and ReLU before each convolution, and once more before the pooling.
 
 Source     He, Zhang, Ren, Sun (2016), arXiv 1603.05027; stem and head of the DAFA and CFA programs.
-Deviates   The program of FRL has no BatchNorm + ReLU (here `bn`) before the pooling.
+Variants   The programs of FRL and WAT have no BatchNorm and ReLU (`bn`) before the pooling. In the program of
+           fast_adversarial (Wong, Rice, Kolter, arXiv 2001.03994) a projecting shortcut starts from the input
+           of the block, not from its first activation; the names of its weights are the same.
 Head       Average pooling with window 4: on 64x64 images the linear layer has 2048 inputs.
 """
 
@@ -21,6 +23,16 @@ def preactresnet18(num_classes: int, image_shape: tuple[int, int, int]) -> nn.Mo
     return PreActResNet(num_classes, image_shape)
 
 
+def preactresnet18_no_final_norm(num_classes: int, image_shape: tuple[int, int, int]) -> nn.Module:
+    """The PreActResNet-18 of FRL's and WAT's programs: no BatchNorm and ReLU before the pooling."""
+    return PreActResNet(num_classes, image_shape, final_norm=False)
+
+
+def preactresnet18_input_shortcut(num_classes: int, image_shape: tuple[int, int, int]) -> nn.Module:
+    """The PreActResNet-18 of fast_adversarial: projecting shortcuts start from the input of their block."""
+    return PreActResNet(num_classes, image_shape, block=InputShortcutBlock)
+
+
 class PreActBlock(nn.Module):
     """BatchNorm, ReLU, 3x3 convolution, twice; a projecting shortcut starts from the first activation."""
 
@@ -37,25 +49,45 @@ class PreActBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Activations of the block: (B, width_in, H, W) -> (B, width, H/stride, W/stride)."""
         active = F.relu(self.bn1(x))
-        shortcut = x if self.shortcut is None else self.shortcut(active)
+        shortcut = x if self.shortcut is None else self.shortcut(self.shortcut_source(x, active))
         return self.conv2(F.relu(self.bn2(self.conv1(active)))) + shortcut
+
+    def shortcut_source(self, x: Tensor, active: Tensor) -> Tensor:
+        """What a projecting shortcut starts from: the input x of the block, or its first activation."""
+        return active
+
+
+class InputShortcutBlock(PreActBlock):
+    """The same with projecting shortcuts from the input of the block."""
+
+    def shortcut_source(self, x: Tensor, active: Tensor) -> Tensor:
+        """The input of the block."""
+        return x
 
 
 class PreActResNet(nn.Module):
     """Four stages of two blocks; `forward` maps (B, channels, H, W) in [0, 1] to logits (B, C)."""
 
-    def __init__(self, num_classes: int, image_shape: tuple[int, int, int]) -> None:
+    def __init__(
+        self,
+        num_classes: int,
+        image_shape: tuple[int, int, int],
+        *,
+        block: type[PreActBlock] = PreActBlock,
+        final_norm: bool = True,
+    ) -> None:
         super().__init__()
         rows, columns = pooled_shape("preactresnet18", image_shape, halvings=3, window=WINDOW)
         self.conv1 = nn.Conv2d(image_shape[0], WIDTHS[0], 3, padding=1, bias=False)
         self.layer1, self.layer2, self.layer3, self.layer4 = (
-            stage(PreActBlock, width_in, width, stride, BLOCKS_PER_STAGE)
+            stage(block, width_in, width, stride, BLOCKS_PER_STAGE)
             for width_in, width, stride in zip((WIDTHS[0], *WIDTHS[:-1]), WIDTHS, STRIDES, strict=True)
         )
-        self.bn = nn.BatchNorm2d(WIDTHS[-1])
+        self.bn = nn.BatchNorm2d(WIDTHS[-1]) if final_norm else None
         self.linear = nn.Linear(WIDTHS[-1] * rows * columns, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, C)."""
         out = self.layer4(self.layer3(self.layer2(self.layer1(self.conv1(x)))))
-        return self.linear(F.avg_pool2d(F.relu(self.bn(out)), WINDOW).flatten(1))
+        active = out if self.bn is None else F.relu(self.bn(out))
+        return self.linear(F.avg_pool2d(active, WINDOW).flatten(1))

@@ -54,7 +54,7 @@ def _check_file_teachers(cell: Cell, registry: Registry) -> None:
 
 def _checked_target(cell: Cell, model: str, identity: object, registry: Registry) -> str:
     """Where the code of a network is. Raises PluginError unless it is what the cell was planned with."""
-    if model not in registry.models:
+    if not registry.has_model(model):
         raise PluginError(f"{cell.slot}: this registry has no model {model!r}.", hint=NAME_ITS_FILE)
     target: str = registry.get("model", model).target
     try:

@@ -165,7 +165,7 @@ def _measured_steps(results: Path) -> dict[str, dict[str, float]]:
 
 def _mflops(model: str, registry: Registry) -> float:
     """Millions of operations of a forward pass of a 32x32 image."""
-    known = registry.get("model", model).mflops if model in registry.models else None
+    known = registry.get("model", model).mflops if registry.has_model(model) else None
     return float(known or UNKNOWN_MFLOPS)
 
 

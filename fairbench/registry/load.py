@@ -14,7 +14,7 @@ from fairbench.registry.names import Term, names_of
 from fairbench.registry.plugin import parse_target
 from fairbench.registry.protocol import AnyProtocol, PerMethodProtocol, Protocol
 from fairbench.registry.registry import Registry
-from fairbench.registry.schema import DatasetEntry, ModelEntry, SuiteEntry
+from fairbench.registry.schema import DatasetEntry, ModelEntry, SuiteEntry, timm_entry
 from fairbench.registry.source import read_source
 from fairbench.registry.trained_weights import FINE_TUNE, TEACHERS, ZOO
 
@@ -167,7 +167,8 @@ def _check_references(registry: Registry, declarations: Declarations, methods: l
     known = {kind: list(declarations.of(kind)) for kind in KINDS} | {"method": methods}
 
     def check(declared: Declared, path: tuple[str | int, ...], kind: str, name: str) -> bool:
-        return declarations.check_name(declared, path, kind, name, known[kind])
+        timm = kind == "model" and timm_entry(name) is not None
+        return timm or declarations.check_name(declared, path, kind, name, known[kind])
 
     for name, declared in declarations.of("method").items():
         entry = registry.methods.get(name)

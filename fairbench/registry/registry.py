@@ -11,7 +11,7 @@ from fairbench.registry.components import COMPONENTS, check_path, is_component, 
 from fairbench.registry.options import REQUIRED
 from fairbench.registry.plugin import PluginSource
 from fairbench.registry.protocol import AnyProtocol, Protocol
-from fairbench.registry.schema import DatasetEntry, MethodEntry, ModelEntry, SuiteEntry
+from fairbench.registry.schema import DatasetEntry, MethodEntry, ModelEntry, SuiteEntry, timm_entry
 from fairbench.registry.source import read_scalar
 from fairbench.registry.trained_weights import combined
 
@@ -57,8 +57,9 @@ class Registry:
     def get(self, kind: str, name: str, asked_by: str = "") -> Any:
         """The entry `name` of a kind ("method", "dataset", ...).
 
-        NAME:reference is the AutoAttack entry NAME, computed by the reference package. Raises
-        UnknownNameError, or PluginError for a method whose plugin is broken.
+        NAME:reference is the AutoAttack entry NAME, computed by the reference package; the model timm:NAME
+        is a network of the package timm. Raises UnknownNameError, or PluginError for a method whose plugin is
+        broken.
         """
         entries = self._entries(kind)
         if name in entries:
@@ -74,7 +75,13 @@ class Registry:
             own = entries.get(name.removesuffix(REFERENCE))
             if isinstance(own, AutoAttack):
                 return own.model_copy(update={"name": name, "engine": "reference", "precision": "float32"})
+        if kind == "model" and (network := timm_entry(name)):
+            return network
         raise UnknownNameError(kind, name, entries, asked_by=asked_by)
+
+    def has_model(self, name: str) -> bool:
+        """Whether `get` has an entry for this network."""
+        return name in self.models or timm_entry(name) is not None
 
     def plugin(self, name: str) -> PluginSource:
         """The facts in the source of method `name`. Raises as `get` does."""

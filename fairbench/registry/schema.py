@@ -27,6 +27,7 @@ from fairbench.registry.seeds import read_seeds
 from fairbench.registry.trained_weights import FineTune, Teacher
 
 MAX_CHANNELS = 4
+TIMM = "timm:"
 
 
 class Paper(Model):
@@ -204,6 +205,14 @@ class ModelEntry(RegistryEntry):
         default=None, gt=0, description="millions of parameters with 10 classes, for estimates"
     )
     tags: Texts = TAGS
+
+
+def timm_entry(name: str) -> ModelEntry | None:
+    """The network `timm:NAME` of the package timm, which needs no entry; None for any other name."""
+    network = name.removeprefix(TIMM)
+    if network == name or not network.isidentifier():
+        return None
+    return ModelEntry(name=name, target=f"fairbench.models.timm_networks:{network}")
 
 
 class SuiteEntry(RegistryEntry):

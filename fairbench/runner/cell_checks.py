@@ -6,7 +6,7 @@ from contextlib import suppress
 import torch
 
 from fairbench.core.devices import parse_device
-from fairbench.core.errors import ConfigError, ContractError, PluginError
+from fairbench.core.errors import ConfigError, ContractError, FairbenchError, PluginError
 from fairbench.models.build import build_model
 from fairbench.objectives.contract import build_config
 from fairbench.objectives.load import load_plugin
@@ -77,7 +77,7 @@ def forward_fault(cell: Cell, num_classes: int, batch_size: int) -> str:
         model = build_model(cell.locations["model"], num_classes, shape, 0).train()
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             model(torch.zeros(batch_size, *shape))
-    except ConfigError:
+    except FairbenchError:
         raise
     except Exception as error:  # the code of a network may raise anything
         return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0].rstrip('.')}"

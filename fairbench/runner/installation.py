@@ -26,7 +26,7 @@ REQUIRED = (
     "safetensors",
     "pyautoattack",
 )
-OPTIONAL = {"robustbench": "pip install 'fairbench-at[robustbench]'"}
+OPTIONAL = {name: f"pip install 'fairbench-at[{name}]'" for name in ("robustbench", "timm")}
 FATAL = ("missing", "not writable")  # states in which nothing can be trained
 
 

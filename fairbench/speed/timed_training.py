@@ -82,7 +82,7 @@ class TimedSetting:
     def teacher(self, method: str, name: str) -> nn.Module:
         """An untrained network of the architecture that the registry names for a teacher of `method`."""
         model = self.registry.method_components(method, self.dataset).get(name, {}).get("model", self.model)
-        if model not in self.registry.models:
+        if not self.registry.has_model(model):
             return self.network()
         return replace(self, model=model).network()
 
