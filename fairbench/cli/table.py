@@ -46,6 +46,12 @@ VIEWS = ("main", "fairness", "classes", "comparison")
     help="Definition of rho; use trix only to compare with the numbers in the TRIX paper.  "
     "[default: signed; printed with --published]",
 )
+@click.option(
+    "--caption",
+    type=click.Choice(["short", "full"]),
+    default="short",
+    help="short: three lines, and a legend after the last table; full: everything in each caption.",
+)
 @shared("claims")
 @value("--published", "NAME[:TABLE]", "Print a paper's own tables instead, for example trix:1a.")
 def table_command(
@@ -58,6 +64,7 @@ def table_command(
     claims: str | None,
     published: str | None,
     baseline: str,
+    caption: str,
     **chosen: Any,
 ) -> None:
     """Print average and worst-class accuracy, clean and robust, and the fairness score rho, over seeds.
@@ -65,7 +72,7 @@ def table_command(
     rho adds the relative changes of the worst class and of the average against the baseline.
     """
     if published is not None:
-        print_published(published, convention, format)
+        print_published(published, convention, format, full_captions=caption == "full")
         return
     from fairbench.tables.request import TableRequest
 
@@ -76,15 +83,17 @@ def table_command(
         error=error,
         convention=convention or "signed",
     )
-    print_tables(results, request, format=format, claims=claims, **chosen)
+    full = caption == "full"
+    print_tables(results, request, format=format, claims=claims, full_captions=full, **chosen)
 
 
-def print_published(name: str, rule: "Rule | None", format: str) -> None:
+def print_published(name: str, rule: "Rule | None", format: str, *, full_captions: bool = False) -> None:
     """Print the tables of a paper as they were published."""
     from fairbench.tables.formats import render
     from fairbench.tables.published_tables import published_tables
 
-    click.echo(render(published_tables(name, rule or "printed"), format), nl=False)
+    tables = published_tables(name, rule or "printed")
+    click.echo(render(tables, format, full_captions=full_captions), nl=False)
 
 
 def print_tables(
@@ -94,6 +103,7 @@ def print_tables(
     format: str = "text",
     attack: str | None = None,
     claims: str | None = None,
+    full_captions: bool = False,
     **chosen: Any,
 ) -> None:
     """Print the tables of the records that `chosen` describes, as in `read_records`, with the baseline's."""
@@ -106,4 +116,4 @@ def print_tables(
     tables = build_tables(records, request, attack)
     if claims is not None and published is not None:
         tables = [with_published(table, published, claims) for table in tables]
-    click.echo(render(tables, format), nl=False)
+    click.echo(render(tables, format, full_captions=full_captions), nl=False)

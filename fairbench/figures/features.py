@@ -15,7 +15,8 @@ from fairbench.figures.panels import class_names, key_of, panels
 from fairbench.figures.style import Width, entry_styles, figure_style, fit, printable
 from fairbench.metrics.projection import Projection
 from fairbench.records.read import Record
-from fairbench.tables.captions import describe_attack, title
+from fairbench.tables.captions import title
+from fairbench.tables.description import describe_attack
 from fairbench.tables.inventory import TableSpec
 
 DEFAULT_CLASSES = ("cat", "horse")  # those of the TRIX paper

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 from fairbench.figures.figure import FigureKey, FigureOptions, NothingToDrawError
 from fairbench.records.read import Record
-from fairbench.tables.captions import caption
 from fairbench.tables.columns import SIDES
+from fairbench.tables.description import description
 from fairbench.tables.inventory import Inventory, TableSpec
 from fairbench.tables.request import TableRequest
 
@@ -85,4 +85,4 @@ def table_caption(
     spec: TableSpec, sides: tuple[str, ...], columns: tuple[str, ...], options: FigureOptions
 ) -> str:
     """The caption of a table of these numbers: setting, attack, seeds, checkpoints, errors, test images."""
-    return caption(spec, TableRequest(columns=columns, baseline=options.baseline), sides)
+    return " ".join(description(spec, TableRequest(columns=columns, baseline=options.baseline), sides))

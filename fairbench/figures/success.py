@@ -16,7 +16,7 @@ from fairbench.figures.style import FEW_CLASSES, INCHES, Width, entry_styles, pr
 from fairbench.metrics.classwise import class_accuracy, class_hits
 from fairbench.records.read import AttackKey, Record
 from fairbench.tables.by_class import across_seeds, with_wilson
-from fairbench.tables.captions import describe_attack
+from fairbench.tables.description import describe_attack
 from fairbench.tables.entries import Entry
 from fairbench.tables.evidence import outcomes_under
 from fairbench.tables.inventory import TableSpec

@@ -16,6 +16,7 @@ from fairbench.page.method_page import method_page
 from fairbench.page.reproduce import results_option
 from fairbench.page.summary import picture, verdict
 from fairbench.page.tables import PageData, number_table
+from fairbench.tables.formats.captions import Marks, legend
 
 FILTERS = (("dataset", "data set"), ("model", "network"), ("protocol", "protocol"), ("attack", "attack"))
 LINKS = (  # of the header: name, id
@@ -55,7 +56,7 @@ def render_page(content: PageContent) -> str:
         tag("a", "To the results", href="#settings", class_="skip"),
         _header(content),
         main,
-        tag("footer", f"fairbench {importlib.metadata.version('fairbench-at')}"),
+        _footer(content),
         tag("script", script_data({"tables": data.tables}), type="application/json", id="data"),
         tag("script", script),
     )
@@ -190,6 +191,13 @@ def _class_order(section: Section) -> Markup:
         for value, words in choices
     ]
     return tag("fieldset", tag("legend", "order of classes"), *buttons, class_="order", hidden=True)
+
+
+def _footer(content: PageContent) -> Markup:
+    """What columns and marks mean, once for all tables; and the version."""
+    tables = [traced.table for s in content.sections for traced in (s.leaderboard, *s.more)]
+    version = f"fairbench {importlib.metadata.version('fairbench-at')}"
+    return tag("footer", tag("p", " ".join(legend(tables, Marks())), class_="definitions"), tag("p", version))
 
 
 def _method_list(content: PageContent, anchors: Anchors) -> Markup:

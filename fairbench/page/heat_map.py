@@ -54,7 +54,7 @@ def heat_map(traced: TracedTable, data: PageData) -> Markup:
     levels = (tag("i", class_=f"h{k}") for k in range(0, LEVELS + 1, 2))
     scale = tag("span", *levels, class_="scale", aria_hidden="true")
     best = any(cell.best for line in grid.cells for cell in line)
-    caption = table.caption + (" Underlined: the best mean of each class." if best else "")
+    caption = " ".join(table.description) + (" Underlined: the best mean of each class." if best else "")
     return tag(
         "div",
         tag(

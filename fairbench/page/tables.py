@@ -11,7 +11,8 @@ from fairbench.page.content import TracedTable
 from fairbench.page.markup import Anchors, Markup, joined, number_range, tag
 from fairbench.tables.escapes import plain
 from fairbench.tables.formats import html
-from fairbench.tables.formats.numbers import full_caption, shown
+from fairbench.tables.formats.captions import Marks, words_of
+from fairbench.tables.formats.numbers import shown
 from fairbench.tables.provenance import stamp
 from fairbench.tables.table import Column, Row, TableCell
 
@@ -53,6 +54,7 @@ def epoch_range(epochs: tuple[int, ...]) -> str:
 def number_table(traced: TracedTable, data: PageData) -> Markup:
     """A table of numbers with its caption, its notes and its stamp."""
     table = traced.table
+    caption, notes = words_of(table, Marks(), full=False)
     caption_id = data.caption_id()
     number = data.number(traced, lambda: _table_data(traced, data))
     parts: list[object] = []
@@ -61,9 +63,9 @@ def number_table(traced: TracedTable, data: PageData) -> Markup:
         head = tag("thead", Markup("".join(html.heads(table))))
         body = tag("tbody", Markup("\n" + "\n".join(html.rows(table)) + "\n"))
         parts.append(scroll_box(table.title, head, body, number, "numbers", caption_id))
-    parts.append(tag("p", full_caption(table), class_="caption", id=caption_id))
-    if table.notes:
-        parts.append(tag("ul", *(tag("li", note) for note in table.notes), class_="notes"))
+    parts.append(tag("p", caption, class_="caption", id=caption_id))
+    if notes:
+        parts.append(tag("ul", *(tag("li", note) for note in notes), class_="notes"))
     if table.evidence:
         parts.append(Markup("\n".join(["", "<!--", *stamp(table), "-->", ""])))
     return joined(parts)

@@ -235,7 +235,8 @@ class Resolver:
             titles={
                 kind: self.registry.get(kind, name).title or name
                 for kind, name in (("method", method), ("dataset", place.dataset), ("model", place.model))
-            },
+            }
+            | ({"reconstructed": "yes"} if self.registry.get("method", method).reconstructed else {}),
         )
 
     def _evaluation(

@@ -33,6 +33,19 @@ def describe_strength(settings: Mapping[str, Any]) -> str:
     return f"Robust accuracy is a valid upper bound by {name} alone,{searched} not AutoAttack."
 
 
+def bound(settings: Mapping[str, Any]) -> str:
+    """The same in a few words, for a caption of three lines; "" for AutoAttack standard."""
+    if is_autoattack(settings):
+        return ""
+    name = {"a3": "A3", "pgd": "PGD", "autoattack": "parts of AutoAttack"}.get(
+        str(settings.get("kind")), "it"
+    )
+    precision = str(settings.get("precision", "float32"))
+    searched = "" if precision == "float32" else f" in {precision}"
+    end = "not AutoAttack standard" if name == "parts of AutoAttack" else "not AutoAttack"
+    return f"Upper bound by {name}{searched}, {end}."
+
+
 def published_as(settings: Mapping[str, Any]) -> str:
     """The attack of papers' tables that these settings are, "autoattack" or "pgd-20"; "" for any other.
 

@@ -75,6 +75,9 @@ class MethodEntry(RegistryEntry):
     natural_teacher: Teacher | None = None
     paper: Paper | None = None
     official: Official | None = None
+    reconstructed: bool = Field(
+        default=False, description="no program of the authors does this: captions of tables say so"
+    )
     cost: Number = Field(default=1.0, gt=0, description="training time in units of TRADES")
     tags: Texts = TAGS
 

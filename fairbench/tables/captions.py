@@ -1,194 +1,164 @@
-"""The title of a table and its caption: what was measured, and how each number was computed."""
+"""The title of a table and its caption of three lines: what a reader of the paper must know.
+
+What changes the meaning of a number is in the caption. Definitions are in the legend after the last table,
+and in full sentences in `description.py`.
+"""
 
 import json
-from collections.abc import Sequence
+import re
+import textwrap
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from fairbench.records.attack_strength import describe_strength
+from fairbench.records.attack_strength import bound, is_autoattack
 from fairbench.records.read import AttackKey, Record
-from fairbench.tables.entries import TAIL_FRACTION, Entry, Seed, tail_fraction
-from fairbench.tables.groups import assignments, protocol_version, setting_overrides
+from fairbench.tables.description import class_sizes, images_per_class, protocol_name
+from fairbench.tables.entries import Entry
+from fairbench.tables.groups import assignments, is_per_method, setting_overrides
 from fairbench.tables.inventory import SettingRecords, TableSpec
 from fairbench.tables.request import TableRequest
+from fairbench.tables.table import PLUS_MINUS
 
-PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
-_HIDDEN_SETTINGS = ("kind", "version", "id", "at")
-_SETTINGS_FIRST = ("eps", "step_size", "num_steps", "start")
+LINES = 3
+WIDTH = 80  # characters of a line
+_MAX_TITLE = 110
+_MAX_NAMES = 3
 _PRECISIONS = {
-    "tf32-conv": "Networks were trained with TF32 convolutions, PyTorch's default on a GPU, and evaluated in "
-    "float32.",
-    "tf32": "Networks were trained with TF32 products and convolutions, and evaluated in float32.",
-    "bf16": "Networks were trained in bfloat16, weights and losses in float32, and evaluated in float32.",
-}
-_COLUMNS = {  # a sentence for each column that is the same in every table, in the order of the caption
-    "balanced": "Balanced is the mean of the class accuracies; average is over all images.",
-    "split-half": "Split-half chooses the worst class on one half of the images and measures it on the other "
-    "half, which removes the downward bias.",
-    "gap": "Gap is the best class minus the worst; sampling noise makes it larger.",
-    "deviation": "Deviation is the standard deviation over classes divided by their mean.",
+    "tf32-conv": "Trained with TF32 convolutions.",
+    "tf32": "Trained in TF32.",
+    "bf16": "Trained in bfloat16.",
 }
 
 
 def title(setting: SettingRecords, attack: AttackKey | None, sides: Sequence[str] = ()) -> str:
-    """Data set, network, protocol and attack in a few words, and the side of a table that has one."""
+    """Network, data set, schedule, attack and radius as papers name them; "clean" for that side alone."""
     record = setting.first
-    parts = [record.dataset, record.model, _protocol(record)]
-    parts += [attack.name] if attack else [] if sides else ["no attack"]
-    return ", ".join([*parts, *sides]) + (f" ({setting.variant})" if setting.variant else "")
+    parts = [record.title("model"), record.title("dataset"), _schedule(record)]
+    parts.append(_distinct_name(attack, setting) if attack else "clean" if sides else "no attack")
+    variant = setting.variant or assignments(setting_overrides(record))
+    text = ", ".join(parts) + (f" ({variant})" if variant else "")
+    return text if len(text) <= _MAX_TITLE else f"{text[: _MAX_TITLE - 3]}..."
 
 
-def caption(spec: TableSpec, request: TableRequest, sides: Sequence[str]) -> str:
-    """What was measured, over what it was averaged, what the errors are, and how each column is defined."""
-    record, entries, attack = spec.setting.first, spec.entries, spec.attack
-    if not entries:
-        return "No run of this table is done yet."
-    sentences = [_where(record, attack, sides)]
-    if record.precision in _PRECISIONS:
-        sentences.append(_PRECISIONS[record.precision])
-    if attack is not None and "robust" in sides:
-        sentences.append(describe_strength(json.loads(attack.settings)))
-    selection = _selection([seed for entry in entries for seed in entry.seeds.values()])
-    if request.view == "comparison":
-        sentences += _comparison(spec, selection)
-    else:
-        sentences.append(f"Each number is the mean over {_seed_count(entries)} of {selection}.")
-        sentences.append(_plus_minus(entries, request.error, rho="rho" in request.names))
-        sentences += _classes(entries) if request.view == "classes" else _columns(spec, request)
-    sentences.append(_test_images(entries))
-    return " ".join(sentences)
+def _distinct_name(attack: AttackKey, setting: SettingRecords) -> str:
+    """The attack as papers name it; as the user does where another attack has that name too."""
+    name = attack_name(attack)
+    alike = sum(attack_name(other) == name for other in setting.attacks) > 1
+    return f"{name} ({attack.name})" if alike else name
 
 
-def _classes(entries: Sequence[Entry]) -> list[str]:
-    if all(len(entry.seeds) > 1 for entry in entries):
-        return []
-    return ["In brackets, for one seed: 95 % Wilson interval of the class over the test images."]
-
-
-def _columns(spec: TableSpec, request: TableRequest) -> list[str]:
-    """A sentence for each column whose header does not explain it."""
-    names = request.names
-    sentences = [_COLUMNS["balanced"]] if "balanced" in names else []
-    has_tail = tail_fraction(spec.num_classes) is not None
-    if {"worst", "limits", "floor"} & set(names):
-        share = f"mean over the lowest {100 * TAIL_FRACTION:.0f} % of classes"
-        lowest = share if has_tail else "lowest class accuracy"
-        sentences.append(f"Worst is the {lowest} of each checkpoint, averaged afterwards.")
-    if "limits" in names:
-        several = max(len(entry.seeds) for entry in spec.entries) > 1
-        over = "new test images and new seeds" if several else "new test images, for this run alone"
-        sentences.append(
-            f"Its 95 % limits hold for all classes together, over {over}; they are conservative."
-        )
-    if "floor" in names:
-        worst = "worst" if has_tail else "worst class"
-        sentences.append(f"Floor: expected {worst} if all classes were equal.")
-    if "split-half" in names:
-        sentences.append(_COLUMNS["split-half"])
-    if any(name.startswith("worst-") for name in names):
-        sentences.append("Worst K % is the mean over the lowest K % of classes, at least one class.")
-    sentences += [_COLUMNS[name] for name in ("gap", "deviation") if name in names]
-    if "rho" in names and spec.base is not None:
-        sentences.append(_rho(spec.base.label, request.convention))
-    return sentences
-
-
-def _where(record: Record, attack: AttackKey | None, sides: Sequence[str]) -> str:
-    overrides = setting_overrides(record)
-    protocol = f"protocol {_protocol(record)}" + (f" with {assignments(overrides)}" if overrides else "")
-    what = "images without attack" if attack is None and len(sides) == 1 else describe_attack(attack)
-    return f"{record.dataset}, {record.model}, {protocol}, {what}."
-
-
-def _protocol(record: Record) -> str:
-    version = protocol_version(record)
-    return f"{record.protocol} v{version}" if version else record.protocol
-
-
-def describe_attack(attack: AttackKey | None) -> str:
-    """The attack with its version and every setting that has a value."""
-    if attack is None:
-        return "no attack evaluated"
+def attack_name(attack: AttackKey) -> str:
+    """An attack with its radius in print: "AutoAttack, 8/255", "PGD-20, L2 0.5"."""
     settings: dict[str, Any] = json.loads(attack.settings)
-    version = f" v{settings['version']}" if "version" in settings else ""
-    shown = {k: v for k, v in settings.items() if k not in _HIDDEN_SETTINGS and v is not None}
-    ordered = [key for key in _SETTINGS_FIRST if key in shown] + sorted(set(shown) - set(_SETTINGS_FIRST))
-    text = ", ".join(assignments({key: shown[key]}) for key in ordered)
-    return f"attack {attack.name}{version}" + (f" ({text})" if text else "")
+    kind, steps = settings.get("kind"), settings.get("num_steps")
+    name = attack.name
+    if is_autoattack(settings):
+        name = "AutoAttack" + (" (reference package)" if settings.get("engine") == "reference" else "")
+    elif kind == "pgd" and steps is not None and settings.get("loss", "ce") in _PGD:
+        name = f"{_PGD[settings.get('loss', 'ce')]}-{steps}" + (" targeted" if settings.get("target") else "")
+    elif kind == "a3":
+        name = "A3"
+    radius = settings.get("eps")
+    norm = "L2 " if settings.get("norm") == "l2" else ""
+    return name if radius is None else f"{name}, {norm}{_radius(float(radius))}"
 
 
-def _seed_count(entries: Sequence[Entry]) -> str:
-    counts = {len(entry.seeds) for entry in entries}
-    if len(counts) == 1:
-        count = counts.pop()
-        return "1 seed per method" if count == 1 else f"{count} seeds per method"
-    return "seeds (" + ", ".join(f"{entry.label} {len(entry.seeds)}" for entry in entries) + ")"
+_PGD = {"ce": "PGD", "margin": "CW"}
 
 
-def _selection(seeds: Sequence[Seed]) -> str:
-    """Over which checkpoints of a run the numbers are averaged."""
-    epochs, *others = {seed.epochs for seed in seeds}
+def _radius(eps: float) -> str:
+    """The radius as papers write it: "8/255" for multiples of 1/255, else "0.031"."""
+    steps = round(255 * eps)
+    return f"{steps}/255" if steps >= 1 and abs(255 * eps - steps) < 1e-6 else f"{eps:.3g}"
+
+
+def _schedule(record: Record) -> str:
+    if is_per_method(record):
+        return f"{record.protocol}: each method's own schedule"
+    name, epochs = protocol_name(record), record.cell.part("protocol").get("epochs")
+    known = (
+        epochs is None
+        or "epochs" in setting_overrides(record)
+        or re.search(rf"\b{epochs}\b", record.protocol)
+    )
+    return name if known else f"{name} ({epochs} epoch{'' if epochs == 1 else 's'})"
+
+
+def phrases(spec: TableSpec, request: TableRequest, sides: Sequence[str]) -> tuple[str, ...]:
+    """The caption in short sentences, most important first; those that have no room become notes."""
+    entries, attack = spec.entries, spec.attack
+    if not entries:
+        return ("No run of this table is done yet.",)
+    said = [_numbers(spec, request)]
+    if attack is not None and "robust" in sides:
+        said.append(bound(json.loads(attack.settings)))
+    said.append(_PRECISIONS.get(spec.setting.first.precision, ""))
+    said.append(_some("Fine-tuned", entries, lambda e: bool(e.record.cell.part("fine_tune"))))
+    said.append(_some("Reconstructed", entries, lambda e: bool(e.record.cell.titles.get("reconstructed"))))
+    said += _of_rho(spec, request)
+    said.append(images_per_class(entries) if len(class_sizes(entries)) > 1 else "")
+    return tuple(filter(None, said))
+
+
+def _numbers(spec: TableSpec, request: TableRequest) -> str:
+    """What each number is: mean over seeds and checkpoints, and the error."""
+    where = checkpoints(spec.entries)
+    if request.view == "comparison":
+        return _differences(spec, where)
+    counts = sorted({len(entry.seeds) for entry in spec.entries})
+    if counts == [1]:
+        return f"One seed, without {PLUS_MINUS}, {where}."
+    seeds = f"{counts[0]} seeds" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
+    error = "95 % t interval" if request.error == "t95" else "standard deviation"
+    return f"Mean {PLUS_MINUS} {error} over {seeds}, {where}."
+
+
+def _differences(spec: TableSpec, where: str) -> str:
+    if spec.base is None:
+        return "There is no baseline to compare with."
+    shared = {len(set(e.seeds) & set(spec.base.seeds)) for e in spec.entries if e is not spec.base} - {0}
+    if shared == {1}:
+        return (
+            f"Minus {spec.base.title}, in points, one seed: compares checkpoints, not methods; McNemar's p."
+        )
+    low, high = min(shared, default=0), max(shared, default=0)
+    seeds = f"{low} common seeds" if low == high else f"{low} to {high} common seeds"
+    return f"Minus {spec.base.title}, in points, mean {PLUS_MINUS} 95 % t interval over {seeds}, {where}."
+
+
+def checkpoints(entries: Sequence[Entry]) -> str:
+    """Of which epochs the numbers are: "epochs 10-12", or that they differ."""
+    epochs, *others = {seed.epochs for entry in entries for seed in entry.seeds.values()}
     if others:
-        sizes = {len(selected) for selected in (epochs, *others)}
-        count = f"{sizes.pop()} " if len(sizes) == 1 else ""
-        return f"the mean over the last {count}checkpoints of each run, which end at different epochs"
+        return "unequal last epochs"
     if len(epochs) == 1:
-        only = all(seed.epochs == seed.record.epochs_evaluated for seed in seeds)
-        return f"the {'one checkpoint evaluated' if only else 'last checkpoint alone'} (epoch {epochs[0]})"
-    last = epochs == tuple(range(epochs[-1] - len(epochs) + 1, epochs[-1] + 1))
-    if last:
-        return f"the mean over the last {len(epochs)} checkpoints (epochs {epochs[0]}-{epochs[-1]})"
-    return f"the mean over the checkpoints of epochs {', '.join(map(str, epochs))}"
+        return f"epoch {epochs[0]}"
+    if epochs == tuple(range(epochs[0], epochs[-1] + 1)):
+        return f"epochs {epochs[0]}-{epochs[-1]}"
+    return f"epochs {', '.join(map(str, epochs))}" if len(epochs) <= 5 else f"{len(epochs)} checkpoints"
 
 
-def _plus_minus(entries: Sequence[Entry], error: str, *, rho: bool) -> str:
-    counts = [len(entry.seeds) for entry in entries]
-    if max(counts) == 1:
-        return f"There is no {PLUS_MINUS}: one seed does not show the spread."
-    kind = "half-width of the 95 % t interval" if error == "t95" else "standard deviation (n - 1)"
-    of_rho = ", for rho by linear propagation over common seeds" if rho else ""
-    single = "; there is none for one seed" if min(counts) == 1 else ""
-    return (
-        f"{PLUS_MINUS} is the {kind} over seeds{of_rho}{single}; "
-        "it does not include the sampling error of the test images."
-    )
+def _of_rho(spec: TableSpec, request: TableRequest) -> list[str]:
+    if "rho" not in request.names or spec.base is None or request.view in ("classes", "comparison"):
+        return []
+    rule = "" if request.convention == "signed" else ", by the rule of the TRIX paper's printed numbers"
+    return [f"rho is against {spec.base.title}{rule}."]
 
 
-def _rho(base: str, convention: str) -> str:
-    if convention == "signed":
-        return f"rho (signed) is the relative change of the worst plus that of the average, against {base}."
-    return (
-        f"rho follows the rule of the TRIX paper's printed numbers, against {base}; "
-        "do not compare it with signed values."
-    )
+def _some(word: str, entries: Sequence[Entry], condition: Any) -> str:
+    """ "Fine-tuned: FAAL." for the entries that `condition` holds for; "" for none."""
+    names = [entry.title for entry in entries if condition(entry)]
+    if not names:
+        return ""
+    short = ", ".join(names) if len(names) <= _MAX_NAMES else f"{len(names)} methods"
+    return f"{word}: {short}."
 
 
-def _comparison(spec: TableSpec, selection: str) -> list[str]:
-    """What the differences, their intervals and the p values are, as far as they occur."""
-    base = spec.base
-    if base is None:
-        return ["There is no baseline to compare with."]
-    shared = [len(set(entry.seeds) & set(base.seeds)) for entry in spec.entries if entry is not base]
-    sentences = [f"Differences are method minus {base.label} on the same test images."]
-    if max(shared, default=0) > 1:
-        sentences.append(
-            f"They are of {selection}, averaged over common seeds; {PLUS_MINUS} is the half-width of the "
-            "95 % interval of the paired t test, p its two-sided value; flip p is the exact sign-flip test "
-            "of the worst, which assumes no normal distribution."
-        )
-    if 1 in shared:
-        sentences.append(
-            "Where only one seed is common, they are of its last checkpoint alone, brackets are 95 % limits "
-            "over test images and p is McNemar's exact test: this compares two checkpoints, not two methods."
-        )
-    return [
-        *sentences,
-        "Every p except flip p is adjusted over the methods of its column (Holm).",
-        "Classes up and down: how many classes are better or worse by McNemar's exact test on the last "
-        "checkpoint (Benjamini-Hochberg, 5 %), mean over common seeds.",
-    ]
-
-
-def _test_images(entries: Sequence[Entry]) -> str:
-    counts = {int(n) for entry in entries for seed in entry.seeds.values() for n in seed.clean.count}
-    low, high = min(counts), max(counts)
-    return f"{low} test images per class." if low == high else f"{low} to {high} test images per class."
+def fitted(sentences: Iterable[str], before: str = "", width: int = WIDTH) -> tuple[list[str], list[str]]:
+    """The sentences that fit into LINES lines together with the text before, and those that have no room."""
+    kept: list[str] = []
+    left_out: list[str] = []
+    for sentence in sentences:
+        lines = textwrap.wrap(" ".join([before, *kept, sentence]), width, break_on_hyphens=False)
+        (kept if len(lines) <= LINES or not kept else left_out).append(sentence)
+    return kept, left_out

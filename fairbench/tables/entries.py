@@ -151,7 +151,7 @@ def make_entries(records: Iterable[Record], attack: AttackKey | None, sides: "Si
             try:
                 seeds[record.seed] = _seed(record, attack, sides, last_only)
             except (RecordError, DataError) as error:
-                faults.append(f"seed {record.seed} left out: {error.message}")
+                faults.append(f"seed {record.seed}, {error.message}")
         reduced[key] = (seeds, faults)
     labels = _labels({key: runs[0] for key, runs in groups.items()})
     labels.update(_labels({key: groups[key][0] for key, (seeds, _) in reduced.items() if seeds}))

@@ -26,8 +26,8 @@ class AttackPair(NamedTuple):
     accuracy: NDArray[np.float64]
 
 
-def masking_notes(shown: Sequence[Entry], base: Entry | None) -> Iterator[str]:
-    """A note for each entry with a gap between the attacks of 5 points more than the baseline's.
+def masked(shown: Sequence[Entry], base: Entry | None) -> Iterator[str]:
+    """A phrase for each entry with a gap between the attacks of 5 points more than the baseline's.
 
     Of 10 points for the baseline itself and where the baseline was not evaluated under both attacks.
     """
@@ -50,8 +50,8 @@ def masking_notes(shown: Sequence[Entry], base: Entry | None) -> Iterator[str]:
         name = entry.record.class_names[worst]
         than = f", {100 * (usual or 0.0):.1f} for {base.label}" if compared and base else ""
         yield (
-            f"{entry.label}: {gap[0]:.1f} points between {pair.names[0]} and {pair.names[1]}{than} "
-            f"(most: {name}, {gap[1 + worst]:.1f}); gradients may be masked, {pair.names[0]} is too high"
+            f"{entry.label}, {gap[0]:.1f} points between {pair.names[0]} and {pair.names[1]}{than} "
+            f"(most: {name}, {gap[1 + worst]:.1f})"
         )
 
 

@@ -7,15 +7,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from fairbench.metrics.classwise import num_lowest_of
 from fairbench.records.read import UNFINISHED
 from fairbench.stats.intervals import wilson_interval
-from fairbench.tables.captions import PLUS_MINUS
 from fairbench.tables.entries import Entry, Side, tail_fraction
 from fairbench.tables.groups import is_per_method, setting_overrides
 from fairbench.tables.inventory import TableSpec
-from fairbench.tables.masking import masking_notes
+from fairbench.tables.masking import masked
 from fairbench.tables.request import TableRequest
+from fairbench.tables.table import PLUS_MINUS
 
 FEW_SEEDS = 3  # with fewer, a t interval over seeds is too wide for any claim about a method
 FEW_IMAGES = 100  # of a class
+MAX_LISTED = 6  # in one note
 
 
 def notes(spec: TableSpec, request: TableRequest, sides: Sequence[str]) -> list[str]:
@@ -26,22 +27,40 @@ def notes(spec: TableSpec, request: TableRequest, sides: Sequence[str]) -> list[
         lines.append(_missing_baseline(shown, request))
     elif request.compares and base is not None:
         lines += _rho_problems(shown, base, sides) if "rho" in request.names else _not_compared(shown, base)
-    lines += [f"{entry.label}, {fault}" for entry in every for fault in entry.faults]
+    lines += _listed("left out", [f"{entry.label}, {fault}" for entry in every for fault in entry.faults])
     lines += _not_done(every)
     lines += _missing_seeds(every)
     lines += _too_few(shown)
     lines += _own_protocols(shown)
-    lines += masking_notes(shown, base)
+    lines += _listed("gradients may be masked, PGD is too high", list(masked(shown, base)))
     lines += _warnings(shown)
-    for side in sides if spec.attack else [side for side in sides if side == "clean"]:
-        names = [f"{entry.label} {entry.worst_class_name(side)}" for entry in shown]
-        if names:
-            lines.append(f"lowest class, {side} (most often over seeds and checkpoints): {'; '.join(names)}")
-    lines += [
-        f"{record.folder.name}: copies with different outcomes exist, the table uses the one finished last"
-        for record in spec.setting.disputed
-    ]
+    lines += _lowest_classes(shown, sides if spec.attack else [side for side in sides if side == "clean"])
+    lines += _listed(
+        "copies with different outcomes exist, the table uses the one finished last",
+        [record.folder.name for record in spec.setting.disputed],
+    )
     return lines
+
+
+def _listed(kind: str, items: Sequence[str]) -> list[str]:
+    """One note on everything of a kind; none without an item."""
+    if not items:
+        return []
+    more = f"; and {len(items) - MAX_LISTED} more" if len(items) > MAX_LISTED else ""
+    return [f"{kind}: {'; '.join(items[:MAX_LISTED])}{more}"]
+
+
+def _lowest_classes(shown: Sequence[Entry], sides: Sequence[str]) -> list[str]:
+    """Which class is lowest most often; for which entries it is another one."""
+    parts = []
+    for side in sides if shown else ():
+        by_class: dict[str, list[str]] = defaultdict(list)
+        for entry in shown:
+            by_class[entry.worst_class_name(side).rpartition(" (")[0]].append(entry.label)
+        first, *others = sorted(by_class, key=lambda name: -len(by_class[name]))
+        exceptions = "; ".join(f"{name} for {', '.join(by_class[name])}" for name in others)
+        parts.append(f"{side} {first}" + (f" ({exceptions})" if exceptions else ""))
+    return [f"lowest class most often: {', '.join(parts)}"] if parts else []
 
 
 def _missing_baseline(shown: Sequence[Entry], request: TableRequest) -> str:
@@ -59,12 +78,17 @@ def _missing_baseline(shown: Sequence[Entry], request: TableRequest) -> str:
 def _rho_problems(shown: Sequence[Entry], base: Entry, sides: Sequence[str]) -> Iterable[str]:
     if base.overrides:
         yield f"rho is against {base.label}: the baseline without overrides was not run."
-    for entry in shown:
-        common = [seed for seed in entry.seeds if seed in base.seeds]
-        if not common:
-            yield f"{entry.label} shares no seed with {base.label}: its rho has no {PLUS_MINUS}."
-        elif len(common) < max(len(entry.seeds), len(base.seeds)):
-            yield f"rho of {entry.label} is of the seeds shared with {base.label}: {_numbers(common)}."
+    common = {entry.label: [seed for seed in entry.seeds if seed in base.seeds] for entry in shown}
+    yield from _listed(
+        f"rho without {PLUS_MINUS}, no common seed with {base.label}",
+        [name for name in common if not common[name]],
+    )
+    fewer = [
+        f"{entry.label} {_numbers(common[entry.label])}"
+        for entry in shown
+        if 0 < len(common[entry.label]) < max(len(entry.seeds), len(base.seeds))
+    ]
+    yield from _listed(f"rho is of the seeds shared with {base.label}", fewer)
     for side in sides:
         of_base = list(base.sides(side).values())
         if of_base and max(one.worst for one in of_base) == 0:
@@ -74,9 +98,8 @@ def _rho_problems(shown: Sequence[Entry], base: Entry, sides: Sequence[str]) -> 
 
 
 def _not_compared(shown: Sequence[Entry], base: Entry) -> Iterable[str]:
-    for entry in shown:
-        if not set(entry.seeds) & set(base.seeds):
-            yield f"{entry.label} shares no seed with {base.label}: it is not compared."
+    alone = [entry.label for entry in shown if not set(entry.seeds) & set(base.seeds)]
+    yield from _listed(f"not compared, no common seed with {base.label}", alone)
 
 
 def _too_few(shown: Sequence[Entry]) -> Iterable[str]:
@@ -108,29 +131,37 @@ def _unstable(sides: Sequence[Side]) -> bool:
 
 
 def _not_done(entries: Sequence[Entry]) -> Iterable[str]:
+    """A note for each way in which runs did not end well."""
+    by_state: dict[str, list[str]] = defaultdict(list)
     for entry in entries:
         for record in entry.runs:
+            name = f"{entry.label}, seed {record.seed}"
             if record.state == UNFINISHED:
-                yield f"{entry.label}, seed {record.seed}: not finished"
+                by_state["not finished"].append(name)
             elif record.state != "done":
+                reason = " ".join(record.reason.split())
                 at = "" if record.epoch is None else f" at epoch {record.epoch}"
-                reason = f" ({' '.join(record.reason.split())})" if record.reason else ""
-                yield f"{entry.label}, seed {record.seed}: {record.state}{at}{reason}, not in the means"
+                detail = f" ({reason})" if reason else ""
+                by_state[f"{record.state}, not in the means"].append(f"{name}{at}{detail}")
+    for state, names in by_state.items():
+        yield from _listed(state, names)
 
 
 def _missing_seeds(entries: Sequence[Entry]) -> Iterable[str]:
     every_seed = {record.seed for entry in entries for record in entry.runs}
-    for entry in entries:
-        missing = sorted(every_seed - {record.seed for record in entry.runs})
-        if missing:
-            yield f"{entry.label}: no run with seed {_numbers(missing)}"
+    missing = {entry.label: sorted(every_seed - {r.seed for r in entry.runs}) for entry in entries}
+    return _listed(
+        "no run with seed", [f"{_numbers(seeds)} of {name}" for name, seeds in missing.items() if seeds]
+    )
 
 
 def _own_protocols(shown: Sequence[Entry]) -> Iterable[str]:
+    own = []
     for entry in shown:
         if is_per_method(entry.record):
             cell = entry.record.cell
-            yield f"{entry.label} was trained by {cell.protocol_name} v{cell.protocol_version}"
+            own.append(f"{entry.label} {cell.protocol_name} v{cell.protocol_version}")
+    return _listed("own schedules", own)
 
 
 def _warnings(shown: Sequence[Entry]) -> Iterable[str]:

@@ -44,12 +44,18 @@ def _table(results: Sequence[PublishedResult], rule: Rule) -> Table:
         )
         for result in results
     ]
-    sentences = {
+    network = first.model or "network not named"
+    rho_rules = {
         "printed": "rho is as printed" + (", by the paper's own rule." if first.rule == "trix" else "."),
         "signed": "rho (signed) is computed again from the printed means.",
         "trix": "rho is computed again from the printed means by the rule of the TRIX paper's numbers.",
     }
-    network = first.model or "network not named"
+    sentences = (
+        f"Published values, not measured here: {first.citation} "
+        f"({first.dataset}, {network}, {first.attack}).",
+        "The deviations are as printed.",
+        rho_rules[rule],
+    )
     return Table(
         dataset=first.dataset,
         model=first.model,
@@ -58,8 +64,9 @@ def _table(results: Sequence[PublishedResult], rule: Rule) -> Table:
         attack=first.attack,
         view="published",
         title=f"published: {first.source}, Table {first.table}",
-        caption=f"Published values, not measured here: {first.citation} ({first.dataset}, {network}, "
-        f"{first.attack}). The deviations are as printed. {sentences[rule]}",
+        caption=sentences,
+        description=sentences,
+        definitions=(),
         notes=tuple(sorted({result.note for result in results if result.note})),
         columns=shown,
         rows=marked_as_published(rows, shown),

@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 Unit = Literal["percent", "limits", "points", "rho", "fraction", "p", "count"]
 Better = Literal["high", "low"]
 ErrorKind = Literal["t95", "sd"]
+PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
 RULES = 2
 """Version of the rules that mark and print numbers. Stamps name it, so that `verify` can follow older rules:
 
@@ -99,8 +100,10 @@ class Row:
 class Table:
     """Rows with the caption and the notes that make them readable alone.
 
-    request: the options of `build_tables` that make it again from the records in its evidence, and the
-    `settings_digest` of its attack; empty for published tables.
+    caption: short sentences, the most important first. description: the same in full. definitions: those of
+    its sentences that explain what is shown, for the legend. request: the options of `build_tables` that make
+    it again from the records in its evidence, and the `settings_digest` of its attack; empty for published
+    tables.
     """
 
     dataset: str
@@ -110,7 +113,9 @@ class Table:
     attack: str
     view: str
     title: str
-    caption: str
+    caption: tuple[str, ...]
+    description: tuple[str, ...]
+    definitions: tuple[str, ...]
     notes: tuple[str, ...]
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]

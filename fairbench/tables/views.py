@@ -9,8 +9,9 @@ from fairbench.records.attack_strength import published_as
 from fairbench.records.read import Record
 from fairbench.records.results_folder import no_collection
 from fairbench.tables import by_class, comparison
-from fairbench.tables.captions import caption, title
+from fairbench.tables.captions import phrases, title
 from fairbench.tables.columns import columns, measure
+from fairbench.tables.description import attack_definition, definitions, description
 from fairbench.tables.entries import Entry
 from fairbench.tables.evidence import run_digests, settings_digest
 from fairbench.tables.groups import protocol_version
@@ -85,7 +86,9 @@ def build_table(spec: TableSpec, request: TableRequest) -> Table:
         published_as="" if attack is None else published_as(json.loads(attack.settings)),
         view=request.view,
         title=title(spec.setting, attack, sides if len(sides) == 1 else ()),
-        caption=caption(spec, request, sides),
+        caption=phrases(spec, request, sides),
+        description=description(spec, request, sides),
+        definitions=(*attack_definition(attack), *definitions(spec, request)),
         notes=tuple(notes(spec, request, sides)),
         columns=shown,
         rows=rows,

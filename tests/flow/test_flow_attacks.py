@@ -51,12 +51,10 @@ def test_each_attack_is_run_on_the_checkpoints_of_its_tier(bench, attacks):
     everywhere = {"clean": [1, 2, 3, 4], "pgd-2": [1, 2, 3, 4]}
     assert evaluated(record) == {**everywhere, "parts": [3, 4], "pgd-3": [4]}
     assert record["epochs_evaluated"] == [3, 4]
-    pages = " ".join(out.split()).split("digits, cnn-small, tiered")
-    assert "the mean over the last 2 checkpoints (epochs 3-4)" in next(
-        p for p in pages if "attack parts" in p
-    )
-    assert "the last checkpoint alone (epoch 4)" in next(p for p in pages if "attack pgd-3" in p)
-    assert "parts of AutoAttack, not AutoAttack standard" in next(p for p in pages if "attack parts" in p)
+    pages = " ".join(out.split()).split("CNN-small, Digits, tiered")
+    parts, pgd = (next(page for page in pages if name in page) for name in ("parts, 0.1", "PGD-3"))
+    assert "epochs 3-4. Upper bound by parts of AutoAttack, not AutoAttack standard." in parts
+    assert "epoch 4. Upper bound by PGD" in pgd
 
 
 def test_more_checkpoints_and_more_attacks_never_retrain_and_never_repeat(bench, attacks):
@@ -133,13 +131,13 @@ def test_seeds_under_different_tiers_share_one_table_of_the_last_checkpoint(benc
     bench.run(*changes, "--attacks", "pgd-2@last", "--seeds", "0")
     out, _ = bench.run(*changes, "--attacks", "pgd-2", "--seeds", "0,1")
     assert "left out" not in out
-    assert "last checkpoint alone" not in out
+    assert "epochs 2-3" in out
     (bench.results / "runs").rename(bench.results / "old")
     bench.run(*changes, "--attacks", "pgd-2@last", "--seeds", "0")
     bench.run(*changes, "--attacks", "pgd-2", "--seeds", "1")
     out, _ = bench.call("table", "--results", str(bench.results))
-    assert out.count("digits, cnn-small, tiered") == 1  # one title
-    assert "the last checkpoint alone (epoch 3)" in " ".join(out.split())
+    assert out.count("CNN-small, Digits, tiered") == 1  # one title
+    assert "epoch 3." in " ".join(out.split())
     assert "left out" not in out
 
 

@@ -18,7 +18,7 @@ SHORT = ("--methods", "trades", "--seeds", "0", "--epochs", "1")
 def test_all_runs_what_is_prepared_and_says_before_and_after_what_is_skipped(bench):
     data = ("--data", str(bench.folder / "empty"), "--results", str(bench.results), "--device", "cpu")
     out, error = bench.call("run", *SHORT, *data, "--datasets", "all")
-    assert "digits, cnn-small, quickstart" in out
+    assert "CNN-small, Digits, quickstart" in out
     first, last = error.splitlines()[0], error.splitlines()[-1]
     assert "skipped, because not prepared here: cifar10, cifar100" in first
     assert last.startswith("skipped, see above: cifar10, cifar100")

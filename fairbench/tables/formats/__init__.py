@@ -11,13 +11,14 @@ FORMATS = {
 }
 
 
-def render(tables: Sequence[Table], format: str = "text") -> str:
+def render(tables: Sequence[Table], format: str = "text", *, full_captions: bool = False) -> str:
     """The tables as one text that ends with a line end; "" for no tables.
 
     format: "text" (aligned), "markdown", "latex" (needs only booktabs), "csv" (one row per table row, numbers
-    unrounded) or "html" (a fragment). All formats except text have stamps for `fairbench verify`. Raises
+    unrounded) or "html" (a fragment). full_captions: captions in full sentences, instead of three lines and a
+    legend after the last table. All formats except text have stamps for `fairbench verify`. Raises
     UnknownNameError for an unknown format.
     """
     if format not in FORMATS:
         raise UnknownNameError("format", format, FORMATS, asked_by=f"--format {format}")
-    return FORMATS[format](tables) if tables else ""
+    return FORMATS[format](tables, full_captions=full_captions) if tables else ""

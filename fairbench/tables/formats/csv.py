@@ -23,8 +23,8 @@ _REST = (
 )
 
 
-def document(tables: Sequence[Table]) -> str:
-    """All tables below one header; columns that a table does not have stay empty."""
+def document(tables: Sequence[Table], *, full_captions: bool = False) -> str:
+    """All tables below one header; columns that a table does not have stay empty. There are no captions."""
     keys = list(dict.fromkeys(column.key for table in tables for column in table.columns))
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")

@@ -4,24 +4,29 @@ import re
 from collections.abc import Sequence
 
 from fairbench.tables.escapes import html
-from fairbench.tables.formats.numbers import NEAR, Shown, full_caption, shown_cells
+from fairbench.tables.formats.captions import Marks, Words, legend, words_of
+from fairbench.tables.formats.numbers import NEAR, Shown, shown_cells
 from fairbench.tables.provenance import stamp
 from fairbench.tables.table import Row, Table
 
 
-def document(tables: Sequence[Table]) -> str:
-    """The tables below each other, each followed by its stamp as a comment."""
-    return "\n".join(_table(table) for table in tables)
+def document(tables: Sequence[Table], *, full_captions: bool = False) -> str:
+    """The tables below each other, each followed by its stamp as a comment, and the legend."""
+    parts = [_table(table, words_of(table, Marks(), full=full_captions)) for table in tables]
+    if not full_captions:
+        sentences = legend(tables, Marks())
+        parts += [f'<p class="legend">{html(" ".join(sentences))}</p>\n'] if sentences else []
+    return "\n".join(parts)
 
 
-def _table(table: Table) -> str:
-    caption = f"<strong>{html(table.title)}</strong> {html(full_caption(table))}"
+def _table(table: Table, words: Words) -> str:
+    caption = f"<strong>{html(table.title)}</strong> {html(words.caption)}"
     lines = ['<table class="fairbench">', f"<caption>{caption}</caption>"]
     if table.rows:
         lines += ["<thead>", *heads(table), "</thead>", "<tbody>", *rows(table), "</tbody>"]
     lines.append("</table>")
-    if table.notes:
-        lines += ["<ul>", *(f"<li>{html(note)}</li>" for note in table.notes), "</ul>"]
+    if words.notes:
+        lines += ["<ul>", *(f"<li>{html(note)}</li>" for note in words.notes), "</ul>"]
     if table.evidence:
         lines += ["<!--", *stamp(table), "-->"]
     return "\n".join([*lines, ""])

@@ -1,15 +1,18 @@
 """Tables for a paper. They need only the package booktabs, so \\input works in any document."""
 
 import re
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from fairbench.tables.escapes import latex
-from fairbench.tables.formats.numbers import Shown, full_caption, shown_cells
+from fairbench.tables.formats.captions import Marks, Words, legend, words_of
+from fairbench.tables.formats.numbers import Shown, shown_cells
 from fairbench.tables.provenance import stamp
 from fairbench.tables.table import Table
 
 TEXT_WIDTH = 338.0  # points; the article class has 345, and the width of a table is estimated
+CAPTION_WIDTH = 76  # characters in a line of the article class in the size small, on average
 _DIGIT = {"small": 4.63, "footnotesize": 4.25, "scriptsize": 3.99, "tiny": 3.41}  # points wide
 _SMALLER = {"small": "scriptsize", "footnotesize": "tiny", "scriptsize": "tiny", "tiny": "tiny"}  # of errors
 _READABLE = ("small", "footnotesize", "scriptsize")
@@ -20,8 +23,11 @@ _SETTING = re.compile(r"(\[\w\])?(\{\\\w+\})?\{[@{}|lcrX]*\}")
 _RULES = re.compile(r"(\\(toprule|midrule|bottomrule|hline|addlinespace|cmidrule(\(\w*\))?\{[\d-]+\})\s*)+")
 
 
-def document(tables: Sequence[Table]) -> str:
-    """One table environment per table, with its own label and its stamp as a comment."""
+def document(tables: Sequence[Table], *, full_captions: bool = False) -> str:
+    """One table environment per table, with its own label and its stamp as a comment.
+
+    The legend is a comment too, because it stands once in a paper, where its author wants it.
+    """
     head = "% Made by fairbench table. Needs \\usepackage{booktabs} in the preamble.\n"
     labels: list[str] = []
     for table in tables:
@@ -30,7 +36,17 @@ def document(tables: Sequence[Table]) -> str:
         words = " ".join([table.dataset, table.model, table.protocol, table.attack, *view, *sides])
         base = "tab:" + re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")
         labels.append(base if base not in labels else f"{base}-{len(labels) + 1}")
-    return head + "\n".join(_table(t, label) for t, label in zip(tables, labels, strict=True))
+    parts = [
+        _table(table, label, _words(table, full_captions))
+        for table, label in zip(tables, labels, strict=True)
+    ]
+    if not full_captions:
+        parts += [
+            f"% {line}"
+            for sentence in legend(tables, Marks())
+            for line in textwrap.wrap(_prose(sentence), 98)
+        ]
+    return head + "\n".join(parts) + "\n" * (not full_captions)
 
 
 def printed_lines(text: str) -> list[str]:
@@ -43,9 +59,16 @@ def printed_lines(text: str) -> list[str]:
     return printed
 
 
-def _table(table: Table, label: str) -> str:
-    lines = [r"\begin{table}[t]", r"\centering"]
-    lines += [rf"\caption{{{_prose(full_caption(table))}}}", rf"\label{{{label}}}"]
+def _words(table: Table, full_captions: bool) -> Words:
+    return words_of(
+        table, Marks(), full=full_captions, before=f"Table 10: {table.title}.", width=CAPTION_WIDTH
+    )
+
+
+def _table(table: Table, label: str, words: Words) -> str:
+    lines = [r"\begin{table}[t]", r"\centering\small"]
+    short, long = _prose(table.title), _prose(f"{table.title}. {words.caption}")
+    lines += [rf"\caption[{{{short}}}]{{{long}}}", rf"\label{{{label}}}"]
     for block in _blocks(table) if table.rows else ():
         lines += [
             r"\medskip",
@@ -60,9 +83,9 @@ def _table(table: Table, label: str) -> str:
             r"\end{tabular}",
             "",
         ]
-    if table.notes:
+    if words.notes:
         lines += [r"\smallskip", r"\begin{minipage}{\linewidth}\footnotesize\raggedright"]
-        lines += [f"{_prose(note)}\\par" for note in table.notes]
+        lines += [f"{_prose(note)}\\par" for note in words.notes]
         lines += [r"\end{minipage}"]
     lines.append(r"\end{table}")
     return "\n".join([*lines, *(f"% {line}" for line in stamp(table)), ""])

@@ -5,19 +5,24 @@ from collections.abc import Sequence
 
 from fairbench.tables.escapes import markdown
 from fairbench.tables.formats import html
-from fairbench.tables.formats.numbers import NEAR, Shown, full_caption, shown_cells
+from fairbench.tables.formats.captions import Marks, Words, legend, words_of
+from fairbench.tables.formats.numbers import NEAR, Shown, shown_cells
 from fairbench.tables.provenance import stamp
 from fairbench.tables.table import Row, Table
 
 _RULE = re.compile(r"(?=.*-)(?=.*\|)[-:|>\s]+")  # below the head of a table
 
 
-def document(tables: Sequence[Table]) -> str:
-    """The tables below each other, each followed by its stamp as a comment."""
-    return "\n\n".join(_table(table) for table in tables) + "\n"
+def document(tables: Sequence[Table], *, full_captions: bool = False) -> str:
+    """The tables below each other, each followed by its stamp as a comment, and the legend."""
+    parts = [_table(table, words_of(table, Marks(), full=full_captions)) for table in tables]
+    if not full_captions:
+        sentences = legend(tables, Marks())
+        parts += [f"*Legend.* {markdown(' '.join(sentences))}"] if sentences else []
+    return "\n\n".join(parts) + "\n"
 
 
-def _table(table: Table) -> str:
+def _table(table: Table, words: Words) -> str:
     lines = [f"**{markdown(table.title)}**", ""]
     if table.rows:
         several = len(table.groups) > 1
@@ -26,9 +31,9 @@ def _table(table: Table) -> str:
         lines.append("|---|" + "---:|" * len(table.columns))
         lines += [_row(row, table) for row in table.rows]
         lines.append("")
-    lines.append(markdown(full_caption(table)))
-    if table.notes:
-        lines += ["", *(f"- {markdown(note)}" for note in table.notes)]
+    lines.append(markdown(words.caption))
+    if words.notes:
+        lines += ["", *(f"- {markdown(note)}" for note in words.notes)]
     if table.evidence:
         lines += ["", "<!--", *stamp(table), "-->"]
     return "\n".join(lines)

@@ -2,17 +2,10 @@
 
 from dataclasses import dataclass
 
-from fairbench.tables.captions import PLUS_MINUS
-from fairbench.tables.table import Column, Row, Table, TableCell
+from fairbench.tables.table import PLUS_MINUS, Column, Row, Table, TableCell
 
 NEAR = "\N{DAGGER}"
 VERDICTS = {"inside": "in", "below": "low", "above": "high"}
-MARKS = {
-    "best": "the best mean of each column",
-    "near": "what is not significantly different from it (95 %, paired over seeds, Bonferroni)",
-    "verdict": "Published values have rows of their own, with their deviation as printed: in is inside our "
-    "interval, low below, high above.",
-}
 _PERCENT = ("percent", "limits", "points")
 
 
@@ -82,13 +75,3 @@ def _value(value: float, column: Column) -> str:
         text = f"{value:+.{column.digits}f}"
         return f"{0:.{column.digits}f}" if float(text) == 0 else text
     return f"{value:.{column.digits}f}"
-
-
-def full_caption(table: Table, best: str = "In bold", near: str = NEAR) -> str:
-    """The caption and a sentence about each mark in the table; `best` and `near` name the marks."""
-    cells = [cell for row in table.rows for cell in row.cells]
-    marks = [f"{best} {MARKS['best']}"] if any(cell.best for cell in cells) else []
-    marks += [f"{near} {MARKS['near']}"] if any(cell.near for cell in cells) else []
-    sentences = [table.caption, f"{', '.join(marks)}." if marks else ""]
-    sentences += [MARKS["verdict"] if any(cell.verdict for cell in cells) else ""]
-    return " ".join(filter(None, sentences))

@@ -4,30 +4,38 @@ import textwrap
 from collections.abc import Sequence
 
 from fairbench.tables.escapes import plain
-from fairbench.tables.formats.numbers import NEAR, full_caption, shown_cells
+from fairbench.tables.formats.captions import Marks, Words, legend, words_of
+from fairbench.tables.formats.numbers import NEAR, shown_cells
 from fairbench.tables.provenance import made_from
 from fairbench.tables.table import Row, Table
 
-TEXT_WIDTH = 100
+TEXT_WIDTH = 80
 
 
-def document(tables: Sequence[Table]) -> str:
-    """The tables below each other."""
-    return "\n\n".join(_table(table) for table in tables) + "\n"
+MARKS = Marks(best="*")
 
 
-def _table(table: Table) -> str:
+def document(tables: Sequence[Table], *, full_captions: bool = False) -> str:
+    """The tables below each other, and the legend."""
+    parts = [_table(table, words_of(table, MARKS, full=full_captions)) for table in tables]
+    if not full_captions:
+        sentences = legend(tables, MARKS)
+        parts += ["\n".join(_wrapped(f"Legend: {' '.join(sentences)}"))] if sentences else []
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(table: Table, words: Words) -> str:
     # Every number has room for a mark, so that the digits are aligned.
     body = [[plain(row.label), *_numbers(row, table)] for row in table.rows]
     head = [table.head, *(f"{plain(column.header)} " for column in table.columns)]
     widths = [max(len(line[k]) for line in [head, *body]) for k in range(len(head))]
-    lines = [plain(table.title), ""]
+    lines = [*_wrapped(table.title), ""]
     if body:
         lines += [_groups(table, widths)] if len(table.groups) > 1 else []  # a single one is in the title
         lines += [_aligned(line, widths) for line in (head, ["-" * width for width in widths], *body)]
         lines.append("")
-    lines += _wrapped(full_caption(table, "* marks", f"{NEAR} marks"))
-    for note in table.notes:
+    lines += _wrapped(words.caption)
+    for note in words.notes:
         lines += _wrapped(f"note: {note}", indent="      ")
     if table.evidence:
         lines += _wrapped(_made_from(table))

@@ -52,7 +52,7 @@ def test_every_kind_draws_in_every_format_with_its_data_and_caption(kind, trio, 
     frame = pd.read_csv(tmp_path / f"{kind}.csv")
     assert set(frame.columns) >= {"dataset", "model", "protocol", "attack", "method", "entry", "seeds"}
     caption = (tmp_path / f"{kind}.txt").read_text()
-    assert "digits, cnn-small" in caption
+    assert "cnn-small, digits" in caption
     assert "quickstart v2" in caption
     assert kind == FEATURES or "2 seeds" in caption or "trades 2" in caption
 

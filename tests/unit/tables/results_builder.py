@@ -48,6 +48,7 @@ class ResultsBuilder:
         finished="2026-11-22T10:00:00Z",
         counted=False,
         titles=None,
+        components=None,
         arithmetic=None,
     ):
         """One run. clean, robust: per checkpoint the hits of each class, of `size` images each, or
@@ -59,6 +60,7 @@ class ResultsBuilder:
             "method": {"config": config or {}, "fingerprint": "f0", "overrides": overrides},
             "dataset": {"digest": "d0"},
             "protocol": {"version": 2, "epochs": 5, **(protocol_content or {})},
+            **(components or {}),
         }
         cell = {
             "schema": 1,

@@ -164,7 +164,8 @@ def test_no_name_in_a_stamp_ends_its_comment(results):
     for format in ("html", "markdown"):
         text = printed(results, format)
         assert "<script>" not in text
-        comment = text.split("<!--")[1]
-        assert comment.count("-->") == 1
-        assert comment.rstrip().endswith("-->")
+        assert text.count("<!--") == text.count("-->") == 1
+        legend = text.partition("-->")[2]
+        assert "script" not in legend
+        assert "Worst is the lowest class" in legend
     assert all(json.dumps(found.request) for found in read_stamps(printed(results, "latex")))

@@ -50,8 +50,8 @@ def test_each_side_has_a_fairness_table_of_its_own(three):
     clean, robust = tables(three, view="fairness")
     assert (clean.attack, robust.attack) == ("", "pgd-20")
     assert [name for name, _ in clean.groups + robust.groups] == ["clean", "robust"]
-    assert "images without attack" in clean.caption
-    assert "attack pgd-20" in robust.caption
+    assert "images without attack" in " ".join(clean.description)
+    assert "attack pgd-20" in " ".join(robust.description)
 
 
 def test_fairness_columns_are_what_their_functions_give(three):
@@ -84,7 +84,7 @@ def test_a_balanced_average_gives_every_class_the_same_weight(results):
         ((0.9 + 0.5 + 0.5) / 3 + (0.8 + 0.5 + 0.4) / 3) / 2
     )
     assert table.cell(row, "robust_balanced").value == pytest.approx((0.45 + 0.25 + 0.2) / 3)
-    assert "Balanced is the mean of the class accuracies" in table.caption
+    assert "Balanced is the mean of the class accuracies" in " ".join(table.description)
 
 
 def test_a_smaller_gap_is_better_and_a_higher_floor_is_nothing(three):
@@ -168,7 +168,7 @@ def test_classes_of_one_seed_have_wilson_limits_over_their_images(results):
     low, high = wilson_interval(6.5, 10)
     cat = robust.rows[1].cells[0]
     assert (cat.low, cat.high) == pytest.approx((low, high))
-    assert "95 % Wilson interval" in robust.caption
+    assert "95 % Wilson interval" in " ".join(robust.description)
     assert f"65.0 [{100 * low:.1f}, {100 * high:.1f}]" in render([robust])
 
 
@@ -207,7 +207,7 @@ def test_one_common_seed_is_compared_on_its_test_images(results):
     assert robust.cell(row, "robust_average_p").value == pytest.approx(mcnemar(25, 0))
     assert robust.cell(row, "robust_classes_up").value == 1
     assert robust.cell(row, "robust_classes_down").value == 0
-    assert "compares two checkpoints, not two methods" in robust.caption
+    assert "compares two checkpoints, not two methods" in " ".join(robust.description)
 
 
 def test_seeds_that_all_differ_by_the_same_have_no_p_of_a_t_test(results):
@@ -228,8 +228,8 @@ def test_one_seed_is_compared_at_its_last_checkpoint_in_every_column(results):
     (row,) = robust.rows
     assert robust.cell(row, "robust_average").value == pytest.approx(7 / 150)
     assert robust.cell(row, "robust_worst").value == pytest.approx(5 / 50)
-    assert "of its last checkpoint alone" in robust.caption
-    assert "interval of the paired t test" not in robust.caption
+    assert "of its last checkpoint alone" in " ".join(robust.description)
+    assert "interval of the paired t test" not in " ".join(robust.description)
 
 
 def test_a_worst_class_near_zero_makes_rho_unstable_whatever_the_seeds_say(results):
@@ -243,8 +243,8 @@ def test_a_worst_class_near_zero_makes_rho_unstable_whatever_the_seeds_say(resul
 
 def test_limits_of_one_seed_speak_of_that_run(results, three):
     results.run("trades", 0)
-    assert "for this run alone" in tables(results, view="fairness")[0].caption
-    assert "new test images and new seeds" in tables(three, view="fairness")[0].caption
+    assert "for this run alone" in " ".join(tables(results, view="fairness")[0].description)
+    assert "new test images and new seeds" in " ".join(tables(three, view="fairness")[0].description)
 
 
 def test_without_the_baseline_there_is_nothing_to_compare(results):
@@ -330,7 +330,7 @@ def test_a_setting_without_a_finished_run_has_no_rows_in_any_view(results, view)
     results.run("trades", 0, state="failed")
     for table in tables(results, view=view):
         assert table.rows == ()
-        assert table.caption == "No run of this table is done yet."
+        assert table.caption == ("No run of this table is done yet.",)
     results.run("trix", 0)  # finished, but not the first that is read
     assert any(table.rows for table in tables(results, view=view, baseline="trix")) or view == "comparison"
 
@@ -348,9 +348,9 @@ def test_seeds_that_computed_differently_are_never_averaged(tmp_path, per_method
     for seed, (arithmetic, hits) in enumerate([(None, 9), ("fp32", 8), ("tf32-conv", 2), ("tf32-conv", 1)]):
         robust = ((hits, hits, hits),)
         results.run("trades", seed, robust=robust, protocol_content=name, counted=True, arithmetic=arithmetic)
-    old, new = sorted(tables(results), key=lambda table: "TF32" in table.caption)
-    assert "Networks were trained with TF32 convolutions" in new.caption
-    assert "TF32" not in old.caption
+    old, new = sorted(tables(results), key=lambda table: "TF32" in " ".join(table.description))
+    assert "Networks were trained with TF32 convolutions" in " ".join(new.description)
+    assert "TF32" not in " ".join(old.description)
     for table, seeds in ((old, {0, 1}), (new, {2, 3})):
         (row,) = table.rows
         assert {seed for cell in row.cells for seed, _ in cell.values} == seeds
@@ -365,7 +365,7 @@ def test_precisions_have_tables_of_their_own_and_captions_that_say_which(tmp_pat
         name = {"name": "trades-76"} if per_method else {}
         for method in ("trades", "dafa"):
             results.run(method, protocol_content={**name, **content}, counted=True)
-    captions = [table.caption for table in tables(results, view=view)]
+    captions = [" ".join(table.description) for table in tables(results, view=view)]
     said = {
         "tf32": "Networks were trained with TF32 products and convolutions, and evaluated in float32.",
         "bf16": "Networks were trained in bfloat16, weights and losses in float32, and evaluated in float32.",
