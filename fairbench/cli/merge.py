@@ -17,8 +17,9 @@ from fairbench.cli.output import print_json
 def merge_command(sources: tuple[Path, ...], results: Path, as_json: bool, dry_run: bool) -> None:
     """Copy the runs of each DIR into the results folder.
 
-    A run that is in both stays as it is; attacks that only DIR has evaluated are added to it. Two runs of the
-    same cell with different outcomes are a conflict: the one in --results stays, and the exit code is 1.
+    A finished run in --results stays as it is; attacks that only DIR has evaluated are added to it. Two
+    finished runs of the same cell that differ are a conflict: the one in --results stays, and the exit code
+    is 1. After an interruption the same command continues.
     """
     from fairbench.records.merge import merge
 

@@ -12,6 +12,8 @@ from fairbench.records.cell import Cell
 from fairbench.records.read import Record
 from fairbench.records.run_folder import Inside, RunFolder
 
+REPLACED = ".replaced"  # ends the name of a run folder that a merge has moved aside
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -46,8 +48,23 @@ class ResultsFolder:
         Raises ResultsError or SchemaError.
         """
         run = self.run(cell)
+        self._restore(replaced_folder(run.path))
         run.prepare(cell, drop=drop)
         return run
+
+    def restore(self) -> None:
+        """Put back the runs that a merge had moved aside when it was killed. Raises ResultsError."""
+        for aside in sorted(self.runs.glob(f".*{REPLACED}")):
+            self._restore(aside)
+
+    def _restore(self, aside: Path) -> None:
+        if is_only_copy(aside):
+            try:
+                os.rename(aside, run_folder_of(aside))
+            except FileNotFoundError:  # another process did it
+                return
+            except OSError as error:
+                raise ResultsError(f"cannot rename {aside}: {error.strerror or error}.") from error
 
     def run_folders(self) -> list[RunFolder]:
         """All run folders by name; none where there is no folder of runs. Raises ResultsError."""
@@ -62,6 +79,21 @@ class ResultsFolder:
                 hint="choose another folder with --results DIR",
             ) from error
         return [RunFolder(self.runs / name) for name in names]
+
+
+def replaced_folder(run: Path) -> Path:
+    """Where a merge moves a run folder that it replaces, until the new one is in its place."""
+    return run.with_name(f".{run.name}{REPLACED}")
+
+
+def run_folder_of(aside: Path) -> Path:
+    """The run folder that was moved to `aside`."""
+    return aside.with_name(aside.name.removeprefix(".").removesuffix(REPLACED))
+
+
+def is_only_copy(aside: Path) -> bool:
+    """Whether a folder is a run that a merge had moved aside when it was killed."""
+    return aside.name.endswith(REPLACED) and aside.is_dir() and not os.path.lexists(run_folder_of(aside))
 
 
 def scan(results: Path) -> tuple[list[Record], list[Problem]]:

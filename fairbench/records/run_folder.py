@@ -14,7 +14,6 @@ A file that cannot be read is kept as NAME.damaged. Temporary files begin with a
 
 import logging
 import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -24,7 +23,7 @@ from typing import Any, NamedTuple
 from fairbench.core.errors import RecordError, SchemaError
 from fairbench.core.files import make_folder, read_json, write_atomic, write_json, write_sealed
 from fairbench.core.lease import Lease, Owner, hold_lease, live_owner
-from fairbench.core.regular import odd_files
+from fairbench.core.regular import odd_files, read_regular
 from fairbench.records import curves, parse
 from fairbench.records.cell import CLEAN, Cell, EvaluationAttack
 from fairbench.records.read import Record
@@ -60,7 +59,8 @@ class OutcomeFiles(NamedTuple):
         folder.mkdir(parents=True, exist_ok=True)
         for path in (self.about, self.adversarial, self.rows):
             if path.is_file() and not path.is_symlink():
-                shutil.copy2(path, folder / path.name)
+                content = read_regular(path)
+                write_atomic(folder / path.name, lambda file: file.write(content))  # noqa: B023 (called here)
 
 
 def outcome_name(attack: str, id: str) -> str:

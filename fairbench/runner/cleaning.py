@@ -11,7 +11,7 @@ from pathlib import Path
 from fairbench.core.errors import LeaseHeldError, RecordError, ResultsError
 from fairbench.core.lease import hold_lease
 from fairbench.records.read import UNFINISHED
-from fairbench.records.results_folder import ResultsFolder
+from fairbench.records.results_folder import ResultsFolder, is_only_copy
 from fairbench.records.run_folder import LEASE, RunFolder
 
 FRESH_SECONDS = 3600.0  # temporary files younger than this may be at work, on another machine
@@ -39,7 +39,7 @@ def find_waste(
     """
     folder = ResultsFolder(results)
     for path in sorted(folder.runs.glob(".*/")):  # copies that were cut off
-        if _is_old(path):
+        if _is_old(path) and not is_only_copy(path):  # which the next merge or run puts back
             yield _waste(path, "copied in part by a process that is gone", RunFolder(path))
     for run in folder.run_folders():
         if run.path.is_symlink() or run.owner() is not None:

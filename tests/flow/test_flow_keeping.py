@@ -74,10 +74,11 @@ def test_merging_tells_a_conflict_and_overwrites_nothing(bench):
     rows = read_outcomes(outcomes)
     for line in data["evaluations"]:
         if line["attack"] == "pgd-2":
+            correct, label = ~rows["correct"], rows["label"]
+            more = {name: ~rows[name] for name in rows.dtype.names[3:]}
             line["digest"] = write_outcomes(
-                outcomes, rows["label"], rows["prediction"], ~rows["correct"],
-                **{name: ~rows[name] for name in rows.dtype.names[3:]},
-            )  # fmt: skip
+                outcomes, label, np.where(correct, label, 9 - label), correct, **more
+            )
             line["hits"] = np.bincount(rows["label"][~rows["correct"]], minlength=10).tolist()
     write_sealed(record, data)
     bench.results = mine
