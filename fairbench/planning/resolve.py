@@ -183,6 +183,42 @@ class Resolver:
         hold_out: dict[str, Any] | None = None,
     ) -> Cell:
         """A `preparation` supplies weights for another cell, and leaves out that cell's `hold_out`."""
+        overrides, components = self._chosen(method, place, protocol, hold_out)
+        files = take_files(method, components)
+        start = self._start(method, place, protocol, components)
+        teachers = self._teachers(method, place, protocol, components)
+        identity = self._identity(method, place, protocol, overrides) | components
+        if start is not None:
+            identity["start"] = start.entry  # without the seed, which both have in common
+        taught: dict[str, Any] = {name: cell.entry for name, cell in teachers.items()}
+        taught |= {name: self._file_teacher(components[name]) for name in TEACHERS if name in files}
+        if taught:
+            identity["teachers"] = taught
+        attacks = () if preparation else place.attacks or protocol.evaluation
+        id, entry = cell_ids(identity)
+        changes = self.selection.overrides.get("protocol", {})
+        return Cell(
+            id=id,
+            entry=entry,
+            method=method,
+            dataset=place.dataset,
+            model=place.model,
+            protocol=place.protocol,
+            seed=place.seed,
+            overrides=overrides | {f"protocol.{key}": value for key, value in changes.items()},
+            identity=identity,
+            evaluation=self._evaluation(attacks, place.dataset, identity),
+            locations={**self._locations(method, place.model), **files},
+            start=start,
+            teachers=teachers,
+            preparation=preparation,
+            titles=self._titles(method, place),
+        )
+
+    def _chosen(
+        self, method: str, place: CellSetting, protocol: Protocol, hold_out: dict[str, Any] | None
+    ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+        """The overrides of a method that change something, and its components, with `hold_out` if given."""
         overrides = self._overrides(method)
         components = self._components(method, place, protocol, overrides)
         published = self.registry.method_components(method, place.dataset)
@@ -193,51 +229,26 @@ class Resolver:
         }
         if hold_out is not None and components.get("hold_out") != hold_out:
             components["hold_out"] = hold_out
-            overrides = {**overrides, "hold_out": hold_out["share"]}
-        files = take_files(method, components)
-        start = None
-        if "start" in components.get(FINE_TUNE, {}):
-            start = self._start(method, place, protocol, components)
-        teachers = self._teachers(method, place, protocol, components)
-        identity = self._identity(method, place, protocol, overrides)
-        identity |= components
-        if start is not None:
-            identity["start"] = start.entry  # without the seed, which both have in common
-        taught: dict[str, Any] = {name: cell.entry for name, cell in teachers.items()}
-        taught |= {name: self._file_teacher(components[name]) for name in TEACHERS if name in files}
-        if taught:
-            identity["teachers"] = taught
-        attacks = () if preparation else place.attacks or protocol.evaluation
-        id, entry = cell_ids(identity)
+            overrides["hold_out"] = hold_out["share"]
+        return overrides, components
+
+    def _locations(self, method: str, model: str) -> dict[str, str]:
+        """Where the images and the code of a cell are."""
         plugin = self.registry.plugin(method)
-        changes = self.selection.overrides.get("protocol", {})
-        return Cell(
-            id=id,
-            entry=entry,
-            method=method,
-            dataset=place.dataset,
-            model=place.model,
-            protocol=place.protocol,
-            seed=place.seed,
-            overrides=dict(overrides) | {f"protocol.{key}": value for key, value in changes.items()},
-            identity=identity,
-            evaluation=self._evaluation(attacks, place.dataset, identity),
-            locations={
-                "data_root": str(self.data_root.resolve()),
-                "plugin": str(plugin.path),
-                "target": import_target(self.registry.get("method", method), plugin),
-                "model": self.registry.get("model", place.model).target,
-                **files,
-            },
-            start=start,
-            teachers=teachers,
-            preparation=preparation,
-            titles={
-                kind: self.registry.get(kind, name).title or name
-                for kind, name in (("method", method), ("dataset", place.dataset), ("model", place.model))
-            }
-            | ({"reconstructed": "yes"} if self.registry.get("method", method).reconstructed else {}),
-        )
+        return {
+            "data_root": str(self.data_root.resolve()),
+            "plugin": str(plugin.path),
+            "target": import_target(self.registry.get("method", method), plugin),
+            "model": self.registry.get("model", model).target,
+        }
+
+    def _titles(self, method: str, place: CellSetting) -> dict[str, str]:
+        """How tables print the method, the data set and the network, and that a method is reconstructed."""
+        named = (("method", method), ("dataset", place.dataset), ("model", place.model))
+        titles = {kind: self.registry.get(kind, name).title or name for kind, name in named}
+        if self.registry.get("method", method).reconstructed:
+            titles["reconstructed"] = "yes"
+        return titles
 
     def _evaluation(
         self, attacks: Sequence[RequestedAttack], dataset: str, identity: Mapping[str, Any]
@@ -293,9 +304,11 @@ class Resolver:
 
     def _start(
         self, method: str, place: CellSetting, protocol: Protocol, components: dict[str, dict[str, Any]]
-    ) -> Cell:
-        """The cell whose weights `method` starts from, under the same protocol."""
-        tune = components[FINE_TUNE]
+    ) -> Cell | None:
+        """The cell whose weights `method` starts from, under the same protocol; None without one."""
+        tune = components.get(FINE_TUNE, {})
+        if "start" not in tune:
+            return None
         self.registry.get("method", tune["start"], asked_by=f"methods.{method}.fine_tune.start")
         if FINE_TUNE in self._components(tune["start"], place, protocol, self._overrides(tune["start"])):
             raise ConfigError(

@@ -16,7 +16,7 @@ from fairbench.core.files import make_folder, read_json, write_atomic, write_jso
 from fairbench.core.identity import digest, digest_bytes
 from fairbench.data.images import ImageSet, to_unit
 from fairbench.evaluation.adversarial_examples import write_examples
-from fairbench.evaluation.evaluate import evaluate
+from fairbench.evaluation.evaluate import Outcomes, evaluate
 from fairbench.evaluation.external_checkpoint import digest_weights
 from fairbench.evaluation.journal import Journal
 from fairbench.evaluation.verdicts import full_precision, logits_of
@@ -60,28 +60,8 @@ def evaluate_into(
     if about is None:
         make_folder(files.rows.parent)
         result = evaluate(model, images, attack, journal=journal, progress=progress)
-        outcomes = encoded(result.label, result.prediction, result.correct, **result.columns)
-        about = {
-            "schema": 1,
-            "outcomes": digest_bytes(outcomes),
-            "settings": settings,
-            "images": len(result.label),
-            "probe": answers,
-            **result.about,
-            "device": describe_device(images.device),
-            "versions": versions(),
-        }
         check()
-        if result.adversarial is not None and attack is not None:
-            here = result.adversarial.index.to(images.device)
-            x, y = to_unit(images.images[here]), images.labels[here]
-            proof = files.adversarial
-            with frozen(model):
-                write_examples(proof, model, x, y, result.adversarial, attack.eps, attack.norm)
-            about["adversarial"] = {"file": proof.name, "digest": digest_bytes(proof.read_bytes())}
-        write_json(files.about, about)
-        # Last: if it exists, so do the others.
-        write_atomic(files.rows, lambda file: file.write(outcomes))
+        about = _write(files, result, model, images, attack, answers)
         logger.info(
             "evaluated %s into %s",
             "clean" if attack is None else attack.name,
@@ -93,6 +73,39 @@ def evaluate_into(
     hits = class_hits(rows["correct"], rows["label"], images.num_classes)
     recorded = {part: about[part] for part in ("stages", "health", "adversarial") if part in about}
     return {"digest": digest_of_rows, "hits": tuple(hits.tolist()), "about": recorded}
+
+
+def _write(
+    files: OutcomeFiles,
+    result: Outcomes,
+    model: nn.Module,
+    images: ImageSet,
+    attack: AttackEntry | None,
+    answers: list[list[float]],
+) -> dict[str, Any]:
+    """Write the result of an evaluation, and the images that prove it; its description."""
+    outcomes = encoded(result.label, result.prediction, result.correct, **result.columns)
+    about = {
+        "schema": 1,
+        "outcomes": digest_bytes(outcomes),
+        "settings": None if attack is None else identity_settings(attack),
+        "images": len(result.label),
+        "probe": answers,
+        **result.about,
+        "device": describe_device(images.device),
+        "versions": versions(),
+    }
+    if result.adversarial is not None and attack is not None:
+        here = result.adversarial.index.to(images.device)
+        x, y = to_unit(images.images[here]), images.labels[here]
+        proof = files.adversarial
+        with frozen(model):
+            write_examples(proof, model, x, y, result.adversarial, attack.eps, attack.norm)
+        about["adversarial"] = {"file": proof.name, "digest": digest_bytes(proof.read_bytes())}
+    write_json(files.about, about)
+    # Last: if it exists, so do the others.
+    write_atomic(files.rows, lambda file: file.write(outcomes))
+    return about
 
 
 def probe(model: nn.Module, images: ImageSet) -> list[list[float]]:

@@ -1,13 +1,14 @@
 """Evaluate a model that fairbench did not train, and summarise the outcomes per class."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from fairbench.core.errors import ConfigError
@@ -184,16 +185,11 @@ def evaluate_checkpoint(
     summaries: dict[str, AttackSummary] = {}
     correct: dict[str, NDArray[np.bool_]] = {}
     findings: list[str] = []
-    with hold_lease(folder / LEASE) as lease:
-        for name, attack in attacks.items():
-            key = "clean" if attack is None else outcome_name(name, digest(identity_settings(attack), 8))
-            files, show = OutcomeFiles(folder / f"{key}.npy"), partial(progress, name)
-            about = evaluate_into(files, model, images, attack, progress=show, check=lease.check)["about"]
-            rows = read_outcomes(files.rows)
-            summaries[name], correct[name] = summarise(rows, images.classes, about), rows["correct"]
-            findings += [f"{name}: {finding['text']}" for finding in about.get("health", ())]
-            if attack is None:
-                findings += guessing(rows, images.classes, normalize is None)
+    for name, about, rows in _evaluated(folder, model, images, attacks, progress):
+        summaries[name], correct[name] = summarise(rows, images.classes, about), rows["correct"]
+        findings += [f"{name}: {finding['text']}" for finding in about.get("health", ())]
+        if attacks[name] is None:
+            findings += guessing(rows, images.classes, normalize is None)
     both = {name: f"{name}{REFERENCE}" for name in correct if f"{name}{REFERENCE}" in correct}
     return ExternalEvaluation(
         folder=folder,
@@ -203,6 +199,22 @@ def evaluate_checkpoint(
         notes=(*(chosen.notes(checkpoint.path.name) if chosen and checkpoint else ()), *notes),
         agreement={name: agreement(correct[name], correct[other]) for name, other in both.items()},
     )
+
+
+def _evaluated(
+    folder: Path,
+    model: torch.nn.Module,
+    images: ImageSet,
+    attacks: Mapping[str, AttackEntry | None],
+    progress: Callable[[str, Progress], None],
+) -> Iterator[tuple[str, dict[str, Any], NDArray[Any]]]:
+    """Name, description and outcomes of each attack; those in `folder` are not made again."""
+    with hold_lease(folder / LEASE) as lease:
+        for name, attack in attacks.items():
+            key = "clean" if attack is None else outcome_name(name, digest(identity_settings(attack), 8))
+            files, show = OutcomeFiles(folder / f"{key}.npy"), partial(progress, name)
+            line = evaluate_into(files, model, images, attack, progress=show, check=lease.check)
+            yield name, line["about"], read_outcomes(files.rows)
 
 
 def find_architecture(

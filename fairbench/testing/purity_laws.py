@@ -60,29 +60,47 @@ def untouched(
     adversary: Adversary | None = None,
 ) -> Any:
     """What `call` returns; it is called twice. Raises BrokenLawError when it changes something."""
-    state, config = toys.copied(method.state_dict()), copy.copy(method.config)
-    kept = kept_values(method)
-    weights = toys.copied(dict(model.named_parameters()))
-    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
 
     def handed() -> dict[str, Tensor]:
         images = {} if adversary is None else by_name(adversary)
         return {"batch.x": given.x, "batch.y": given.y, **images}
 
     images = toys.copied(handed())
-    with global_draws(part):
+    with network_unchanged(model, part), method_unchanged(method, part), global_draws(part):
         first, second = call(), call()
-    changed = toys.differences(state, method.state_dict())
-    require(not changed, f"{part}() changed the state: {', '.join(changed)}.", IN_STATE)
-    for name in changed_names(kept, kept_values(method)):
-        raise BrokenLawError(f"{part}() {'changed' if name in kept else 'stored'} {name}.", hint=IN_STATE)
-    require(config == method.config, f"{part}() changed the configuration.", "read self.config only")
     overwritten = toys.differences(images, handed())
     require(
         not overwritten,
         f"{part}() changed {', '.join(overwritten)} in place.",
         "write x = x + d instead of x += d: these images are used again",
     )
+    differ = toys.differences(values(first), values(second))
+    require(
+        not differ,
+        f"{part}() returns something else when it is called again: {', '.join(differ)}.",
+        "its result may depend on its arguments, on self.state and on ctx.rng(purpose) only",
+    )
+    return first
+
+
+@contextmanager
+def method_unchanged(method: AdversarialObjective, part: str) -> Iterator[None]:
+    """A block that raises BrokenLawError when the state, the options or values on the method change in it."""
+    state, config, kept = toys.copied(method.state_dict()), copy.copy(method.config), kept_values(method)
+    yield
+    changed = toys.differences(state, method.state_dict())
+    require(not changed, f"{part}() changed the state: {', '.join(changed)}.", IN_STATE)
+    for name in changed_names(kept, kept_values(method)):
+        raise BrokenLawError(f"{part}() {'changed' if name in kept else 'stored'} {name}.", hint=IN_STATE)
+    require(config == method.config, f"{part}() changed the configuration.", "read self.config only")
+
+
+@contextmanager
+def network_unchanged(model: nn.Module, part: str) -> Iterator[None]:
+    """A block that raises BrokenLawError when weights or gradients of the network change in it."""
+    weights = toys.copied(dict(model.named_parameters()))
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+    yield
     moved = toys.differences(weights, dict(model.named_parameters()))
     require(
         not moved,
@@ -95,13 +113,6 @@ def untouched(
         f"{part}() left gradients on {', '.join(stained)}.",
         "take torch.autograd.grad(loss, x) instead of loss.backward()",
     )
-    differ = toys.differences(values(first), values(second))
-    require(
-        not differ,
-        f"{part}() returns something else when it is called again: {', '.join(differ)}.",
-        "its result may depend on its arguments, on self.state and on ctx.rng(purpose) only",
-    )
-    return first
 
 
 @contextmanager

@@ -36,26 +36,7 @@ def measure(
     with frozen(model), torch.no_grad():
         for batch, ctx in batches:
             terms = validate(model, batch, replace(ctx, teacher=once(ctx.teacher, batch.x)))
-            if terms.skipped:
-                raise ContractError(
-                    "validate() returned LossTerms.skip(), but held-out images are all measured.",
-                    hint="define validate() to return the terms of every batch",
-                )
-            indicator = class_indicator(batch.y, num_classes, torch.float64)  # (B, C)
-            values = {f"term.{name}": value for name, value in terms.terms.items() if value.dim() > 0}
-            for kind, logits in (("clean", terms.logits), ("robust", terms.logits_adv)):
-                if logits is not None:
-                    values[kind] = logits.argmax(1) == batch.y
-            if tables and terms.logits_adv is None:
-                raise ContractError(
-                    "the method needs robust tables of validation, but validate() returned no logits_adv.",
-                    hint="return LossTerms(..., logits_adv=logits_adv)",
-                )
-            for name, rows in table_rows(terms, tables).items():
-                added = indicator.T @ rows
-                sums[name] = sums[name] + added if name in sums else added
-            for name, value in {"count": torch.ones_like(batch.y), **values}.items():
-                added = value.double() @ indicator
+            for name, added in class_sums(terms, batch.y, num_classes, tables).items():
                 sums[name] = sums[name] + added if name in sums else added
     count = sums.pop("count")
     class_tables = {name: sums.pop(name) for name in tables}
@@ -71,6 +52,32 @@ def measure(
         batch_size=batch_size,
         **class_tables,
     )
+
+
+def class_sums(terms: LossTerms, y: Tensor, num_classes: int, tables: Iterable[str]) -> dict[str, Tensor]:
+    """The sums over the images of each class (C,), in float64, of what `validate` returned, and of `tables`.
+
+    "count" is the number of images. Raises ContractError when the terms lack something.
+    """
+    if terms.skipped:
+        raise ContractError(
+            "validate() returned LossTerms.skip(), but held-out images are all measured.",
+            hint="define validate() to return the terms of every batch",
+        )
+    if tables and terms.logits_adv is None:
+        raise ContractError(
+            "the method needs robust tables of validation, but validate() returned no logits_adv.",
+            hint="return LossTerms(..., logits_adv=logits_adv)",
+        )
+    values = {f"term.{name}": value for name, value in terms.terms.items() if value.dim() > 0}
+    for kind, logits in (("clean", terms.logits), ("robust", terms.logits_adv)):
+        if logits is not None:
+            values[kind] = logits.argmax(1) == y
+    indicator = class_indicator(y, num_classes, torch.float64)  # (B, C)
+    sums = {name: indicator.T @ rows for name, rows in table_rows(terms, tables).items()}
+    for name, value in {"count": torch.ones_like(y), **values}.items():
+        sums[name] = value.double() @ indicator
+    return sums
 
 
 def table_rows(terms: LossTerms, tables: Iterable[str]) -> dict[str, Tensor]:

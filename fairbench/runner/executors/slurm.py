@@ -132,13 +132,31 @@ def write_job(planned: Sequence[CellStatus], job: Job, settings: Slurm, device: 
 
 
 def script(folder: Path, num_cells: int, settings: Slurm, device: str, env: Mapping[str, str]) -> str:
-    """The script of an array: each task does `cells_per_task` of the cells."""
+    """The script of an array: options and variables, then `task.sh`."""
     per_task = settings.cells_per_task
-    last = -(-num_cells // per_task) - 1
+    command = shlex.join([sys.executable, "-m", "fairbench.cli", "cell", "--device", device, "--wait"])
+    lines = [
+        "#!/bin/bash",
+        f"# Written by fairbench: {num_cells} cells, {per_task} to a task. It may be read, kept and",
+        "# submitted again; cells that are done do nothing.",
+        *sbatch_options(folder, -(-num_cells // per_task), settings),
+        settings.setup,
+        *(f"export {name}={shlex.quote(value)}" for name, value in env.items()),
+        f"cells_per_task={per_task}",
+        f"cells_file={shlex.quote(str(folder / 'cells.txt'))}",
+        f"command=({command})",
+        f"requeue_code={REQUEUE}",
+        f"requeues={settings.requeues}",
+    ]
+    return "\n".join((*lines, "", Path(__file__).with_name("task.sh").read_text()))
+
+
+def sbatch_options(folder: Path, num_tasks: int, settings: Slurm) -> list[str]:
+    """The lines of the script that sbatch reads."""
     limit = f"%{settings.at_a_time}" if settings.at_a_time else ""
     options = {
         "job-name": "fairbench",
-        "array": f"0-{last}{limit}",
+        "array": f"0-{num_tasks - 1}{limit}",
         "output": str(folder / "task-%a.log"),
         "open-mode": "append",
         "partition": settings.partition,
@@ -151,39 +169,8 @@ def script(folder: Path, num_cells: int, settings: Slurm, device: str, env: Mapp
         **settings.options,
     }
     given = {name: str(value) for name, value in options.items() if value is not None}
-    lines = [
-        f"#SBATCH --{name}={shlex.quote(value) if ' ' in value else value}" for name, value in given.items()
-    ]
-    command = shlex.join([sys.executable, "-m", "fairbench.cli", "cell", "--device", device, "--wait"])
-    exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in env.items())
-    return f"""#!/bin/bash
-# Written by fairbench: {num_cells} cells, {per_task} to a task. It may be read, kept and submitted again;
-# cells that are done do nothing.
-{chr(10).join(lines)}
-#SBATCH --requeue
-{settings.setup}
-{exports}first=$((SLURM_ARRAY_TASK_ID * {per_task}))
-mapfile -t -s "$first" -n {per_task} cells < {shlex.quote(str(folder / "cells.txt"))}
-
-{command} "${{cells[@]}}" &
-child=$!
-warned= asked=
-trap 'warned=1 asked=1; kill -USR1 "$child"' USR1  # the time limit is near
-trap 'asked=1; kill -TERM "$child"' TERM
-code=
-while [ -z "$code" ]; do # a signal interrupts the waiting, not the work
-  asked=
-  wait "$child"
-  code=$?
-  [ -z "$asked" ] || code=
-done
-restarts=${{SLURM_RESTART_COUNT:-0}}
-if [ "$code" = {REQUEUE} ] && [ -n "$warned" ] && [ "$restarts" -lt {settings.requeues} ]; then
-  # With the number of the array alone, all of its tasks would start again.
-  scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}"
-fi
-exit "$code"
-"""
+    lines = [f"--{name}={shlex.quote(value) if ' ' in value else value}" for name, value in given.items()]
+    return [f"#SBATCH {line}" for line in (*lines, "--requeue")]
 
 
 def submitted(folder: Path, per_task: int, answer: str) -> str:

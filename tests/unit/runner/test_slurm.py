@@ -1,5 +1,8 @@
 """The number of a job is read from what sbatch prints, whatever a site prints around it."""
 
+import os
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -55,6 +58,22 @@ def test_a_number_that_was_stored_with_a_banner_is_read(tmp_path: Path, monkeypa
     monkeypatch.setattr(slurm.shutil, "which", lambda name: name)
     monkeypatch.setattr(slurm, "tasks_of", lambda number: {0: ("PENDING", number)})
     assert slurm.queue_of(tmp_path) == {"trades.digits": "slurm 4242_0: pending, 4242"}
+
+
+def test_a_script_is_shell_and_runs_each_folder_of_its_task(tmp_path: Path):
+    (tmp_path / "cells.txt").write_text("a b\nc\nd\n")
+    settings = slurm.Slurm(cells_per_task=2, time="10", options={"comment": "a test"}, setup="true")
+    text = slurm.script(tmp_path, 3, settings, "cpu", {"FAIRBENCH_REGISTRY": "it's mine.yaml"})
+    assert "#SBATCH --array=0-1\n" in text
+    assert "#SBATCH --comment='a test'\n" in text
+    program = tmp_path / "program"
+    program.write_text('#!/bin/bash\necho "$FAIRBENCH_REGISTRY"; printf "<%s>" "${@: -2}"\n')
+    program.chmod(0o755)
+    path = tmp_path / "job.sh"
+    path.write_text(re.sub(r"command=\(\S+", f"command=({program}", text))
+    env = {"PATH": os.environ["PATH"], "SLURM_ARRAY_TASK_ID": "0"}
+    done = subprocess.run(["bash", path], env=env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "it's mine.yaml\n<a b><c>"), done.stderr
 
 
 @pytest.mark.parametrize(("device", "gpus"), [("cuda:1", 1), ("cuda", 0)])
