@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
 
+from fairbench.cli.experiment import EXPERIMENT
 from fairbench.metrics.rho import BASELINE
 from fairbench.records.status import STATES
 
@@ -114,6 +115,7 @@ SHARED: dict[str, Decorator] = {
     ),
     "json": click.option("--json", "as_json", is_flag=True, help="Print JSON."),
     "selection": together(  # what to run
+        EXPERIMENT,
         value(
             "--suite",
             "NAME",

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from fairbench.cli.experiment import SelectionCommand
 from fairbench.cli.options import open_registry, shared, states_listed
 from fairbench.cli.output import duration
 from fairbench.cli.plan_summary import show_plan
@@ -14,7 +15,9 @@ from fairbench.planning.planner import plan_selection
 from fairbench.planning.selection import parse_selection
 
 
-@click.command("plan", epilog="Example: fairbench plan --suite table1 --device cuda --budget 12h")
+@click.command(
+    "plan", cls=SelectionCommand, epilog="Example: fairbench plan --suite table1 --device cuda --budget 12h"
+)
 @shared("selection", "results", "data", "registry", "device", "price", "json")
 @click.option(
     "--measure", is_flag=True, help="First train a few steps of each entry here, for better time estimates."

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from fairbench.cli.experiment import SelectionCommand
 from fairbench.cli.options import EXECUTOR_OPTIONS, open_registry, shared
 from fairbench.cli.output import print_json
 from fairbench.cli.plan_summary import advice, ending, show_plan, status_row, sums
@@ -17,7 +18,7 @@ from fairbench.planning.status import statuses
 from fairbench.records.results_folder import ResultsFolder
 
 
-@click.command("run")
+@click.command("run", cls=SelectionCommand)
 @shared("selection", "results", "data", "registry", "device", "executor", "price", "json")
 @click.option("--dry-run", is_flag=True, help="Only print what would be done, as `plan` does.")
 def run_command(
@@ -41,8 +42,10 @@ def run_command(
         fairbench run --suite table1
       Your own selection:
         fairbench run --methods trix,dafa --datasets cifar10 --seeds 0..4
-      Another value of a method's option:
-        fairbench run --methods trix --set methods.trix.strength=1.5
+      An experiment with the options in a file:
+        fairbench run experiment.yaml
+      Other values of a method's option:
+        fairbench run --methods trix --set methods.trix.strength=0.5,1,2
       On a cluster:
         fairbench run --executor slurm --profile cluster.yaml
     """

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fairbench.core.errors import ConfigError
@@ -41,6 +41,7 @@ OPTIONS = st.fixed_dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(OPTIONS)
 def test_an_option_beats_a_named_suite_which_beats_the_data_sets_defaults(options):
     choice = complete(parse_selection(REGISTRY, **options), REGISTRY)
@@ -97,6 +98,7 @@ def test_what_is_named_is_not_said_to_be_a_default():
         assert not any("by default" in note for note in cells_of(**options)[1])
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(DATASETS), min_size=1, unique=True))
 def test_defaults_never_bring_a_radius_of_other_images(datasets):
     _, notes = cells_of(**names(datasets=datasets), methods="trades", seeds="0")
@@ -107,6 +109,7 @@ def test_defaults_never_bring_a_radius_of_other_images(datasets):
         assert all(attack.attack.eps == pytest.approx(own, rel=0.1) for attack in cell.evaluation)
 
 
+@settings(deadline=None)
 @given(st.sampled_from(DATASETS), st.sampled_from(DATASETS))
 def test_a_named_protocol_of_other_images_is_noted(dataset, other):
     protocol = REGISTRY.get("dataset", other).defaults.protocol

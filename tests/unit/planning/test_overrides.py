@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fairbench.core.errors import ConfigError
@@ -38,6 +38,7 @@ def grids(draw):
     return {path: draw(st.lists(st.sampled_from(VALUES[path]), min_size=1, max_size=3)) for path in paths}
 
 
+@settings(deadline=None)
 @given(grids())
 def test_a_grid_is_all_of_its_single_plans_and_each_cell_once(grid):
     found = cells_of(tuple(f"{path}={','.join(values)}" for path, values in grid.items()))
@@ -63,6 +64,7 @@ def test_components_of_every_method_may_have_several_values_too():
     assert by_option == {cell.id for kind in ("none", "ema") for cell in cells_of((), averaging=kind)}
 
 
+@settings(deadline=None)
 @given(st.lists(TEXT, min_size=1, max_size=4).map(",".join))
 def test_commas_outside_of_brackets_and_quotes_separate(text):
     parts = split_values(text)

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fairbench.core.errors import DataMissingError
@@ -52,6 +52,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("data")
 
 
+@settings(deadline=None)
 @given(prepared=st.sets(st.sampled_from(OTHERS)), named=st.sets(st.sampled_from(DATASETS)))
 def test_all_is_what_is_there_and_what_is_named(root, prepared, named):
     prepare(root, prepared)
@@ -62,6 +63,7 @@ def test_all_is_what_is_there_and_what_is_named(root, prepared, named):
     assert set(unprepared(selection.datasets, REGISTRY, root)) == named - prepared - {"digits"}
 
 
+@settings(deadline=None)
 @given(prepared=st.sets(st.sampled_from(OTHERS)), named=st.sets(st.sampled_from(DATASETS), min_size=1))
 def test_named_data_sets_that_are_not_prepared_are_refused_together(root, prepared, named):
     prepare(root, prepared)

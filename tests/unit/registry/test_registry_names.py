@@ -4,7 +4,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fairbench.core.errors import ConfigError, FairbenchError, UnknownNameError
@@ -46,6 +46,7 @@ def meant(kind: str, term: str) -> set[str]:
     return {name for name in REGISTRY.names(kind) if fnmatchcase(name, pattern)}
 
 
+@settings(deadline=None)
 @given(selections(), st.randoms())
 def test_terms_choose_a_set_in_whichever_order_they_are(selection, random):
     kind, terms = selection
@@ -64,6 +65,7 @@ def test_terms_choose_a_set_in_whichever_order_they_are(selection, random):
         assert len(set(names)) == len(names)
 
 
+@settings(deadline=None)
 @given(selections())
 def test_names_are_in_the_order_of_the_terms_and_then_of_the_registry(selection):
     kind, terms = selection
@@ -77,6 +79,7 @@ def test_names_are_in_the_order_of_the_terms_and_then_of_the_registry(selection)
     assert list(names) == sorted(names, key=lambda name: (first[name], order.index(name)))
 
 
+@settings(deadline=None)
 @given(st.sampled_from(KINDS), st.text(alphabet="abcdt-*?[]:, @!rix", max_size=20))
 def test_any_text_is_a_choice_or_an_error_that_names_the_option(kind, text):
     error: Any = None
