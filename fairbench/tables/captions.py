@@ -12,7 +12,7 @@ from typing import Any
 
 from fairbench.records.attack_strength import bound, is_autoattack
 from fairbench.records.read import AttackKey, Record
-from fairbench.tables.description import class_sizes, images_per_class, protocol_name
+from fairbench.tables.description import class_sizes, protocol_name
 from fairbench.tables.entries import Entry
 from fairbench.tables.groups import assignments, is_per_method, setting_overrides
 from fairbench.tables.inventory import SettingRecords, TableSpec
@@ -96,7 +96,8 @@ def phrases(spec: TableSpec, request: TableRequest, sides: Sequence[str]) -> tup
     said.append(_some("Fine-tuned", entries, lambda e: bool(e.record.cell.part("fine_tune"))))
     said.append(_some("Reconstructed", entries, lambda e: bool(e.record.cell.titles.get("reconstructed"))))
     said += _of_rho(spec, request)
-    said.append(images_per_class(entries) if len(class_sizes(entries)) > 1 else "")
+    sizes = class_sizes(entries)
+    said.append(f"{min(sizes)}-{max(sizes)} images per class." if len(sizes) > 1 else "")
     return tuple(filter(None, said))
 
 

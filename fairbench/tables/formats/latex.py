@@ -1,9 +1,15 @@
-"""Tables for a paper. They need only the package booktabs, so \\input works in any document."""
+"""Tables for a paper. They need only the package booktabs, so \\input works in any document.
+
+A table that is wider than a column of a two-column article spans both (table*, which is table in one column).
+Columns that do not fit side by side in the size footnotesize are printed in blocks below each other, and rows
+that do not fit on a page in further tables.
+"""
 
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from fairbench.tables.escapes import latex
 from fairbench.tables.formats.captions import Marks, Words, legend, words_of
@@ -11,16 +17,21 @@ from fairbench.tables.formats.numbers import Shown, shown_cells
 from fairbench.tables.provenance import stamp
 from fairbench.tables.table import Table
 
-TEXT_WIDTH = 338.0  # points; the article class has 345, and the width of a table is estimated
+TEXT_WIDTH = 336.0  # points; the article class has 345, and the width of a table is estimated
+COLUMN_WIDTH = 194.0  # of the 200 points of a column of the article class in two columns
+NAME_WIDTH = 130.0  # of the first column at most; longer names have several lines
 CAPTION_WIDTH = 76  # characters in a line of the article class in the size small, on average
-_DIGIT = {"small": 4.63, "footnotesize": 4.25, "scriptsize": 3.99, "tiny": 3.41}  # points wide
-_SMALLER = {"small": "scriptsize", "footnotesize": "tiny", "scriptsize": "tiny", "tiny": "tiny"}  # of errors
-_READABLE = ("small", "footnotesize", "scriptsize")
+PAGE_LINES = 43  # of rows and heads in one table, with room for its caption and notes
+_DIGIT = {"small": 4.63, "footnotesize": 4.25, "scriptsize": 3.99}  # points wide
+_ERROR = "scriptsize"  # the size of errors
+_SIZES = ("small", "footnotesize")  # of numbers
 _SEPARATIONS = (4.0, 3.0, 2.0)  # points on each side of a column
 _SYMBOLS = {"rho": r"$\rho$", "p": "$p$", "flip p": "Flip $p$"}
 _TABULARS = r"tabular[xy*]?|longtable|array|tabu|[lL]ongtblr|tblr|NiceTabular\w*"
-_SETTING = re.compile(r"(\[\w\])?(\{\\\w+\})?\{[@{}|lcrX]*\}")
+_SETTING = re.compile(r"(\[\w\])?(\{\\\w+\})?\{([@{}|lcrX]|p\{[\d.]+pt\})*\}")
 _RULES = re.compile(r"(\\(toprule|midrule|bottomrule|hline|addlinespace|cmidrule(\(\w*\))?\{[\d-]+\})\s*)+")
+_SIZED = re.compile(r"\{\\(?:tiny|scriptsize|footnotesize|small) ([^{}]*)\}")
+_SPANNING = re.compile(r"\\multicolumn\{(\d+)\}\{c\}\{((?:[^{}]|\{[^{}]*\})*)\}")
 
 
 def document(tables: Sequence[Table], *, full_captions: bool = False) -> str:
@@ -50,13 +61,42 @@ def document(tables: Sequence[Table], *, full_captions: bool = False) -> str:
 
 
 def printed_lines(text: str) -> list[str]:
-    """The lines of all tables in a text, heads too, without rules and column specifications."""
-    printed: list[str] = []
+    """The lines of all tables in a text, heads too, without rules, column specifications and sizes.
+
+    Blocks of a table are put together again: where to break a table is a matter of layout.
+    """
+    blocks: list[list[str]] = []
     for _, inner in re.findall(rf"(?s)\\begin\s*\{{({_TABULARS})\}}(.*?)(?:\\end\{{\1\}}|\Z)", text):
         first, *lines = inner.splitlines() or [""]
         lines = [*([] if _SETTING.fullmatch(first.strip()) else [first]), *lines]
-        printed += [line for line in map(str.strip, lines) if line and not _RULES.fullmatch(line)]
-    return printed
+        block = [_flat(line) for line in map(str.strip, lines) if line and not _RULES.fullmatch(line)]
+        if blocks and block[:2] == blocks[-1][:2]:  # the same heads: further rows
+            blocks[-1] += block[2:]
+        else:
+            blocks.append(block)
+    printed: list[list[str]] = []
+    for block in blocks:
+        if printed and list(map(_label, block)) == list(map(_label, printed[-1])):  # further columns
+            printed[-1] = [_joined(*pair) for pair in zip(printed[-1], block, strict=True)]
+        else:
+            printed.append(block)
+    return [line for block in printed for line in block]
+
+
+def _flat(line: str) -> str:
+    """A line without sizes, and with a cell for each column under a heading."""
+    spread = _SPANNING.sub(lambda match: " & ".join([match[2]] * int(match[1])), line)
+    return _SIZED.sub(r"{\1}", spread)
+
+
+def _label(line: str) -> str:
+    return re.split(r"(?<!\\)&", line, maxsplit=1)[0].strip()
+
+
+def _joined(left: str, right: str) -> str:
+    """Two parts of a row beside each other."""
+    _, *rest = re.split(r"(?<!\\)&", right, maxsplit=1)
+    return f"{left.removesuffix(chr(92) * 2).strip()} & {''.join(rest).strip()}"
 
 
 def _words(table: Table, full_captions: bool) -> Words:
@@ -66,92 +106,118 @@ def _words(table: Table, full_captions: bool) -> Words:
 
 
 def _table(table: Table, label: str, words: Words) -> str:
-    lines = [r"\begin{table}[t]", r"\centering\small"]
-    short, long = _prose(table.title), _prose(f"{table.title}. {words.caption}")
-    lines += [rf"\caption[{{{short}}}]{{{long}}}", rf"\label{{{label}}}"]
-    for block in _blocks(table) if table.rows else ():
-        lines += [
-            r"\medskip",
-            rf"\{block.size}",
-            rf"\setlength{{\tabcolsep}}{{{block.separation:g}pt}}",
-            r"\begin{tabular}{@{}l" + "r" * len(block.table.columns) + "@{}}",
-            r"\toprule",
-            *_heads(block.table),
-            r"\midrule",
-            *block.rows(),
-            r"\bottomrule",
-            r"\end{tabular}",
-            "",
-        ]
-    if words.notes:
-        lines += [r"\smallskip", r"\begin{minipage}{\linewidth}\footnotesize\raggedright"]
-        lines += [f"{_prose(note)}\\par" for note in words.notes]
-        lines += [r"\end{minipage}"]
-    lines.append(r"\end{table}")
-    return "\n".join([*lines, *(f"% {line}" for line in stamp(table)), ""])
+    """The floats of a table: one, or several where its rows do not fit on a page."""
+    blocks = list(_blocks(table)) if table.rows else []
+    star = "*" if any(block.width > COLUMN_WIDTH for block in blocks) else ""
+    pages = list(_pages(blocks)) or [[]]
+    floats = []
+    for number, page in enumerate(pages):
+        lines = [rf"\begin{{table{star}}}[t]", r"\centering\small"]
+        if number == 0:
+            short, long = _prose(table.title), _prose(f"{table.title}. {words.caption}")
+            lines += [rf"\caption[{{{short}}}]{{{long}}}", rf"\label{{{label}}}"]
+        else:
+            lines += [r"\addtocounter{table}{-1}", rf"\caption[]{{{_prose(table.title)} (continued).}}"]
+        lines += [line for block in page for line in block.lines()]
+        if words.notes and number == len(pages) - 1:
+            lines += [r"\smallskip", r"\begin{minipage}{\linewidth}\footnotesize\raggedright"]
+            lines += [f"{_prose(note)}\\par" for note in words.notes]
+            lines += [r"\end{minipage}"]
+        floats.append("\n".join([*lines, rf"\end{{table{star}}}"]))
+    return "\n".join(["\n\n".join(floats), *(f"% {line}" for line in stamp(table)), ""])
 
 
 @dataclass(frozen=True)
 class Block:
     """Columns of a table beside each other, in a size and separation that fit the page.
 
-    numbers: those of each row. separation and width are in points.
+    separation and width are in points, and estimated; names: the width of the first column.
     """
 
     table: Table
-    numbers: list[list[Shown]]
     size: str
     separation: float
+    names: float
     width: float
 
-    def rows(self) -> list[str]:
-        """The lines with numbers; published ones in italics between ours."""
+    def lines(self) -> list[str]:
+        """The block in LaTeX; published rows in italics between ours."""
+        first = "l" if self.names <= NAME_WIDTH else rf"p{{{NAME_WIDTH:g}pt}}"
         mixed = any(not row.source for row in self.table.rows)
-        lines = []
-        for row, numbers in zip(self.table.rows, self.numbers, strict=True):
+        lines = [r"\medskip", rf"\{self.size}", rf"\setlength{{\tabcolsep}}{{{self.separation:g}pt}}"]
+        lines += [rf"\begin{{tabular}}{{@{{}}{first}{'r' * len(self.table.columns)}@{{}}}}", r"\toprule"]
+        lines += [*_heads(self.table), r"\midrule"]
+        for row in self.table.rows:
             label = latex(row.name)
             if label.startswith(("[", "*")):  # or LaTeX takes it for an argument of the line end before
                 label = f"{{}}{label}"
             label = rf"\textit{{{label}}}" if row.source and mixed else label
-            cells = [_number(number, _SMALLER[self.size]) for number in numbers]
-            lines.append(" & ".join([label, *cells]) + r" \\")
-        return lines
+            lines.append(" & ".join([label, *map(_number, shown_cells(row, self.table))]) + r" \\")
+        return [*lines, r"\bottomrule", r"\end{tabular}", ""]
 
 
-def _blocks(table: Table) -> list[Block]:
-    """The whole table where it is readable on one page, else its groups below each other."""
+def _blocks(table: Table) -> Iterator[Block]:
+    """The whole table where it fits in a readable size, else as few blocks of columns as possible."""
     whole = _fitting(table)
-    if len(table.groups) == 1 or (whole.size in _READABLE and whole.width <= TEXT_WIDTH):
-        return [whole]
-    blocks, first = [], 0
+    if whole.width <= TEXT_WIDTH:
+        yield whole
+        return
+    first = 0
     for _, count in table.groups:
-        part = slice(first, first + count)
-        cut = tuple(replace(row, cells=row.cells[part]) for row in table.rows)
-        blocks.append(_fitting(replace(table, columns=table.columns[part], rows=cut)))
+        for parts in range(1, count + 1):
+            edges = [first + round(count * k / parts) for k in range(parts + 1)]
+            cuts = [_cut(table, slice(*edge)) for edge in pairwise(edges)]
+            blocks = [_fitting(cut) for cut in cuts]
+            if max(block.width for block in blocks) <= TEXT_WIDTH:
+                break
+        size = min((block.size for block in blocks), key=_DIGIT.__getitem__)
+        yield from (_fitting(block.table, (size,)) for block in blocks)
         first += count
-    return blocks
 
 
-def _fitting(table: Table) -> Block:
-    """The largest size and separation with which the table should fit a text column, or the smallest."""
+def _cut(table: Table, part: slice) -> Table:
+    rows = tuple(replace(row, cells=row.cells[part]) for row in table.rows)
+    return replace(table, columns=table.columns[part], rows=rows)
+
+
+def _pages(blocks: Sequence[Block]) -> Iterator[list[Block]]:
+    """The blocks of each float; rows of a block that is longer than a page are divided."""
+    page: list[Block] = []
+    room = PAGE_LINES
+    for block in blocks:
+        step = PAGE_LINES - 4  # without the heads
+        for start in range(0, len(block.table.rows), step):
+            rows = block.table.rows[start : start + step]
+            if page and len(rows) + 4 > room:
+                yield page
+                page, room = [], PAGE_LINES
+            page.append(replace(block, table=replace(block.table, rows=rows)))
+            room -= len(rows) + 4
+    if page:
+        yield page
+
+
+def _fitting(table: Table, sizes: Sequence[str] = _SIZES) -> Block:
+    """The largest size and separation with which the table should fit a page, or the smallest."""
     lines = [shown_cells(row, table) for row in table.rows]
     letters = max(len(row.name) + 0.45 * sum(map(str.isupper, row.name)) for row in table.rows)
-    for size, separation in ((size, gap) for size in _DIGIT for gap in _SEPARATIONS):
-        digit, small = _DIGIT[size], _DIGIT[_SMALLER[size]]
-        width = letters * digit
+    for size, separation in ((size, gap) for size in sizes for gap in _SEPARATIONS):
+        digit = _DIGIT[size]
+        names = letters * digit
+        width = min(names, NAME_WIDTH)
         for k, column in enumerate(table.columns):
-            numbers = [_width(line[k], digit, small) for line in lines]
-            width += max([*numbers, len(column.header) * digit]) + 2 * separation
+            numbers = [_width(line[k], digit) for line in lines]
+            width += max([*numbers, (len(column.header) + 0.6) * digit]) + 2 * separation
         if width <= TEXT_WIDTH:
             break
-    return Block(table, lines, size, separation, width)
+    return Block(table, size, separation, names, width)
 
 
-def _width(number: Shown, digit: float, small_digit: float) -> float:
+def _width(number: Shown, digit: float) -> float:
     """About how many points a cell takes: bold is wider, a plus-minus sign is one and a half digits."""
     small = len(number.error) + len(number.limits) + len(number.verdict) + 2 * bool(number.error)
     value = len(number.value) * digit * (1.15 if number.best else 1.0)
-    return value + small * small_digit + 0.8 * digit * number.near + digit / 3 * bool(small)
+    return value + small * _DIGIT[_ERROR] + 0.8 * digit * number.near + digit / 3 * bool(small)
 
 
 def _heads(table: Table) -> list[str]:
@@ -169,7 +235,7 @@ def _header(text: str) -> str:
     return _SYMBOLS.get(text) or _prose(text[:1].upper() + text[1:])
 
 
-def _number(number: Shown, size: str) -> str:
+def _number(number: Shown) -> str:
     """The mean in bold when it is the best, its error in small print."""
     if number.value == "-":
         return "--"
@@ -177,7 +243,7 @@ def _number(number: Shown, size: str) -> str:
     text = rf"\textbf{{{value}}}" if number.best else value
     error = rf"$\pm${number.error}" if number.error else _signed(number.limits)
     small = " ".join(part for part in (error, number.verdict) if part)
-    text += rf"\,{{\{size} {small}}}" if small else ""
+    text += rf"\,{{\{_ERROR} {small}}}" if small else ""
     return text + (r"$^\dagger$" if number.near else "")
 
 

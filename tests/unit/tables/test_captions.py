@@ -57,7 +57,7 @@ def test_what_changes_the_meaning_of_a_number_is_in_the_caption(results):
         "Fine-tuned: DAFA.",
         "Reconstructed: DAFA.",
         "rho is against trades.",
-        "50 to 70 test images per class.",
+        "50-70 images per class.",
     )
 
 
