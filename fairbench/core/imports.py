@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from fairbench.core.errors import ConfigError
 from fairbench.core.identity import digest_bytes
 
 
@@ -21,6 +22,18 @@ def load_object(target: str) -> Any:
         return getattr(module, name)
     except AttributeError:
         raise ImportError(f"{module_or_file} has no {name!r}") from None
+
+
+def shipped(name: str) -> Path:
+    """The path of a file or folder that comes with fairbench: inside the package, or at the top of a clone.
+
+    Raises ConfigError when it is missing.
+    """
+    package = Path(__file__).resolve().parents[1]
+    for folder in (package, package.parent):
+        if (path := folder / name).exists():
+            return path
+    raise ConfigError(f"fairbench's own {name} is missing from {package}.", hint="install fairbench again")
 
 
 def version_of(package: str) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fairbench.core.errors import ConfigError
+from fairbench.core.imports import shipped
 from fairbench.registry.attacks import ATTACK_KINDS, REFERENCE, AttackEntry
 from fairbench.registry.declare import KINDS, Declarations, Declared
 from fairbench.registry.faults import KeyPath, fault_error, show
@@ -55,14 +56,8 @@ def load_registry(files: Sequence[Path] = (), *, entry_points: bool = True) -> R
 
 
 def built_in_file() -> Path:
-    """Path of the built-in registry.yaml: inside the installed package, or at the top of a clone."""
-    package = Path(__file__).resolve().parents[1]
-    for folder in (package, package.parent):
-        if (path := folder / "registry.yaml").is_file():
-            return path
-    raise ConfigError(
-        f"fairbench's own registry.yaml is missing from {package}.", hint="install fairbench again"
-    )
+    """Path of the built-in registry.yaml."""
+    return shipped("registry.yaml")
 
 
 def _protocols(declarations: Declarations) -> dict[str, AnyProtocol]:

@@ -34,9 +34,10 @@ def write_method(name: str, package: Path | None = None, like: str | None = None
     check_name(name, packaged=package is not None)
     skeleton = DEFAULT if like is None else SKELETONS[like]
     words = words_of(name, package, skeleton)
+    plugin = skeleton.plugin(name, class_of(name), name.upper())
     contents = templates.FILES if package is None else templates.PACKAGE
     files = {
-        (package or Path()) / filled(place, words): filled(text or skeleton.plugin, words)
+        (package or Path()) / filled(place, words): filled(text, words) if text else plugin
         for place, text in contents.items()
     }
     write_new(files)
