@@ -1,7 +1,7 @@
 """How values are written for people and for scripts."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
@@ -23,6 +23,21 @@ def columns(rows: Sequence[tuple[str, ...]], header: tuple[str, ...]) -> str:
         for row in (header, *rows)
     )
     return "\n".join(lines)
+
+
+def painter() -> Callable[[str, str], str]:
+    """A function that returns a text in a style such as "bold green".
+
+    The text stays as it is where the output is no terminal, or NO_COLOR is set.
+    """
+    from rich.color import ColorSystem
+    from rich.console import Console
+    from rich.style import Style
+
+    console = Console()
+    if console.no_color or console.color_system is None:
+        return lambda text, style: text
+    return lambda text, style: Style.parse(style).render(text, color_system=ColorSystem.STANDARD)
 
 
 def duration(seconds: float) -> str:

@@ -73,7 +73,8 @@ def run_command(
         from fairbench.cli.table import print_tables
         from fairbench.tables.request import TableRequest
 
-        print_tables(results, TableRequest(order=tuple(registry.names("method"))), ids={c.id for c in cells})
+        request = TableRequest(order=tuple(registry.names("method")))
+        print_tables(results, request, ids={c.id for c in cells}, explained="pointer")
     for line in ending(plan):
         click.echo(line, err=True)
     exit_with(states)

@@ -1,17 +1,21 @@
 """`fairbench table`: print tables of the results."""
 
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from fairbench.cli.options import read_records, shared, split_names, value
+from fairbench.cli.output import painter
 
 if TYPE_CHECKING:
     from fairbench.metrics.rho import Convention
+    from fairbench.tables.formats.text import Legend
     from fairbench.tables.published_tables import Rule
     from fairbench.tables.request import TableRequest
-    from fairbench.tables.table import ErrorKind
+    from fairbench.tables.table import ErrorKind, Table
 
 FORMATS = ("text", "markdown", "latex", "csv", "html")
 VIEWS = ("main", "fairness", "classes", "comparison")
@@ -89,11 +93,10 @@ def table_command(
 
 def print_published(name: str, rule: "Rule | None", format: str, *, full_captions: bool = False) -> None:
     """Print the tables of a paper as they were published."""
-    from fairbench.tables.formats import render
     from fairbench.tables.published_tables import published_tables
 
     tables = published_tables(name, rule or "printed")
-    click.echo(render(tables, format, full_captions=full_captions), nl=False)
+    echo_tables(tables, format, full_captions=full_captions)
 
 
 def print_tables(
@@ -104,10 +107,10 @@ def print_tables(
     attack: str | None = None,
     claims: str | None = None,
     full_captions: bool = False,
+    explained: "Legend" = "sentences",
     **chosen: Any,
 ) -> None:
     """Print the tables of the records that `chosen` describes, as in `read_records`, with the baseline's."""
-    from fairbench.tables.formats import render
     from fairbench.tables.published_results import read_published, with_published
     from fairbench.tables.views import build_tables
 
@@ -116,4 +119,20 @@ def print_tables(
     tables = build_tables(records, request, attack)
     if claims is not None and published is not None:
         tables = [with_published(table, published, claims) for table in tables]
-    click.echo(render(tables, format, full_captions=full_captions), nl=False)
+    echo_tables(tables, format, full_captions=full_captions, explained=explained)
+
+
+def echo_tables(
+    tables: "Sequence[Table]", format: str, *, full_captions: bool, explained: "Legend" = "sentences"
+) -> None:
+    """Print the tables; as text in the width and the colours of the terminal, in 80 columns elsewhere."""
+    from fairbench.tables.formats import render, text
+
+    if format != "text" or not tables:
+        click.echo(render(tables, format, full_captions=full_captions), nl=False)
+        return
+    width, paint = shutil.get_terminal_size(fallback=(80, 24)).columns, painter()
+    printed = text.document(
+        tables, full_captions=full_captions, width=width, paint=paint, explained=explained
+    )
+    click.echo(printed, nl=False)

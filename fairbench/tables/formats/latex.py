@@ -9,9 +9,9 @@ import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 from fairbench.tables.escapes import latex
+from fairbench.tables.formats.blocks import column_blocks
 from fairbench.tables.formats.captions import Marks, Words, legend, words_of
 from fairbench.tables.formats.numbers import Shown, shown_cells
 from fairbench.tables.provenance import stamp
@@ -107,7 +107,7 @@ def _words(table: Table, full_captions: bool) -> Words:
 
 def _table(table: Table, label: str, words: Words) -> str:
     """The floats of a table: one, or several where its rows do not fit on a page."""
-    blocks = list(_blocks(table)) if table.rows else []
+    blocks = _blocks(table) if table.rows else []
     star = "*" if any(block.width > COLUMN_WIDTH for block in blocks) else ""
     pages = list(_pages(blocks)) or [[]]
     floats = []
@@ -156,28 +156,13 @@ class Block:
         return [*lines, r"\bottomrule", r"\end{tabular}", ""]
 
 
-def _blocks(table: Table) -> Iterator[Block]:
+def _blocks(table: Table) -> list[Block]:
     """The whole table where it fits in a readable size, else as few blocks of columns as possible."""
-    whole = _fitting(table)
-    if whole.width <= TEXT_WIDTH:
-        yield whole
-        return
-    first = 0
-    for _, count in table.groups:
-        for parts in range(1, count + 1):
-            edges = [first + round(count * k / parts) for k in range(parts + 1)]
-            cuts = [_cut(table, slice(*edge)) for edge in pairwise(edges)]
-            blocks = [_fitting(cut) for cut in cuts]
-            if max(block.width for block in blocks) <= TEXT_WIDTH:
-                break
-        size = min((block.size for block in blocks), key=_DIGIT.__getitem__)
-        yield from (_fitting(block.table, (size,)) for block in blocks)
-        first += count
-
-
-def _cut(table: Table, part: slice) -> Table:
-    rows = tuple(replace(row, cells=row.cells[part]) for row in table.rows)
-    return replace(table, columns=table.columns[part], rows=rows)
+    blocks = [
+        _fitting(part) for part in column_blocks(table, lambda part: _fitting(part).width <= TEXT_WIDTH)
+    ]
+    size = min((block.size for block in blocks), key=_DIGIT.__getitem__)
+    return [_fitting(block.table, (size,)) for block in blocks]
 
 
 def _pages(blocks: Sequence[Block]) -> Iterator[list[Block]]:
