@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fairbench.core.errors import DataError, EmptyClassError
 from fairbench.data.manifest import (
+    EMBEDDED,
     SPLITS,
     data_folder,
     file_digest,
@@ -71,7 +72,7 @@ def load_images(
     """
     if split not in SPLITS:
         raise DataError(f"{name} has no split {split!r}.", hint="splits are train and test")
-    if reader == "digits":
+    if reader == EMBEDDED:
         data, classes, digest = read_embedded(split)
     else:
         data, classes, digest = read_prepared(name, split, root)

@@ -16,6 +16,7 @@ from fairbench.core.files import read_json
 
 SCHEMA = 2
 SPLITS = ("train", "test")
+EMBEDDED = "digits"  # the reader whose images come with scikit-learn: they need no preparation
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
@@ -90,6 +91,14 @@ def read_manifest(root: Path, name: str) -> Manifest | None:
         return replace(manifest, arrays=arrays)
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path} is not a manifest of fairbench ({error!r}).", hint=hint) from error
+
+
+def manifest_of(root: Path, name: str, reader: str) -> Manifest | None:
+    """The manifest of a data set with this reader; None if it is not prepared, or needs no preparation.
+
+    Raises DataError when damaged.
+    """
+    return None if reader == EMBEDDED else read_manifest(root, name)
 
 
 def require_training_images(manifest: Manifest) -> None:

@@ -11,7 +11,7 @@ from fairbench.core.devices import parse_device
 from fairbench.core.errors import FairbenchError, RecordError
 from fairbench.core.files import read_json, write_json
 from fairbench.core.processes import query_gpus
-from fairbench.data.manifest import read_manifest
+from fairbench.data.manifest import manifest_of
 from fairbench.records.cell import Cell
 from fairbench.records.results_folder import ResultsFolder
 from fairbench.records.run_folder import RunFolder
@@ -199,8 +199,7 @@ def _bytes(cell: Cell, registry: Registry) -> tuple[float, float]:
 def num_images(cell: Cell, registry: Registry, split: str) -> int:
     """Images of a split, at most; 0 when neither the registry nor a manifest has the number."""
     entry = registry.get("dataset", cell.dataset)
-    embedded = entry.reader == "digits"
-    facts = (None if embedded else read_manifest(Path(cell.locations["data_root"]), cell.dataset)) or entry
+    facts = manifest_of(Path(cell.locations["data_root"]), cell.dataset, entry.reader) or entry
     size = int(getattr(facts, f"{split}_size") or 0)
     per_class = getattr(cell.training_protocol.subset, f"{split}_per_class", None)
     if per_class and facts.num_classes:

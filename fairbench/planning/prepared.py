@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fairbench.core.errors import DataMissingError
-from fairbench.data.manifest import data_root, read_manifest
+from fairbench.data.manifest import EMBEDDED, data_root, manifest_of, read_manifest
 from fairbench.planning.selection import Selection
 from fairbench.registry import Registry
 
@@ -16,7 +16,7 @@ def unprepared(names: Iterable[str], registry: Registry, root: Path) -> tuple[st
     return tuple(
         name
         for name in dict.fromkeys(names)
-        if registry.get("dataset", name).reader != "digits" and read_manifest(root, name) is None
+        if registry.get("dataset", name).reader != EMBEDDED and read_manifest(root, name) is None
     )
 
 
@@ -36,8 +36,7 @@ def prepared_only(selection: Selection, registry: Registry, root: Path) -> tuple
 
 def _untrainable(names: Iterable[str], registry: Registry, root: Path) -> list[str]:
     """Prepared data sets without training images, which only `fairbench evaluate` can use."""
-    own = [name for name in names if registry.get("dataset", name).reader != "digits"]
-    manifests = {name: read_manifest(root, name) for name in own}
+    manifests = {name: manifest_of(root, name, registry.get("dataset", name).reader) for name in names}
     return [name for name, manifest in manifests.items() if manifest and not manifest.train_size]
 
 

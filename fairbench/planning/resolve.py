@@ -7,7 +7,7 @@ from typing import Any
 
 from fairbench.core.errors import ConfigError
 from fairbench.core.identity import digest, digest_by_number, digest_bytes
-from fairbench.data.manifest import Manifest, read_manifest, require_training_images
+from fairbench.data.manifest import Manifest, manifest_of, require_training_images
 from fairbench.metrics.rho import BASELINE
 from fairbench.planning.defaults import complete, describe_defaults, foreign_radii
 from fairbench.planning.method_components import method_components, take_files, teachers_of
@@ -288,7 +288,7 @@ class Resolver:
     def _facts(self, dataset: str) -> DatasetEntry | Manifest:
         """Classes, shape and digest of a data set: of its prepared images, else of the registry."""
         entry: DatasetEntry = self.registry.get("dataset", dataset)
-        manifest = None if entry.reader == "digits" else read_manifest(self.data_root, dataset)
+        manifest = manifest_of(self.data_root, dataset, entry.reader)
         if manifest is not None:
             require_training_images(manifest)
         return manifest or entry

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from fairbench.core.errors import ConfigError
-from fairbench.data.manifest import data_folder, read_manifest
+from fairbench.data.manifest import EMBEDDED, data_folder, read_manifest
 from fairbench.data.readers import read_digits
 from fairbench.data.splits import held_out_count
 from fairbench.records.cell import Cell
@@ -58,7 +58,7 @@ def has_single_image(cell: Cell) -> bool:
 def trained_images(cell: Cell) -> int | None:
     """The number of images in an epoch; None while the data set is not prepared."""
     hold_out = cell.components.hold_out
-    if hold_out is None and cell.full_protocol.subset is None and cell.images.reader != "digits":
+    if hold_out is None and cell.full_protocol.subset is None and cell.images.reader != EMBEDDED:
         manifest = read_manifest(Path(cell.locations["data_root"]), cell.dataset)
         return None if manifest is None else manifest.train_size
     counts = class_counts(cell)
@@ -72,9 +72,8 @@ def trained_images(cell: Cell) -> int | None:
 def class_counts(cell: Cell) -> list[int] | None:
     """The training images of each class that the protocol uses; None while they are not prepared."""
     root = Path(cell.locations["data_root"])
-    embedded = cell.images.reader == "digits"
-    manifest = None if embedded else read_manifest(root, cell.dataset)
-    if manifest is None and not embedded:
+    embedded = cell.images.reader == EMBEDDED
+    if not embedded and read_manifest(root, cell.dataset) is None:
         return None
     counts = _counts(None if embedded else str(data_folder(root, cell.dataset)))
     subset = cell.full_protocol.subset

@@ -8,7 +8,7 @@ from fairbench.core.errors import ContractError, PluginError
 from fairbench.core.seeds import derive_seed
 from fairbench.data.holdout import training_mask
 from fairbench.data.images import ImageSet, load_images
-from fairbench.data.manifest import Manifest, data_root, read_manifest
+from fairbench.data.manifest import Manifest, data_root, manifest_of
 from fairbench.data.stream import CropFlip
 from fairbench.models.build import build_model
 from fairbench.models.checkpoints import load_weights, read_tensors
@@ -42,7 +42,7 @@ def load_split(cell: Cell, split: str, device: torch.device) -> tuple[ImageSet, 
     facts, root = cell.images, Path(cell.locations["data_root"])
     if not root.exists():  # the folder came here from another machine
         root = data_root(None)
-    manifest = None if facts.reader == "digits" else read_manifest(root, facts.name)
+    manifest = manifest_of(root, facts.name, facts.reader)
     subset = cell.full_protocol.subset
     per_class = None
     if subset is not None:

@@ -16,7 +16,7 @@ from fairbench.core.files import make_folder, write_json
 from fairbench.core.identity import digest, digest_bytes
 from fairbench.core.lease import hold_lease
 from fairbench.data.images import ImageSet, load_images
-from fairbench.data.manifest import read_manifest
+from fairbench.data.manifest import manifest_of
 from fairbench.evaluation.external_checkpoint import digest_weights, read_checkpoint
 from fairbench.metrics.classwise import (
     average_accuracy,
@@ -157,8 +157,7 @@ def evaluate_checkpoint(
     Without a `path` the model keeps the weights that its architecture gives it. Raises CheckpointError,
     DataError and ConfigError.
     """
-    manifest = None if dataset.reader == "digits" else read_manifest(data_root, dataset.name)
-    num_classes = (manifest or dataset).num_classes
+    num_classes = (manifest_of(data_root, dataset.name, dataset.reader) or dataset).num_classes
     require_possible((each for each in attacks.values() if each is not None), num_classes, dataset.name)
     checkpoint = None if path is None else read_checkpoint(path)
     device = choose_device(device_name)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from fairbench.core.errors import DataError
 from fairbench.core.imports import version_of
-from fairbench.data.manifest import read_manifest
+from fairbench.data.manifest import EMBEDDED, read_manifest
 from fairbench.registry import DatasetEntry, Registry, load_registry
 
 REQUIRED = (
@@ -79,7 +79,7 @@ def _methods(registry: Registry) -> Iterator[SetupCheck]:
 
 def _images(entry: DatasetEntry, data_root: Path) -> SetupCheck:
     what = f"data {entry.name}"
-    if entry.reader == "digits":
+    if entry.reader == EMBEDDED:
         return SetupCheck(what, "ok", "comes with scikit-learn")
     try:
         manifest = read_manifest(data_root, entry.name)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fairbench.core.errors import DataError, DataMissingError, FairbenchError, indent
-from fairbench.data.manifest import Manifest
+from fairbench.data.manifest import EMBEDDED, Manifest
 from fairbench.data.prepare import prepare
 from fairbench.registry import DatasetEntry
 
@@ -42,7 +42,7 @@ def prepare_dataset(
     Without a `source` folder the files are downloaded, unless the registry entry has a path. Raises the
     errors of `fairbench.data.prepare.prepare`.
     """
-    if entry.reader == "digits":  # comes with scikit-learn
+    if entry.reader == EMBEDDED:  # comes with scikit-learn
         return None
     return prepare(
         entry.name,
