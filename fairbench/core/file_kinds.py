@@ -29,13 +29,19 @@ def file_kind(path: Path) -> str | None:
         start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
         if not head:
             return "an empty file"
-        if start.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml", b"<script", b"<body")):
+        if b"<svg" in start and start.startswith((b"<?xml", b"<svg", b"<!doctype svg")):
+            return "an SVG drawing"
+        if start.startswith(b"<?xml"):
+            return "an XML document, which servers send as an error message"
+        if start.startswith((b"<!doctype html", b"<html", b"<head", b"<script", b"<body")):
             return "a web page, not a download: open it in a browser to read its message"
         if head.startswith(POINTER):
             return "a pointer of Git LFS, not the file itself: run `git lfs pull` in its repository"
         for magic, kind in MAGIC:
             if head.startswith(magic):
                 return kind
+        if head[4:8] == b"ftyp":
+            return "a HEIC photograph" if head[8:12] in (b"heic", b"heix", b"mif1", b"msf1") else "a video"
         if head[257:262] == b"ustar":
             return "a tar archive"
         if start.startswith((b"{", b"[")) and is_text(head):

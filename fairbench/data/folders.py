@@ -104,14 +104,13 @@ def read_classes(folder: Path, classes: list[str], image_shape: Shape, split: st
     return data
 
 
-def read_tiny_imagenet(source: Path, image_shape: Shape) -> RawData:
-    """Tiny-ImageNet from tiny-imagenet-200; the test split is `val`.
+def read_tiny_imagenet(folder: Path, image_shape: Shape) -> RawData:
+    """Tiny-ImageNet from the folder tiny-imagenet-200; the test split is `val`.
 
     Labels are positions in the sorted WordNet ids. Validation images are in the order of their file
     names, read from val/images with val_annotations.txt or from folders val/WNID; both layouts give the
     same arrays. Grey images are converted to RGB.
     """
-    folder = source if source.name == "tiny-imagenet-200" else source / "tiny-imagenet-200"
     classes = subfolders(folder / "train")
     label = {wnid: k for k, wnid in enumerate(classes)}
     train = [(path, label[wnid]) for path, wnid in images_by_class(folder / "train")]

@@ -123,7 +123,10 @@ def labels_fault(labels: np.ndarray) -> tuple[str, str] | None:
         return f"is {shape}, not one number for each image", "labels are 0, 1, ..., one for each image"
     if labels.dtype.kind in "US":
         hint = "store positions: classes, y = np.unique(y, return_inverse=True)"
-        return f"holds text ({labels.flat[0]!r}, ...), not whole numbers" if labels.size else "is empty", hint
+        return (
+            f"holds text ({str(labels.flat[0])!r}, ...), not whole numbers" if labels.size else "is empty",
+            hint,
+        )
     if labels.dtype.kind not in "iu":
         return f"holds {labels.dtype}, not whole numbers", "labels are 0, 1, ...: store y.astype(np.int64)"
     return None

@@ -7,7 +7,7 @@ order of the files. None of them needs torch, torchvision or the network, or run
 import gzip
 import struct
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -202,13 +202,16 @@ def locate(source: Path, reader: str) -> Path:
     parts = Path(PUBLISHED[reader].folder).parts
     inner = source.joinpath(*parts)
     around = source.parts[len(source.parts) - len(parts) :] == parts
-    candidates = [
-        source if around else inner,
-        source,
-        *(source.joinpath(*parts[k:]) for k in range(len(parts))),
-    ]
-    complete = [folder for folder in candidates if not _absent(folder, reader)]
-    return complete[0] if complete else candidates[0]
+    others = [source.joinpath(*parts[k:]) for k in range(len(parts))]
+    candidates = [source if around else inner, source, *others]
+    complete = (folder for folder in (*candidates, *_folders_in(source)) if not _absent(folder, reader))
+    return next(complete, candidates[0])
+
+
+def _folders_in(source: Path) -> Iterator[Path]:
+    """The folders in `source`, down to three levels: archives put their own folders around the files."""
+    for pattern in ("*/", "*/*/", "*/*/*/"):
+        yield from sorted(path for path in source.glob(pattern) if path.is_dir())
 
 
 def missing_files(source: Path, reader: str) -> list[Path]:
@@ -217,14 +220,15 @@ def missing_files(source: Path, reader: str) -> list[Path]:
 
 
 def _absent(folder: Path, reader: str) -> list[Path]:
-    return [folder / name for name in PUBLISHED[reader].files if not published_file(folder / name).exists()]
+    there = Path.is_dir if reader == "tiny-imagenet" else Path.is_file
+    return [folder / name for name in PUBLISHED[reader].files if not there(published_file(folder / name))]
 
 
 def published_file(path: Path) -> Path:
     """The file `path` as it is there: itself, compressed (.gz), or named with a dot before idx."""
     dotted = path.with_name(path.name.replace("-idx", ".idx"))
     variants = [path, path.with_name(f"{path.name}.gz"), dotted, dotted.with_name(f"{dotted.name}.gz")]
-    return next((variant for variant in variants if variant.exists()), path)
+    return next((variant for variant in variants if variant.is_file()), path)
 
 
 IDX_FILES = tuple(f"{s}-{k}-ubyte" for s in ("train", "t10k") for k in ("images-idx3", "labels-idx1"))
@@ -261,7 +265,7 @@ READERS: dict[str, Reader] = {
     "svhn": read_svhn,
     "mnist": read_mnist,
     "fashion-mnist": read_fashion_mnist,
-    "tiny-imagenet": read_tiny_imagenet,
+    "tiny-imagenet": lambda source, shape: read_tiny_imagenet(locate(source, "tiny-imagenet"), shape),
     "folder": read_folder,
     "npz": read_npz,
 }

@@ -179,7 +179,7 @@ def most_usual(checkpoint: Checkpoint, parts: Sequence[Part]) -> Part:
     rivals = [
         part
         for part in ordered[1:]
-        if usual_first(part.place)[0] == usual_first(first.place)[0] and not same_weights(part, first)
+        if usual_first(part.place) == usual_first(first.place) and not same_weights(part, first)
     ]
     if rivals:
         places = ", ".join(part.place for part in (first, *rivals))

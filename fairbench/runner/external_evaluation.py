@@ -159,6 +159,11 @@ def evaluate_checkpoint(
     """
     num_classes = (manifest_of(data_root, dataset.name, dataset.reader) or dataset).num_classes
     require_possible((each for each in attacks.values() if each is not None), num_classes, dataset.name)
+    if path is None and key is not None:
+        raise ConfigError(
+            f"--key {key} chooses weights in a checkpoint, and none is given.",
+            hint=f"name it: fairbench evaluate CHECKPOINT --key {key} ...",
+        )
     checkpoint = None if path is None else read_checkpoint(path)
     device = choose_device(device_name)
     images = load_images(

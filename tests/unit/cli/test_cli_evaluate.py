@@ -109,3 +109,14 @@ def test_a_normalisation_is_applied_and_is_another_model(evaluate, tmp_path):
     assert other["notes"] == ["images are normalised: mean (0.3,), deviation (0.15,)"]
     _, outside = evaluate("--normalize", "cifar10", code=2)
     assert "3 means and 3 standard deviations for images with 1 channels" in outside
+
+
+def test_a_key_without_a_checkpoint_is_refused(evaluate, tmp_path, capsys):
+    file = tmp_path / "net.py"
+    file.write_text(
+        "from fairbench.models.cnn import cnn_small\n\n\ndef build(c, s):\n    return cnn_small(c, s)\n"
+    )
+    with pytest.raises(SystemExit) as ended:
+        main(["evaluate", "--model", f"{file}:build", "--dataset", "digits", "--key", "ema"])
+    assert ended.value.code == 2
+    assert "--key ema chooses weights in a checkpoint, and none is given" in capsys.readouterr().err

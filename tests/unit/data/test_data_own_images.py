@@ -2,10 +2,12 @@
 
 import gzip
 import shutil
+import struct
 import tarfile
 import tempfile
 import warnings
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -105,12 +107,15 @@ def test_an_image_without_a_suffix_or_with_a_wrong_one_is_read_by_its_content(tm
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("x.heic", b"\x00\x00\x00\x18ftypheic" + bytes(50), "its format is none"),
+        ("x.heic", b"\x00\x00\x00\x18ftypheic" + bytes(50), "a HEIC photograph"),
+        ("x.mp4", b"\x00\x00\x00\x18ftypisom" + bytes(50), "a video"),
         ("x.npy", b"\x93NUMPY\x01\x00", "it is a NumPy array"),
         ("x.jpg", b"<!DOCTYPE html><html>quota</html>", "it is a web page"),
         ("x.png", b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "git lfs pull"),
         ("x.zip", b"PK\x03\x04" + bytes(40), "it is a zip archive"),
         ("x.pdf", b"%PDF-1.7", "it is a PDF"),
+        ("x.svg", b'<?xml version="1.0"?><svg></svg>', "it is an SVG drawing"),
+        ("x.jpg", b'<?xml version="1.0"?><Error>AccessDenied</Error>', "error message"),
         ("x.png", b"", "it is an empty file"),
         ("x.dat", bytes(range(200, 250)), "its format is none"),
     ],
@@ -225,6 +230,33 @@ def test_a_16_bit_pgm_is_scaled_by_its_maximum(tmp_path):
         (source / split / "ant" / "x.pgm").write_bytes(b"P5 5 6 65535\n" + deep.tobytes())
     make(source, tmp_path / "root", shape=(1, 6, 5))
     assert np.array_equal(stored(tmp_path / "root")[0, 0], np.rint(deep / 257).astype(np.uint8))
+
+
+def write_deep_colours(path, array):
+    """A PNG with 16 bits for each of three channels, which Pillow reads but does not write."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    height, width, _ = array.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in array)
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0))
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    )
+
+
+def test_sixteen_bits_of_colour_are_reduced_and_said(tmp_path):
+    source, deep = write_folder(tmp_path / "src"), rng.integers(0, 65536, (6, 5, 3))
+    write_deep_colours(source / "train" / "ant" / "x.png", deep)
+    manifest = make(source, tmp_path / "root")
+    found = stored(tmp_path / "root")[2].transpose(1, 2, 0)
+    assert np.abs(found - deep / 257).max() <= 1
+    assert notes(manifest, "1 of 5 images were reduced from 16 to 8 bits")
+    for path in (source / "train").rglob("*.png"):
+        write_deep_colours(path, deep // 16)
+    with pytest.raises(DataError, match="16 bits, but no pixel is above"):
+        make(source, tmp_path / "root")
 
 
 def test_twelve_bits_in_sixteen_are_refused(tmp_path):
@@ -595,7 +627,7 @@ def write_mnist(folder, *, compressed=True, dot=False):
 
 @pytest.mark.parametrize("compressed", [True, False])
 @pytest.mark.parametrize("dot", [True, False])
-@pytest.mark.parametrize("inner", ["", "FashionMNIST/raw", "raw"])
+@pytest.mark.parametrize("inner", ["", "FashionMNIST/raw", "raw", "downloads/zalando"])
 def test_official_gz_files_are_read_as_they_are_downloaded(tmp_path, compressed, dot, inner):
     images = write_mnist(tmp_path / "src" / inner, compressed=compressed, dot=dot)
     options = {"num_classes": 10, "unofficial": True}
