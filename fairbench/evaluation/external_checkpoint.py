@@ -31,6 +31,7 @@ NUMPY: list[Any] = [
     *((np.float64(0).__reduce__()[0], f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
 ]
 """Constructors of numbers and arrays of numpy, which trainers store beside the weights. They run no code."""
+TORCH_MAGIC = (0x1950A86A20F9469CFC6C).to_bytes(10, "little")  # begins the older format of torch.save
 OPTIMISER = ("optim", "lr_sched", "schedule", "amp", "scaler")  # keys that hold no network
 ALLOWED = (
     *(
@@ -84,6 +85,11 @@ def read_checkpoint(path: Path) -> Checkpoint:
             hint=f"{SAVE_WEIGHTS}\nreason: {unpickling_reason(path, error)}",
         ) from error
     except Exception as error:  # a damaged file may raise anything
+        if is_other_pickle(path):
+            raise CheckpointError(
+                f"{path} contains more than weights, or is damaged; it was not loaded.",
+                hint=f"{SAVE_WEIGHTS}\nreason: {unpickling_reason(path, error)}",
+            ) from error
         reason = f"{type(error).__name__} {error}".splitlines()[0][:200]
         reason = (
             type(error).__name__ if "weights_only" in reason else reason
@@ -168,11 +174,22 @@ def _zip_kind(path: Path) -> str | None:
 def unpickling_reason(path: Path, error: Exception) -> str:
     """Why torch refused a pickle: the foreign types in it. Torch's advice to load it anyway is left out."""
     types = foreign_types(path)
+    more = f" and {len(types) - 5} more" if types[5:] else ""
+    if any(name.startswith("torch.nn.modules.") for name in types):
+        return f"it holds a whole network, pickled with its classes: {', '.join(types[:5])}{more}"
     if types:
-        more = f" and {len(types) - 5} more" if types[5:] else ""
         return f"it holds Python objects: {', '.join(types[:5])}{more}"
     found = re.search(r"(?:GLOBAL|class) ([\w.]+)", str(error))
-    return f"it holds objects of the type {found[1]}" if found else "the file is damaged, or no file of torch"
+    if found:
+        return f"it holds objects of the type {found[1]}"
+    return "it is a pickle that torch.save did not write" if is_other_pickle(path) else "the file is damaged"
+
+
+def is_other_pickle(path: Path) -> bool:
+    """Whether a file begins as a pickle, but not as one of torch.save."""
+    with path.open("rb") as file:
+        head = file.read(64)
+    return head.startswith(b"\x80") and TORCH_MAGIC not in head
 
 
 def foreign_types(path: Path) -> list[str]:
@@ -194,17 +211,25 @@ def foreign_types(path: Path) -> list[str]:
 
 def _globals(content: bytes) -> Iterator[str]:
     """The dotted names that the pickles in `content`, one behind the other, refer to."""
-    strings: list[str] = []
+    strings: list[str | None] = []  # as they are pushed; None for every other value
+    memo: dict[int, str | None] = {}
     stream = io.BytesIO(content)
     try:
         while stream.tell() < len(content):
             for operation, argument, _ in pickletools.genops(stream):
                 if operation.name == "GLOBAL":
                     yield str(argument).replace(" ", ".")
-                elif operation.name == "STACK_GLOBAL" and len(strings) > 1:
-                    yield ".".join(strings[-2:])
-                elif isinstance(argument, str):
-                    strings.append(argument)
+                elif operation.name == "STACK_GLOBAL":
+                    yield ".".join(text or "?" for text in strings[-2:])
+                    strings.append(None)
+                elif operation.name in ("MEMOIZE", "BINPUT", "LONG_BINPUT", "PUT"):
+                    memo[len(memo) if argument is None else int(str(argument))] = (
+                        strings[-1] if strings else None
+                    )
+                elif operation.name in ("BINGET", "LONG_BINGET", "GET"):
+                    strings.append(memo.get(int(str(argument))))
+                else:
+                    strings.append(argument if isinstance(argument, str) else None)
     except Exception:  # behind the pickles are the tensors; a damaged file may raise anything
         return
 

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import pickle
 import zipfile
 
 import numpy as np
@@ -362,6 +363,25 @@ def test_foreign_types_are_named_without_advice_to_load_them(tmp_path, new):
     assert f"{Record.__module__}.Record" in caught.value.hint
     assert "weights_only" not in str(caught.value)
     assert "numpy" not in caught.value.hint
+
+
+@pytest.mark.parametrize("protocol", range(2, 6))
+def test_a_pickle_of_another_tool_is_named(tmp_path, protocol):
+    arrays = {"conv.weight": np.ones(3), "args": argparse.Namespace(), "more": argparse.Namespace()}
+    (tmp_path / "w.pt").write_bytes(pickle.dumps(arrays, protocol=protocol))
+    with pytest.raises(CheckpointError, match=r"reason: it holds Python objects: argparse\.Namespace"):
+        read_checkpoint(tmp_path / "w.pt")
+    del arrays["args"], arrays["more"]
+    (tmp_path / "w.pt").write_bytes(pickle.dumps(arrays, protocol=protocol))
+    with pytest.raises(CheckpointError, match="a pickle that torch"):
+        read_checkpoint(tmp_path / "w.pt")
+
+
+def test_a_whole_network_is_called_one(tmp_path):
+    torch.save(torch.nn.DataParallel(torch.nn.Linear(1, 1)), tmp_path / "w.pt")
+    with pytest.raises(CheckpointError) as caught:
+        read_checkpoint(tmp_path / "w.pt")
+    assert "a whole network, pickled with its classes: torch.nn.parallel" in caught.value.hint
 
 
 @pytest.mark.parametrize("new", [True, False])
