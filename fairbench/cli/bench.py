@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fairbench.cli.options import PATH, count, open_registry, shared, value
+from fairbench.cli.options import PATH, count, open_registry, renamed, shared, value
 from fairbench.cli.output import columns, print_json
 
 if TYPE_CHECKING:
@@ -16,7 +16,14 @@ if TYPE_CHECKING:
 @value("--methods", "A,B|all", "Methods to time.", default="trades,trix")
 @value("--models", "A,B", "Networks to train.", default="resnet18")
 @value("--precisions", "A,B", "Any of torch, fp32, tf32, bf16.", default="torch")
-@value("--dataset", "NAME", "Data set that gives the image size and the number of images.", default="cifar10")
+@renamed(
+    "--datasets",
+    "--dataset",
+    "NAME",
+    "Data set that gives the image size and the number of images.",
+    name="dataset",
+    default="cifar10",
+)
 @value(
     "--protocol", "NAME", "Protocol that gives attack, optimiser and number of epochs.", default="trix-150"
 )

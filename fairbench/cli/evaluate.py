@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fairbench.cli.options import PATH, count, open_registry, shared, value
+from fairbench.cli.options import PATH, count, open_registry, renamed, shared, value
 from fairbench.cli.output import columns, print_json
 from fairbench.cli.progress import Lines, describe_attack
 from fairbench.data.manifest import data_root
@@ -21,17 +21,27 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    "evaluate", epilog="Example: fairbench evaluate my.pt --model resnet18 --dataset cifar10 --attacks pgd-20"
+    "evaluate",
+    epilog="Example: fairbench evaluate my.pt --models resnet18 --datasets cifar10 --attacks pgd-20",
 )
 @click.argument("checkpoint", required=False, type=PATH)
-@value(
+@renamed(
+    "--models",
     "--model",
     "NAME|FILE.py:FUNCTION",
     "Network: a model of the registry, a function that builds it, timm:NAME (a network of the package timm), "
     "or robustbench:NAME (a model of the RobustBench zoo for cifar10 or cifar100).",
+    name="model",
     required=True,
 )
-@value("--dataset", "NAME", "Data set whose test images are used.", required=True)
+@renamed(
+    "--datasets",
+    "--dataset",
+    "NAME",
+    "Data set whose test images are used.",
+    name="dataset",
+    required=True,
+)
 @value("--attacks", "A,B|all", "Attacks to run.", default="pgd-20")
 @value(
     "--eps",

@@ -57,12 +57,14 @@ def figure_command(
 ) -> None:
     """Draw the figures of a kind; print where they are, and their captions."""
     from fairbench.figures.figure import FigureOptions, chosen_path, save_all
+    from fairbench.tables.record_choice import names_in
 
     path = chosen_path(kind, output)
-    order = tuple(split_names(methods, "--methods") or ())
     pair = split_names(classes, "--classes") or ()
-    options = FigureOptions(side, attack, baseline, order, width)
     records, _ = read_records(results, methods=methods, baseline=baseline, **chosen)
+    known = (record.method for record in records)
+    order = () if methods is None else names_in(known, "method", methods, "--methods")
+    options = FigureOptions(side, attack, baseline, order, width)
     registry = open_registry(registry_files) if kind == FEATURES else None
     figures = draw_figures(kind, records, options, classes=pair, registry=registry, device=device)
     for figure, files in save_all(figures, path):

@@ -62,6 +62,11 @@ def value(name: str, metavar: str, help: str, **settings: Any) -> Decorator:
     return click.option(name, metavar=metavar, help=help, **settings)
 
 
+def renamed(option: str, former: str, metavar: str, help: str, *, name: str, **settings: Any) -> Decorator:
+    """`value` for an option that had another spelling, which still works; `name` is the parameter's."""
+    return click.option(option, former, name, cls=RenamedOption, metavar=metavar, help=help, **settings)
+
+
 def count(name: str, help: str, least: int = 1, **settings: Any) -> Decorator:
     """An option whose value is a whole number of at least `least`."""
     return click.option(name, type=click.IntRange(min=least), metavar="N", help=help, **settings)
@@ -198,8 +203,9 @@ SHARED: dict[str, Decorator] = {
     "record": together(  # which results to show
         value("--methods", "A,B", "Only these methods; tables also show the baseline."),
         value("--datasets", "A,B", "Only these data sets."),
+        value("--models", "A,B", "Only these networks."),
         value("--protocol", "NAME", "Only this protocol."),
-        value("--attack", "NAME", "Only this evaluation attack."),
+        renamed("--attacks", "--attack", "A,B", "Only these evaluation attacks.", name="attack"),
         value("--baseline", "NAME", "Method to compare with.", default=BASELINE),
     ),
     "claims": value(
@@ -228,13 +234,7 @@ def warn_of_broken(registry: "Registry") -> None:
         click.echo(f"warning: method {plugin.name!r} cannot be used: {reason}", err=True)
 
 
-def read_records(
-    results: Path,
-    *,
-    methods: str | None = None,
-    datasets: str | None = None,
-    **chosen: Any,
-) -> "tuple[list[Record], list[Problem]]":
+def read_records(results: Path, **chosen: Any) -> "tuple[list[Record], list[Problem]]":
     """The records that `choose_records` chooses, and the damaged runs. Prints a warning for each of these.
 
     Raises UnknownNameError for a name that no record has, NoRunsError when nothing fits.
@@ -245,8 +245,6 @@ def read_records(
     records, problems = scan(results)
     for problem in problems:
         click.echo(f"warning: {problem}", err=True)
-    chosen["methods"] = split_names(methods, "--methods")
-    chosen["datasets"] = split_names(datasets, "--datasets")
     return choose_records(records, results, **chosen), problems
 
 

@@ -106,7 +106,7 @@ def require_training_images(manifest: Manifest) -> None:
     if manifest.train_size == 0:
         raise DataError(
             f"{manifest.name} has no training images: nothing can be trained on it.",
-            hint=f"evaluate a model: fairbench evaluate CHECKPOINT --model NAME --dataset {manifest.name}\n"
+            hint=f"evaluate a model: fairbench evaluate CHECKPOINT --models NAME --datasets {manifest.name}\n"
             "or add a training half to its files and prepare it again",
         )
 

@@ -65,7 +65,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if not path.is_file():
         raise CheckpointError(
             f"there is no checkpoint at {path}.",
-            hint="it is a folder: give a file in it, or name a model of the zoo: --model robustbench:NAME"
+            hint="it is a folder: give a file in it, or name a model of the zoo: --models robustbench:NAME"
             if path.is_dir()
             else "",
         )

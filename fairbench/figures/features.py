@@ -46,7 +46,7 @@ def features_figures(
     if len({spec.setting for spec in specs}) < len(specs):
         raise ConfigError(
             f"these runs have {len(names)} PGD attacks, and each has to be run again for its images.",
-            hint=f"choose one: --attack {' or '.join(names)}",
+            hint=f"choose one: --attacks {' or '.join(names)}",
         )
     with figure_style():
         return [_figure(spec, options, project, classes) for spec in specs]

@@ -76,13 +76,13 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], origin: str) -
         raise CheckpointError(
             f"{origin} is a checkpoint of another architecture: it {', it '.join(shown)} "
             f"({len(missing)} missing, {len(unknown)} unknown of {len(expected)}).",
-            hint="give the architecture it was trained with: --model NAME (see: fairbench list models)",
+            hint="give the architecture it was trained with: --models NAME (see: fairbench list models)",
         )
     for name, tensor in weights.items():
         if tensor.shape != expected[name].shape:
             raise CheckpointError(
                 f"{origin} does not fit: {name} has shape {tuple(tensor.shape)}, the model expects "
                 f"{tuple(expected[name].shape)}.",
-                hint="it was trained for other classes or another image size: check --dataset and --model",
+                hint="it was trained for other classes or another image size: check --datasets and --models",
             )
     model.load_state_dict({**{name: expected[name] for name in optional}, **weights})

@@ -87,7 +87,9 @@ def zoo_file(folder: Path, name: str, dataset: str) -> tuple[Path, str]:
             return path, threat
     hint = "looked for: " + "\n            ".join(map(str, candidates.values()))
     if any(path.with_name(f"{path.name}_m0.pt").is_file() for path in candidates.values()):
-        hint += "\nensembles in several files are not supported; build it in a file: --model FILE.py:function"
+        hint += (
+            "\nensembles in several files are not supported; build it in a file: --models FILE.py:function"
+        )
     else:
         hint += "\nnothing is downloaded: download the weights yourself, or give their file"
     raise CheckpointError(f"there are no weights of {name!r} for {dataset} in {folder}.", hint=hint)
@@ -118,7 +120,7 @@ def zoo_model(name: str, dataset: str, threat: str | None = None) -> nn.Module:
         reason = f"{type(error).__name__} {error}".splitlines()[0][:200]
         raise ConfigError(
             f"the RobustBench zoo's model {name!r} cannot be built here: {reason}.",
-            hint="write a function that builds it, and give: --model FILE.py:function",
+            hint="write a function that builds it, and give: --models FILE.py:function",
         ) from error
     return model.eval()
 
@@ -128,7 +130,7 @@ def _tables(dataset: str) -> dict[str, Any]:
     if dataset not in DATASETS:
         raise ConfigError(
             f"the RobustBench zoo has no models for the data set {dataset!r}.",
-            hint=f"give --dataset {' or '.join(DATASETS)}",
+            hint=f"give --datasets {' or '.join(DATASETS)}",
         )
     import_robustbench()
     from robustbench.model_zoo import model_dicts

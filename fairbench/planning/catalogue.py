@@ -1,6 +1,7 @@
 """What the registry holds, as facts for programs and as lines to read."""
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from fairbench.records.attack_strength import STANDARD
@@ -13,12 +14,12 @@ def facts(registry: Registry, kind: str, name: str) -> dict[str, Any]:
     """Everything about one entry as plain data; kind as in KINDS."""
     entry: dict[str, Any] = registry.get(kind[:-1], name).model_dump(mode="json", exclude={"name"})
     entry["origin"] = registry.origins.get((kind[:-1], name), "")
+    entry["tags"] = list(registry.tags(kind[:-1], name))
     if kind == "methods":
         plugin, config = registry.plugin(name), registry.method_config(name)
         entry |= {
             "file": str(plugin.path),
             "summary": plugin.summary,
-            "tags": list(plugin.tags),
             **{key.lower(): text for key, text in plugin.doc.items() if key != "Cost"},
             "cost_text": plugin.doc.get("Cost", ""),
             "needs": {need: with_value(text, config) for need, text in plugin.needs.items()},
@@ -27,6 +28,12 @@ def facts(registry: Registry, kind: str, name: str) -> dict[str, Any]:
             "fingerprint": plugin.fingerprint,
         }
     return entry
+
+
+def tag_counts(registry: Registry, kind: str, names: Iterable[str]) -> dict[str, int]:
+    """How many of the entries have each tag, in the order of the tags' names."""
+    tags = (tag for name in names for tag in registry.tags(kind[:-1], name))
+    return dict(sorted(Counter(tags).items()))
 
 
 def with_value(need: str, config: dict[str, Any]) -> str:

@@ -30,6 +30,8 @@ def plan_selection(selection: Selection, registry: Registry, results: Path, root
     cells, notes = resolve(selection, registry, root)
     if skipped:
         notes.insert(0, skipped_note(skipped, registry, root))
+    if len(selection.seeds) == 1:
+        notes.append(f"seed {selection.seeds[0]} alone gives no interval; --seeds 0..4 is five seeds")
     plan = make_plan(cells, registry, results, root, notes=notes, **price)
     shorter = _shorter(plan, selection, registry, root, **price) if plan.seconds > LONG else None
     return replace(plan, skipped=skipped, shorter=shorter)

@@ -245,7 +245,7 @@ def builder_text(record: Record, epoch: int, source: str, files: Export) -> str:
     shape = record.cell.images.image_shape
     return f'''"""{record.folder.name}, epoch {epoch}. Images are in [0, 1]; outputs are logits.
 
-fairbench evaluate {weights} --model model.py:build --dataset {record.dataset}
+fairbench evaluate {weights} --models model.py:build --datasets {record.dataset}
 """
 
 {source}

@@ -62,10 +62,10 @@ def from_file(target: str) -> Architecture:
     path = Path(place or target).expanduser()
     if not function.isidentifier() or path.suffix != ".py":
         raise ConfigError(
-            f"--model {target} names no function of the file.", hint=f"write {path}:build; {BUILDER}"
+            f"--models {target} names no function of the file.", hint=f"write {path}:build; {BUILDER}"
         )
     if not path.is_file():
-        raise ConfigError(f"there is no file {path}, which --model names.", hint=BUILDER)
+        raise ConfigError(f"there is no file {path}, which --models names.", hint=BUILDER)
     identity = f"file:{digest_bytes(path.read_bytes())}:{function}"
     return Architecture(identity, partial(_build_from_file, f"{path}:{function}"), name=path.stem)
 

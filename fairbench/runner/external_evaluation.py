@@ -121,7 +121,7 @@ def evaluate_model(
     attack whose outcomes are in the results folder is not run again. Raises UnknownNameError,
     ConfigError, CheckpointError and DataError.
     """
-    images = registry.get("dataset", dataset, asked_by=f"--dataset {dataset}")
+    images = registry.get("dataset", dataset, asked_by=f"--datasets {dataset}")
     checkpoint, architecture = find_architecture(model, checkpoint, dataset, registry)
     return evaluate_checkpoint(
         checkpoint,
@@ -229,12 +229,12 @@ def find_architecture(
         return checkpoint, from_file(model)
     entry = None
     if not model.startswith(ZOO):
-        entry = registry.get("model", model, asked_by=f"--model {model}")
+        entry = registry.get("model", model, asked_by=f"--models {model}")
     if checkpoint is None:
         raise ConfigError(
-            f"--model {model} is an architecture without weights.",
-            hint="name the checkpoint: fairbench evaluate CHECKPOINT --model ...\n"
-            "only a function may return a model with weights: --model FILE.py:FUNCTION",
+            f"--models {model} is an architecture without weights.",
+            hint="name the checkpoint: fairbench evaluate CHECKPOINT --models ...\n"
+            "only a function may return a model with weights: --models FILE.py:FUNCTION",
         )
     if entry is None:
         return from_zoo(model.removeprefix(ZOO), dataset, checkpoint)

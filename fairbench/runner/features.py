@@ -39,7 +39,7 @@ def project(
     if not isinstance(settings, PgdAttack):
         raise ConfigError(
             f"{attack} is not PGD: its images cannot be made again for a figure.",
-            hint="name one: --attack pgd-20",
+            hint="name one: --attacks pgd-20",
         )
     run = RunFolder(record.folder)
     cell = with_network(run.read_cell(), registry)

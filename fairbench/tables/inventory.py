@@ -15,12 +15,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from fairbench.core.errors import UnknownNameError
 from fairbench.metrics.rho import BASELINE
 from fairbench.records.deduplicate import distinct
 from fairbench.records.read import AttackKey, Record
 from fairbench.tables.entries import Entry, SideCache, make_entries
 from fairbench.tables.groups import Setting, setting_labels, setting_of
+from fairbench.tables.record_choice import names_in
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,13 +83,14 @@ class Inventory:
     def specs(self, attack: str | None = None, *, clean_apart: bool = False) -> list[TableSpec]:
         """For each setting a table per attack; one without attack where no attack was evaluated.
 
-        attack: only the attacks of that name. clean_apart: each setting begins with a table without attack,
-        unless `attack` is given. Raises UnknownNameError when no done record was evaluated under `attack`.
+        attack: only the attacks that this text chooses, as in `fairbench.registry.names`. clean_apart: each
+        setting begins with a table without attack, unless `attack` is given. Raises UnknownNameError when no
+        done record was evaluated under `attack`.
         """
-        self.check_attack(attack)
+        names = self.check_attack(attack)
         specs = []
         for setting in self.settings:
-            chosen: list[AttackKey | None] = [key for key in setting.attacks if attack in (None, key.name)]
+            chosen: list[AttackKey | None] = [key for key in setting.attacks if key.name in names]
             if attack is None and (clean_apart or not chosen):
                 chosen.insert(0, None)
             specs += [self.spec(setting, key) for key in chosen]
@@ -104,11 +105,13 @@ class Inventory:
             self._specs[place] = TableSpec(setting, attack, tuple(entries), self._ranked(entries, base), base)
         return self._specs[place]
 
-    def check_attack(self, attack: str | None) -> None:
-        """Raise UnknownNameError when no done record was evaluated under an attack of that name."""
+    def check_attack(self, attack: str | None) -> tuple[str, ...]:
+        """The names of attacks that the text chooses; None chooses all.
+
+        Raises UnknownNameError when no done record was evaluated under an attack of that name.
+        """
         known = {key.name for setting in self.settings for key in setting.attacks}
-        if attack is not None and attack not in known:
-            raise UnknownNameError("attack", attack, known, asked_by=f"--attack {attack}")
+        return tuple(known) if attack is None else names_in(known, "attack", attack, "--attacks")
 
     def _ranked(self, entries: Iterable[Entry], base: Entry | None) -> tuple[Entry, ...]:
         place = {name: k for k, name in enumerate(self.order)}

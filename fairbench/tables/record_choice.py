@@ -1,11 +1,13 @@
 """Which records of a results folder a table, a figure or a page is made from."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from fairbench.core.errors import FairbenchError, UnknownNameError
 from fairbench.metrics.rho import BASELINE
 from fairbench.records.read import Record
+from fairbench.registry import load_registry
+from fairbench.registry.names import Names, all_tags
 
 
 class NoRunsError(FairbenchError):
@@ -16,30 +18,36 @@ def choose_records(
     records: Sequence[Record],
     results: Path,
     *,
-    methods: Sequence[str] | None = None,
-    datasets: Sequence[str] | None = None,
+    methods: str | Sequence[str] | None = None,
+    datasets: str | Sequence[str] | None = None,
+    models: str | Sequence[str] | None = None,
     protocol: str | None = None,
     baseline: str = BASELINE,
     ids: Collection[str] | None = None,
 ) -> list[Record]:
-    """The records of these methods, with the baseline's, of these data sets and of this protocol.
+    """The records of these methods, with the baseline's, of these data sets, networks and this protocol.
 
-    None chooses all. ids: only cells with these ids. Runs that only supply the weights that others start from
-    are left out. Raises UnknownNameError for a name that no record has, NoRunsError when nothing fits.
+    methods, datasets and models are texts or terms of `fairbench.registry.names`; None chooses all. ids: only
+    cells with these ids. Runs that only supply the weights that others start from are left out. Raises
+    UnknownNameError for a name that no record has, NoRunsError when nothing fits.
     """
     known = [r for r in records if not r.preparation and (ids is None or r.id in ids)]
     hint = "see: fairbench status; start with: fairbench run"
     if not known:
         raise NoRunsError(f"there are no runs in {results}.", hint=hint)
-    check_names("method", "--methods", methods or (), known)
-    check_names("dataset", "--datasets", datasets or (), known)
-    check_names("protocol", "--protocol", () if protocol is None else (protocol,), known)
-    check_names("method", "--baseline", () if baseline == BASELINE else (baseline,), known)
+    names = {
+        kind: None if text is None else names_in((getattr(r, kind) for r in known), kind, text, f"--{kind}s")
+        for kind, text in (("method", methods), ("dataset", datasets), ("model", models))
+    }
+    for kind, option, name in (("protocol", "--protocol", protocol), ("method", "--baseline", baseline)):
+        if name is not None and (option, name) != ("--baseline", BASELINE):
+            require_name({getattr(r, kind) for r in known}, kind, name, f"{option} {name}")
+    if names["method"] is not None:
+        names["method"] = (*names["method"], baseline)
     chosen = [
         record
         for record in known
-        if (methods is None or record.method in (*methods, baseline))
-        and (datasets is None or record.dataset in datasets)
+        if all(own is None or getattr(record, kind) in own for kind, own in names.items())
         and protocol in (None, record.protocol)
     ]
     if not chosen:
@@ -47,9 +55,25 @@ def choose_records(
     return chosen
 
 
-def check_names(kind: str, option: str, names: Sequence[str], records: Sequence[Record]) -> None:
-    """Raise UnknownNameError for a name of `option` that no record has as its `kind`."""
-    known = {getattr(record, kind) for record in records}
-    for name in names:
-        if name not in known:
-            raise UnknownNameError(kind, name, known, asked_by=f"{option} {','.join(names)}")
+def names_in(known: Iterable[str], kind: str, text: str | Sequence[str], option: str) -> tuple[str, ...]:
+    """What `text` chooses, as in `fairbench.registry.names`, of the names of a kind that records have.
+
+    Tags are those of the registry of fairbench. Raises UnknownNameError or ConfigError.
+    """
+    names = sorted(set(known))
+
+    def check(name: str, asked: str) -> None:
+        require_name(names, kind, name, asked)
+
+    def tags() -> dict[str, tuple[str, ...]]:
+        every = all_tags(load_registry(), kind)
+        return {name: every.get(name, ()) for name in names}
+
+    typed = text if isinstance(text, str) else ",".join(text)
+    return tuple(Names(kind, names, tags, check).choose(typed, option))
+
+
+def require_name(known: Collection[str], kind: str, name: str, asked: str) -> None:
+    """Raise UnknownNameError for a name that is not known; `asked`: the option and its text."""
+    if name not in known:
+        raise UnknownNameError(kind, name, known, asked_by=asked)

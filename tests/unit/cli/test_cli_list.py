@@ -82,3 +82,14 @@ def test_the_licence_of_an_official_program_is_shown(listed, tmp_path):
     found = described(listed("--verbose", "--registry", file) + "\n", "mine")
     assert found["official program"] == "me/mine@0123abc, licence MIT"
     assert found["origin"] == f"{file}:3 (fairbench_methods.trades:Trades)"
+
+
+def test_a_choice_is_listed_and_tags_are_counted(listed):
+    out = listed("tag:margin,-cfa*")
+    names = [line.split()[0] for line in out.splitlines()[1:-1]]
+    assert {"frl", "dafa", "trix"} <= set(names)
+    assert not [name for name in names if name.startswith("cfa")]
+    assert f"margin ({len(names)})" in out.splitlines()[-1]
+    assert set(json.loads(listed("trix-*", "--json"))["methods"]) == {
+        name for name in json.loads(listed("--json"))["methods"] if name.startswith("trix-")
+    }

@@ -149,7 +149,7 @@ def test_a_model_that_attacks_cannot_judge_is_refused(evaluate, network, last, s
 @pytest.mark.parametrize("model", ["cnn-small", "robustbench:Wong2020Fast"])
 def test_an_architecture_without_weights_is_refused(evaluate, model):
     error = evaluate("--model", model, code=2)
-    assert f"--model {model} is an architecture without weights" in error
+    assert f"--models {model} is an architecture without weights" in error
     assert "FILE.py:FUNCTION" in error
 
 

@@ -186,7 +186,7 @@ def test_a_folder_or_nothing_gives_a_pdf_of_the_kinds_name(tmp_path):
 def test_features_of_several_attacks_ask_for_one(trio, project):
     with pytest.raises(ConfigError) as error:
         build(FEATURES, trio, project, FigureOptions())
-    assert "--attack pgd or pgd-targeted or pgd-weak" in error.value.hint
+    assert "--attacks pgd or pgd-targeted or pgd-weak" in error.value.hint
 
 
 @pytest.mark.parametrize(("classes", "error"), [(("cat", "dog"), UnknownNameError), (("cat",), ConfigError)])

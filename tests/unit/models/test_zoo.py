@@ -142,7 +142,7 @@ def test_an_ensemble_in_several_files_is_refused_with_a_way_out(tmp_path):
     put(tmp_path, "cifar10/Linf/Chen2020Adversarial.pt_m0.pt")
     with pytest.raises(CheckpointError) as error:
         zoo_file(tmp_path, "Chen2020Adversarial", "cifar10")
-    assert "--model FILE.py:function" in error.value.hint
+    assert "--models FILE.py:function" in error.value.hint
 
 
 @zoo
@@ -162,7 +162,7 @@ def test_an_unknown_name_is_refused_with_a_suggestion(name, hint):
 def test_an_unknown_data_set_is_refused():
     with pytest.raises(ConfigError, match="no models for the data set 'digits'") as error:
         zoo_model(RESNET18, "digits")
-    assert error.value.hint == "give --dataset cifar10 or cifar100"
+    assert error.value.hint == "give --datasets cifar10 or cifar100"
 
 
 @zoo

@@ -108,3 +108,9 @@ def test_a_long_plan_says_what_is_quicker_and_a_short_one_does_not(root):
     quick = plan(datasets="cifar10", methods="trix,dafa", protocol="cpu-subset", models="cnn-small")
     assert long.shorter.seconds == pytest.approx(quick.seconds)
     assert quick.shorter is plan().shorter is None
+
+
+@pytest.mark.parametrize(("seeds", "noted"), [("0", True), ("7..7", True), ("0..1", False), (None, False)])
+def test_one_seed_is_noted_with_how_to_write_five(root, seeds, noted):
+    plan = plan_selection(parse_selection(REGISTRY, seeds=seeds), REGISTRY, root / "results", root)
+    assert any("--seeds 0..4" in note for note in plan.notes) == noted

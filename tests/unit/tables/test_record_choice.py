@@ -60,3 +60,16 @@ def test_an_unknown_name_suggests_one_of_the_records(chosen, options, said):
 def test_options_that_no_record_fits_are_an_error(chosen):
     with pytest.raises(NoRunsError, match="fit the options"):
         chosen(methods=["trix"], datasets=["cifar10"], baseline="trix")
+
+
+@pytest.mark.parametrize(
+    ("options", "methods"),
+    [
+        ({"methods": "all,-trix"}, {"trades", "dafa"}),
+        ({"methods": "t*"}, {"trades", "trix"}),
+        ({"methods": "tag:targeted"}, {"trades", "trix"}),  # with the baseline
+        ({"models": "cnn-*"}, {"trades", "dafa", "trix"}),
+    ],
+)
+def test_records_are_chosen_by_the_same_terms_as_cells(chosen, options, methods):
+    assert {method for method, _ in chosen(**options)} == methods
