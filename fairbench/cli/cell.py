@@ -34,7 +34,7 @@ def cell_command(
     runs = [RunFolder(folder) for folder in folders]
     cells = [run.read_cell() for run in runs]
     done = True
-    with progress(len(cells)) as shown:
+    with progress(cells) as shown:
         for run, cell in zip(runs, cells, strict=True):
             shown.started(cell)
             status = with_patience(run, wait, partial(run_cell, run.path, shown, registry, device))

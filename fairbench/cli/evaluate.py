@@ -91,7 +91,7 @@ def evaluate_command(
 
     from fairbench.runner.external_evaluation import evaluate_model
 
-    shown = AttackProgress(len(chosen))
+    shown = AttackProgress()
     evaluation = evaluate_model(
         model,
         checkpoint,

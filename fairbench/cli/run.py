@@ -65,7 +65,7 @@ def run_command(
     job.update_attacks(plan.planned)
     for line in (*advice(plan), *(f"note: {note}" for note in plan.notes), *sums(plan)):
         click.echo(line, err=True)
-    states = {item.cell.id: item.state for item in plan.planned} | work_through(job)
+    states = {item.cell.id: item.state for item in plan.planned} | work_through(job, plan.costs)
     cells = [item.cell for item in plan.planned]
     if as_json:
         print_json([status_row(item) for item in statuses(cells, results)])

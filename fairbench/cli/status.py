@@ -1,6 +1,7 @@
 """`fairbench status`: the runs in a results folder and their progress."""
 
 import sys
+import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from fairbench.records.results_folder import Problem
 from fairbench.runner.overview import RunStatus, overview, watch
 
 HEADER = ("method", "data set", "model", "protocol", "seed", "state", "epoch", "left", "worker", "")
+PRINT_SECONDS = 60.0  # between two tables without a terminal
 
 
 @click.command("status")
@@ -29,7 +31,7 @@ def status_command(results: Path, as_json: bool, live: bool) -> None:
 
     {states}
 
-    "left" is the training time that remains, at the speed of the last epochs.
+    "left" is the time that training and evaluation still take, by the steps measured so far.
     """
     runs, problems = overview(results)
     if as_json:
@@ -45,50 +47,64 @@ def status_command(results: Path, as_json: bool, live: bool) -> None:
         _warn(problems)
 
 
-def as_text(runs: Sequence[RunStatus]) -> str:
-    """The table of all runs and a line that counts them."""
+def as_text(runs: Sequence[RunStatus], width: int | None = None) -> str:
+    """The table of all runs and a line that counts them.
+
+    With `width`, the columns that fit; those that tell runs apart, the state and the time left come first.
+    """
     rows = [
         (
             *(str(row[key]) for key in ("method", "dataset", "model", "protocol", "seed", "state")),
             f"{row['epoch']}/{row['epochs']}",
             "" if row["left"] is None else duration(row["left"]),
             row["worker"],
-            first_line(row["reason"]),
+            first_line(row["reason"]) or row["at"],
         )
         for row in (run.to_json() for run in runs)
     ]
     shown = [i for i in range(len(HEADER)) if i < 7 or any(row[i] for row in rows)]
-    table = columns([tuple(row[i] for i in shown) for row in rows], tuple(HEADER[i] for i in shown))
-    return f"{table}\n\n{summary(runs)}"
+    text = _table(rows, shown)
+    if width is not None and len(text.splitlines()[0]) > width:
+        apart = [i for i in range(5) if len({row[i] for row in rows}) > 1] or [0]
+        text = _table(rows, [*apart, 5, 7, 6, 9, *(i for i in range(5) if i not in apart), 8])
+        text = "\n".join(line[:width].rstrip() for line in text.splitlines())
+    return f"{text}\n\n{summary(runs)}"
+
+
+def _table(rows: Sequence[tuple[str, ...]], shown: Sequence[int]) -> str:
+    return columns([tuple(row[i] for i in shown) for row in rows], tuple(HEADER[i] for i in shown))
 
 
 def summary(runs: Sequence[RunStatus]) -> str:
-    """How many runs are in which state, and the longest training time that remains."""
+    """How many runs are in which state, and the longest time that remains."""
     counts = sorted(Counter(run.state for run in runs).items())
     text = f"{counted(len(runs), 'run')}: " + ", ".join(f"{count} {state}" for state, count in counts)
     left = [run.left for run in runs if run.left is not None]
     workers = len({run.worker for run in runs if run.worker})
     if workers:
         text += f"; {counted(workers, 'worker')}"
-    return text + (f"; {duration(max(left))} of training left" if left else "")
+    return text + (f"; at most {duration(max(left))} left for those at work" if left else "")
 
 
 def show_live(results: Path) -> None:
-    """Update the table in place on a terminal; elsewhere print it whenever it has changed."""
+    """Update the table in place on a terminal; elsewhere print it when a state has changed or each minute."""
     from rich.console import Console
     from rich.live import Live
     from rich.text import Text
 
-    before = ""
-    with Live(console=Console(), auto_refresh=False) as live:
+    console, before, printed = Console(), None, 0.0
+    with Live(console=console, auto_refresh=False) as live:
         for look in watch(results):
             runs, problems = look
-            text = as_text(runs)
+            states = [(run.record.folder, run.state, run.worker) for run in runs]
             if sys.stdout.isatty():
-                live.update(Text(text, no_wrap=True, overflow="ellipsis"), refresh=True)
-            elif text != before:
-                click.echo(text + "\n")
-            before = text
+                live.update(
+                    Text(as_text(runs, console.width), no_wrap=True, overflow="ellipsis"), refresh=True
+                )
+            elif states != before or time.monotonic() - printed > PRINT_SECONDS:
+                click.echo(as_text(runs) + "\n")
+                printed = time.monotonic()
+            before = states
     _warn(problems)
 
 

@@ -12,7 +12,7 @@ from fairbench.core.errors import FairbenchError, RecordError
 from fairbench.core.files import read_json, write_json
 from fairbench.core.processes import query_gpus
 from fairbench.data.manifest import manifest_of
-from fairbench.records.cell import Cell
+from fairbench.records.cell import CLEAN, Cell
 from fairbench.records.results_folder import ResultsFolder
 from fairbench.records.run_folder import RunFolder
 from fairbench.registry import A3Attack, AttackEntry, PgdAttack, Registry
@@ -73,7 +73,7 @@ def read_paces(results: Path, registry: Registry, device: str) -> Paces:
     passes: dict[tuple[str, str], list[float]] = {}
     for entry, cell in examples.items():
         with suppress(FairbenchError):  # of another registry, or damaged
-            seconds_per_pass = epochs[entry] / max(_passes(cell, registry), 1.0)
+            seconds_per_pass = epochs[entry] / max(epoch_passes(cell, registry), 1.0)
             passes.setdefault(_kind(cell), []).append(seconds_per_pass)
     return Paces(epochs, {kind: median(values) for kind, values in passes.items()})
 
@@ -89,7 +89,7 @@ def estimate(cell: Cell, registry: Registry, paces: Paces, *, cuda: bool) -> Est
     """The time of one cell on one device, and its place on disk."""
     epochs = cell.training_protocol.epochs
     measured, scaled = cell.entry in paces.epochs, _kind(cell) in paces.passes
-    passes = _passes(cell, registry)
+    passes = epoch_passes(cell, registry)
     if measured:
         epoch = paces.epochs[cell.entry]
     elif scaled:
@@ -98,7 +98,7 @@ def estimate(cell: Cell, registry: Registry, paces: Paces, *, cuda: bool) -> Est
         _, height, width = registry.get("dataset", cell.dataset).image_shape
         gflop = _mflops(cell.model, registry) / 1000 * height * width / 1024
         epoch = passes * gflop / (CUDA_GFLOPS if cuda else CPU_GFLOPS)
-    evaluation = _evaluation(cell, registry, epoch / max(passes, 1.0))
+    evaluation = sum(evaluation_passes(cell, registry).values()) * epoch / max(passes, 1.0)
     return Estimate(epoch * epochs + evaluation, measured, scaled, *_bytes(cell, registry))
 
 
@@ -169,7 +169,7 @@ def _mflops(model: str, registry: Registry) -> float:
     return float(known or UNKNOWN_MFLOPS)
 
 
-def _passes(cell: Cell, registry: Registry) -> float:
+def epoch_passes(cell: Cell, registry: Registry) -> float:
     """Forward passes of single images in an epoch."""
     per_image = cell.training_protocol.budget.num_steps * (1 + BACKWARD) + 1 + UPDATE
     if cell.components.awp is not None:
@@ -208,12 +208,17 @@ def num_images(cell: Cell, registry: Registry, split: str) -> int:
     return size
 
 
-def _evaluation(cell: Cell, registry: Registry, seconds_per_pass: float) -> float:
+def evaluation_passes(cell: Cell, registry: Registry) -> dict[tuple[str, int], float]:
+    """Forward passes of single images of each evaluation, by attack and epoch, in the order of the work."""
     selected, kept = cell.selected_epochs, cell.kept_epochs
-    passes = float(len(selected))  # clean
-    for attack in cell.evaluation:
-        passes += attack_passes(attack.attack) * len(attack.epochs(selected, kept))
-    return num_images(cell, registry, "test") * passes * seconds_per_pass
+    count = num_images(cell, registry, "test")
+    asked = cell.evaluations(cell.images.num_classes or 10)
+    return {
+        (attack.name, epoch): count * (1.0 if attack.name == CLEAN else attack_passes(attack.attack))
+        for epoch in kept
+        for attack in asked
+        if epoch in attack.epochs(selected, kept)
+    }
 
 
 def attack_passes(attack: AttackEntry) -> float:

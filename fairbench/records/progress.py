@@ -25,7 +25,7 @@ class Progress:
 class ProgressListener:
     """Callbacks while cells are worked on; each does nothing unless a class overrides it.
 
-    `step`, `epoch` and `evaluation` are called only for cells that run in this process.
+    `step`, `epoch`, `evaluation` and `time_left` are called only for cells that run in this process.
     """
 
     def started(self, cell: Cell) -> None:
@@ -45,3 +45,6 @@ class ProgressListener:
 
     def evaluation(self, attack: str, epoch: int, progress: Progress) -> None:
         """`attack` ("clean" for none) at the checkpoint of `epoch` is this far."""
+
+    def time_left(self, seconds: float, text: str) -> None:
+        """The cell at work takes so long still, training and evaluation; `text`: how far it is."""

@@ -6,6 +6,7 @@
     epochs.jsonl        one line for each finished epoch
     checkpoints/        epoch-NNNN.safetensors, and full states to resume from
     outcomes/epoch-NNNN/NAME.npy   one row per test image of an evaluation; see `OutcomeFiles`
+    progress.json       how far the process is that works on it, and its time left; deleted at its end
     worker.log, error.txt          what happened
     record.json         written last: how training and each evaluation ended
 
@@ -14,13 +15,14 @@ A file that cannot be read is kept as NAME.damaged. Temporary files begin with a
 
 import logging
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fairbench.core.errors import RecordError, SchemaError
+from fairbench.core.errors import RecordError, ResultsError, SchemaError
 from fairbench.core.files import make_folder, read_json, write_atomic, write_json, write_sealed
 from fairbench.core.lease import Lease, Owner, hold_lease, live_owner
 from fairbench.core.regular import odd_files, read_regular
@@ -91,6 +93,7 @@ class RunFolder:
     log_file = Inside("worker.log")
     error_file = Inside("error.txt")  # the traceback of the last error that is not fairbench's
     lease_file = Inside(LEASE)
+    progress_file = Inside("progress.json")
     checkpoints = Inside("checkpoints")
     outcomes = Inside("outcomes")
 
@@ -323,6 +326,25 @@ class RunFolder:
                 )
         earlier = [{key: value for key, value in each.items() if key != "earlier"} for each in attempts]
         write_json(self.provenance_file, {**about, "earlier": earlier})
+
+    def write_progress(self, left: float, text: str) -> None:
+        """Store the time left of the cell; an error of the disk only loses this."""
+        with suppress(OSError, ResultsError):
+            write_json(self.progress_file, {"schema": 1, "written": time.time(), "left": left, "text": text})
+
+    def read_progress(self) -> tuple[float, str] | None:
+        """The time left of the cell now, and how far it is; None where nothing readable is stored."""
+        try:
+            about = read_json(self.progress_file)
+            passed = max(0.0, time.time() - float(about["written"]))
+            return max(0.0, float(about["left"]) - passed), str(about["text"])
+        except (RecordError, KeyError, TypeError, ValueError):
+            return None
+
+    def clear_progress(self) -> None:
+        """Delete what `write_progress` stored."""
+        with suppress(OSError):
+            self.progress_file.unlink(missing_ok=True)
 
     def write_error(self, trace: str) -> None:
         """Keep a traceback."""

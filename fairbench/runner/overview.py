@@ -2,10 +2,8 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from fairbench.records.read import Record
@@ -16,12 +14,15 @@ from fairbench.runner.executors.slurm import queue_of
 
 WATCH_SECONDS = 2.0
 IDLE_LOOKS = 10  # for a moment between two cells, nothing is running
-RECENT = 5  # epochs by which the time of the next ones is estimated
 
 
 @dataclass(frozen=True)
 class RunStatus:
-    """One run folder. `worker`: host and process that work on it; `left`: seconds of training to come."""
+    """One run folder. `worker`: host and process that work on it.
+
+    `left`: seconds of training and evaluation to come, None as long as nothing is measured; `at`: how far
+    they are.
+    """
 
     record: Record
     state: State
@@ -29,6 +30,7 @@ class RunStatus:
     epoch: int
     worker: str = ""
     left: float | None = None
+    at: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """What `status --json` prints of it."""
@@ -40,6 +42,7 @@ class RunStatus:
             "epochs": self.record.cell.num_epochs,
             "worker": self.worker,
             "left": None if self.left is None else round(self.left, 1),
+            "at": self.at,
             "reason": self.reason,
         }
 
@@ -77,11 +80,6 @@ def _status(record: Record, queued: Mapping[str, str]) -> RunStatus:
         state, reason = "queued", queued[run.name]
     epochs = run.read_epochs()
     epoch = epochs[-1]["epoch"] if epochs else 0
-    left = None
-    if state == "running" and epochs and record.cell.num_epochs:
-        pace = median(row["seconds"] for row in epochs[-RECENT:])
-        left = pace * (record.cell.num_epochs - epoch)
-        with suppress(OSError):  # the epoch at work began when the last one was written
-            since = time.time() - run.epochs_file.stat().st_mtime
-            left -= min(max(since, 0.0), pace) if left else 0.0
-    return RunStatus(record, state, reason, epoch, worker, left)
+    progress = run.read_progress() if state == "running" else None
+    left, at = (None, "") if progress is None else progress
+    return RunStatus(record, state, reason, epoch, worker, left, at)

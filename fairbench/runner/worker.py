@@ -46,6 +46,7 @@ from fairbench.runner.builders import (
     load_split,
     trained_model,
 )
+from fairbench.runner.cell_time import CellTime
 from fairbench.runner.device import (
     check_precision,
     choose_device,
@@ -98,6 +99,8 @@ def run_cell(
             logger.debug("cell failed", exc_info=True)
             fault = "memory" if is_memory_fault(error) else ""
             record = Record(folder, cell, "failed", describe_fault(error, run), fault=fault)
+        finally:
+            run.clear_progress()
         lease.check()
         if before is not None and record.state != "done":  # training was done before: keep its record
             record = _with_failures(before, cell, record)
@@ -144,6 +147,9 @@ class CellWork:
     evaluations: dict[tuple[str, int], Evaluation] = field(default_factory=dict)  # by attack id and epoch
     failures: dict[str, FailedEvaluation] = field(default_factory=dict)  # by attack id, "clean" included
     fault: str = ""
+
+    def __post_init__(self) -> None:
+        self.shown = CellTime(self.cell, self.run, self.listener, self.registry)
 
     def record(self) -> Record:
         """Train, unless that is done, and evaluate; returns the record of a finished training.
@@ -194,7 +200,7 @@ class CellWork:
             augmentation=augmentation(cell),
             seed=cell.seed,
             run_folder=self.run,
-            listener=self.listener,
+            listener=self.shown,
             keep=kept_images(cell, train, objective),
             augment=components.augment,
             awp=components.awp,
@@ -268,7 +274,7 @@ class CellWork:
                 model,
                 test,
                 None if name == CLEAN else attack.attack,
-                progress=partial(self.listener.evaluation, name, epoch),
+                progress=partial(self.shown.evaluation, name, epoch),
                 expected=None if known is None else known.digest,
                 check=self.lease.check,
             )

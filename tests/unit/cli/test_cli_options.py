@@ -62,7 +62,7 @@ def test_a_reason_is_shown_by_its_first_line():
 
 
 def test_without_a_terminal_progress_is_plain_lines_on_standard_error(capsys):
-    with progress(2) as shown:
+    with progress([]) as shown:
         assert isinstance(shown, Lines)
         shown.name = "[1/2] cell"
         shown.say("epoch 1")
