@@ -28,7 +28,7 @@ LOOK_SECONDS = 2.0  # between two looks at the cells of other processes
 BARS = 8  # cells at work that are shown
 
 
-class Shown(ProgressListener):
+class JobProgress(ProgressListener):
     """What a display of the cells of a job has in common: the cells at work and the time left."""
 
     def __init__(self, cells: Sequence[Cell], costs: Mapping[str, float]) -> None:
@@ -66,7 +66,7 @@ class Shown(ProgressListener):
                 self.show_left(cell, *progress)
 
 
-class Lines(Shown):
+class Lines(JobProgress):
     """A line when a cell starts and ends, and one now and then in between, on standard error."""
 
     def __init__(self, cells: Sequence[Cell] = (), costs: Mapping[str, float] = MappingProxyType({})) -> None:
@@ -117,7 +117,7 @@ class Lines(Shown):
         return True
 
 
-class Bars(Shown):
+class Bars(JobProgress):
     """A bar for all cells and one for each cell at work, with the time left, in 80 columns."""
 
     def __init__(self, cells: Sequence[Cell], costs: Mapping[str, float], console: Any = None) -> None:
@@ -188,7 +188,9 @@ class Bars(Shown):
 
 
 @contextmanager
-def progress(cells: Sequence[Cell], costs: Mapping[str, float] = MappingProxyType({})) -> Iterator[Shown]:
+def progress(
+    cells: Sequence[Cell], costs: Mapping[str, float] = MappingProxyType({})
+) -> Iterator[JobProgress]:
     """Bars when standard error is a terminal, else lines."""
     if not sys.stderr.isatty():
         yield Lines(cells, costs)
@@ -255,7 +257,7 @@ def work_through(
             watcher.join()
 
 
-def _watch(shown: Shown, folder_of: Callable[[Cell], RunFolder], over: threading.Event) -> None:
+def _watch(shown: JobProgress, folder_of: Callable[[Cell], RunFolder], over: threading.Event) -> None:
     """Show the time left of cells in other processes until `over`."""
     while not over.wait(LOOK_SECONDS):
         shown.look(folder_of)
