@@ -5,7 +5,9 @@ AutoAttack; everything else is a valid bound under a name of its own.
 """
 
 import math
+import re
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Any
 
 STANDARD = {"attacks": "standard", "num_steps": 100, "num_targets": 9, "num_queries": 5000}
@@ -46,19 +48,44 @@ def bound(settings: Mapping[str, Any]) -> str:
     return f"Upper bound by {name}{searched}, {end}."
 
 
-def published_as(settings: Mapping[str, Any]) -> str:
-    """The attack of papers' tables that these settings are, "autoattack" or "pgd-20"; "" for any other.
+def same_attack(described: str, name: str, settings: Mapping[str, Any]) -> bool:
+    """Whether an attack of a paper, such as "pgd-20" or "pgd-100 8/255 step 2/255", has these settings.
 
-    AutoAttack standard in Linf at 8/255; PGD with 20 steps of 0.003 at 0.031, as DAFA's and TRIX's programs.
+    "autoattack", "a3", "pgd-N" and "cw-N" (PGD on the margin loss) are compared by their settings, never by
+    their name: norm, radius, and for the last two steps and step size. Without a radius they have that of the
+    programs of the papers: 8/255 for ensembles; 0.031 with steps of 0.003 for PGD, as DAFA and TRIX do. "l2"
+    and "targeted" may follow. Any other text is the `name` of an attack in the registry.
     """
+    known = _DESCRIBED.fullmatch(described.strip().lower())
+    if known is None:
+        return described.strip() == name
+    kind, norm = known["kind"] or "pgd", "l2" if known["l2"] else "linf"
+    radius = _number(known["eps"]) or (0.5 if norm == "l2" else 0.031 if known["loss"] else 8 / 255)
+    if settings.get("norm", "linf") != norm or not _near(settings.get("eps"), radius):
+        return False
+    if kind != "pgd":
+        return is_autoattack(settings) if kind == "autoattack" else settings.get("kind") == kind
+    loss = {"pgd": "ce", "cw": "margin"}[known["loss"]]
+    step = _number(known["step"]) or (0.003 if (loss, norm, known["eps"]) == ("ce", "linf", None) else None)
+    return (
+        settings.get("kind") == "pgd"
+        and settings.get("loss", "ce") == loss
+        and bool(settings.get("target")) == bool(known["targeted"])
+        and settings.get("num_steps") == int(known["steps"])
+        and (step is None or _near(settings.get("step_size"), step))
+    )
 
-    def near(name: str, value: float) -> bool:
-        return math.isclose(float(settings.get(name) or 0.0), value, rel_tol=1e-6)
 
-    if settings.get("norm", "linf") != "linf":
-        return ""
-    if is_autoattack(settings):
-        return "autoattack" if near("eps", 8 / 255) else ""
-    plain = settings.get("loss", "ce") == "ce" and not settings.get("target")
-    steps = settings.get("num_steps") == 20 and near("step_size", 0.003) and near("eps", 0.031)
-    return "pgd-20" if settings.get("kind") == "pgd" and plain and steps else ""
+_NUMBER = r"\d+(?:\.\d+)?(?:/\d+)?"
+_DESCRIBED = re.compile(
+    rf"(?:(?P<kind>autoattack|a3)|(?P<loss>pgd|cw)-(?P<steps>\d+))(?P<l2> l2)?(?: (?P<eps>{_NUMBER}))?"
+    rf"(?: step (?P<step>{_NUMBER}))?(?P<targeted> targeted)?"
+)
+
+
+def _number(text: str | None) -> float | None:
+    return None if text is None else float(Fraction(text))
+
+
+def _near(value: object, expected: float) -> bool:
+    return isinstance(value, int | float) and math.isclose(float(value), expected, rel_tol=1e-6)

@@ -44,6 +44,21 @@ def t_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     return Interval(mean, t_factor(n, level) * sd / math.sqrt(n), n, sd)
 
 
+def welch_half_width(sds: tuple[float, float], counts: tuple[int, int], level: float = 0.95) -> float:
+    """Half-width of the interval of the difference of two means of independent values.
+
+    sds: the standard deviation of each sample; counts: its number of values, at least 2. For normal values
+    the interval contains the difference with about probability `level`, whatever the two spreads are. Source:
+    Welch (1947), Biometrika 34.
+    """
+    variances = [sd * sd / n for sd, n in zip(sds, counts, strict=True)]
+    parts = sum(variance**2 / (n - 1) for variance, n in zip(variances, counts, strict=True))
+    if parts == 0:
+        return 0.0
+    freedom = sum(variances) ** 2 / parts
+    return t_factor(freedom + 1, level) * math.sqrt(sum(variances))
+
+
 def rho_values(
     method_average: ArrayLike,
     method_worst: ArrayLike,
@@ -106,8 +121,8 @@ def lower_limit(k: Vector, n: Vector, tail: float) -> Vector:
 
 
 @lru_cache
-def t_factor(n: int, level: float = 0.95) -> float:
-    """Half-width of the two-sided t interval of `n` >= 2 values, in standard errors."""
+def t_factor(n: float, level: float = 0.95) -> float:
+    """Half-width of the two-sided t interval of `n` > 1 values, in standard errors; n may have a fraction."""
     from scipy.special import stdtrit
 
     return float(stdtrit(n - 1, (1 + checked_level(level)) / 2))

@@ -5,6 +5,7 @@ The file has one line for each row of a paper's table, accuracies in percent as 
 """
 
 import csv
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,19 +13,23 @@ from pathlib import Path
 
 from fairbench.core.errors import ConfigError, UnknownNameError
 from fairbench.metrics.rho import Convention
-from fairbench.tables.table import Column, Row, Table, TableCell
+from fairbench.records.attack_strength import same_attack
+from fairbench.stats.intervals import welch_half_width
+from fairbench.tables.table import RULES, Column, Row, Table, TableCell
 
 OURS = Path(__file__).with_name("published_results.csv")
 NUMBERS = ("clean_average", "clean_worst", "clean_rho", "robust_average", "robust_worst", "robust_rho")
 TEXTS = ("source", "table", "where", "dataset", "model", "attack", "method", "label", "note")
-RULES: dict[str, Convention] = {"trix": "trix"}  # sources whose printed rho has another definition than ours
+SEEDS = 3  # of a printed deviation where the paper does not say how many
+_RHO_RULES: dict[str, Convention] = {"trix": "trix"}  # sources whose printed rho has another definition
 
 
 @dataclass(frozen=True)
 class PublishedResult:
     """One row of a published table.
 
-    values: by column key the value and its printed deviation or None; accuracies in [0, 1].
+    values: by column key the value and its printed deviation or None; accuracies in [0, 1]. seeds: over how
+    many the deviation is; None where the paper does not say.
     """
 
     source: str
@@ -37,11 +42,12 @@ class PublishedResult:
     label: str
     note: str
     values: dict[str, tuple[float, float | None]]
+    seeds: int | None = None
 
     @property
     def rule(self) -> Convention:
         """The rule that its printed rho follows."""
-        return RULES.get(self.source, "signed")
+        return _RHO_RULES.get(self.source, "signed")
 
     @property
     def name(self) -> str:
@@ -79,7 +85,7 @@ def _read(path: Path) -> list[PublishedResult]:
             f"{path} is not a file of published values: {type(error).__name__} {error}.",
             hint=f"its columns: {','.join(TEXTS[:-1])},"
             + ",".join(name if name.endswith("rho") else f"{name},{name}_sd" for name in NUMBERS)
-            + ",note",
+            + ",note,seeds",
         ) from error
 
 
@@ -90,7 +96,8 @@ def _result(line: dict[str, str]) -> PublishedResult:
         if line[name]:
             sd = line.get(f"{name}_sd")
             values[name] = (_finite(line[name]) / scale, _finite(sd) / scale if sd else None)
-    return PublishedResult(**{name: line[name] for name in TEXTS}, values=values)
+    seeds = int(line.get("seeds") or 0) or None
+    return PublishedResult(**{name: line[name] or "" for name in TEXTS}, values=values, seeds=seeds)
 
 
 def _finite(text: str) -> float:
@@ -107,13 +114,14 @@ def with_published(table: Table, published: Sequence[PublishedResult], sources: 
     without overrides. The verdict is whether it lies in our interval. Printed rho is left out where it
     follows another rule. `sources` is the text that `read_published` read.
     """
+    settings = json.loads(table.attack_settings or "{}")
     here = [p for p in published if p.dataset == table.dataset and p.model in ("", table.model)]
     rows: list[Row] = []
     used: list[PublishedResult] = []
     for row in table.rows:
         rows.append(row)
         for result in here if row.label == row.method else ():  # overrides were not published
-            if (result.attack, result.method) == (table.published_as, row.method):
+            if result.method == row.method and same_attack(result.attack, table.attack, settings):
                 used.append(result)
                 rows.append(_published_row(result, row, table))
     notes = [
@@ -141,7 +149,8 @@ def _published_row(result: PublishedResult, ours: Row, table: Table) -> Row:
         if column.unit == "rho" and result.rule != table.convention:
             published = TableCell()
         elif published.value is not None:
-            published = replace(published, verdict=verdict(published.value, cell))
+            called = verdict(published, result.seeds, cell, table.rules)
+            published = replace(published, verdict=called)
         cells.append(published)
     return Row(result.method, f"  published ({result.name})", tuple(cells), source=result.citation)
 
@@ -152,10 +161,25 @@ def published_cell(result: PublishedResult, column: Column) -> TableCell:
     return TableCell(value, sd=sd)
 
 
-def verdict(published: float, ours: TableCell) -> str:
-    """Where a published value lies: "inside" our 95 % interval, "below" it, "above" it, or "" without one."""
-    if not ours.exists or ours.value is None or ours.half_width is None:
+def verdict(published: TableCell, seeds: int | None, ours: TableCell, rules: int = RULES) -> str:
+    """Whether a published mean agrees with ours: "inside", or significantly "below" or "above".
+
+    "" where we have one seed. Two-sided tests at 5 %. A printed deviation over `seeds` seeds (SEEDS where the
+    paper does not say how many) enters by Welch's test. A value without a deviation counts as a mean of
+    `seeds` seeds, or as one seed, with our deviation. rules: 1 for our t interval alone, as in old tables.
+    """
+    n = len(ours.values)
+    if not ours.exists or ours.value is None or ours.half_width is None or published.value is None:
         return ""
-    if abs(published - ours.value) <= ours.half_width + 1e-12:  # the limit itself, despite rounding
+    if rules < 2:
+        limit = ours.half_width
+    elif ours.sd is None or n < 2:
+        return ""
+    elif published.sd is None:
+        limit = ours.half_width * math.sqrt(1 + n / (seeds or 1))
+    else:
+        limit = welch_half_width((ours.sd, published.sd), (n, max(seeds or SEEDS, 2)))
+    behind = published.value - ours.value
+    if abs(behind) <= limit + 1e-12:  # the limit itself, despite rounding
         return "inside"
-    return "below" if published < ours.value else "above"
+    return "below" if behind < 0 else "above"

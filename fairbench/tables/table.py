@@ -122,7 +122,7 @@ class Table:
     error: ErrorKind
     convention: str
     head: str = "method"
-    published_as: str = ""  # the name of its attack in papers; "" when none of them used it
+    attack_settings: str = ""  # as JSON; "" without attack
     evidence: tuple[RunDigest, ...] = ()
     request: tuple[tuple[str, Any], ...] = ()
     rules: int = RULES

@@ -1,11 +1,9 @@
 """The tables of a paper from records: one per data set, network, protocol, attack and side."""
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from fairbench.core.errors import RecordError
-from fairbench.records.attack_strength import published_as
 from fairbench.records.read import Record
 from fairbench.records.results_folder import no_collection
 from fairbench.tables import by_class, comparison
@@ -83,7 +81,7 @@ def build_table(spec: TableSpec, request: TableRequest) -> Table:
         protocol=first.protocol,
         protocol_version=protocol_version(first),
         attack="" if attack is None else attack.name,
-        published_as="" if attack is None else published_as(json.loads(attack.settings)),
+        attack_settings="" if attack is None else attack.settings,
         view=request.view,
         title=title(spec.setting, attack, sides if len(sides) == 1 else ()),
         caption=phrases(spec, request, sides),

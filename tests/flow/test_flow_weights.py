@@ -23,7 +23,7 @@ def test_a_teacher_is_trained_first_and_its_student_is_a_row(bench):
     out, error = bench.run("--methods", "rslad", "--set", "methods.rslad.teacher=pgd-at")
     assert "rslad learns from pgd-at, which is trained first" in error
     rows = [line.split()[0] for line in out.splitlines() if line.startswith(("trades", "rslad", "pgd"))]
-    assert sorted(rows) == ["rslad", "trades"]
+    assert set(rows) == {"rslad", "trades"}
     assert bench.record("pgd-at")["state"] == "done"
     assert not list((bench.folder_of("pgd-at") / "outcomes").rglob("pgd-2*.npy"))
 

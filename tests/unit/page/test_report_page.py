@@ -5,6 +5,7 @@ import hashlib
 import json
 import re
 import shlex
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -301,9 +302,7 @@ def test_published_values_stand_in_rows_of_their_own(tmp_path: Path):
         write_run(tmp_path, "trades", seed, dataset="cifar10", model="resnet18")
     published = [c for c in read_published("all") if (c.dataset, c.method) == ("cifar10", "trades")][:1]
     assert published
-    placed = [
-        published[0].__class__(**{**published[0].__dict__, "model": "", "attack": ""})
-    ]  # as no paper's attack
+    placed = [replace(published[0], model="", attack="pgd-20 0.1 step 0.02")]
     text = page_of(tmp_path, published=placed, sources="all")
     rows = tables_of(text)[0]["rows"]
     assert [bool(row.get("source")) for row in rows] == [False, True]

@@ -1,14 +1,17 @@
 """Published values: the file, the tables rebuilt from it, and the verdicts beside ours."""
 
 import csv
+import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fairbench.core.errors import ConfigError, UnknownNameError
 from fairbench.metrics.rho import rho
-from fairbench.records.attack_strength import published_as
+from fairbench.records.attack_strength import same_attack
 from fairbench.records.results_folder import scan
+from fairbench.stats.intervals import t_factor, t_interval
 from fairbench.tables.formats import render
 from fairbench.tables.published_results import read_published, verdict, with_published
 from fairbench.tables.published_tables import published_tables
@@ -91,13 +94,32 @@ def test_the_signed_rule_is_dafas():
                 assert computed.cell(row, key).value == pytest.approx(told.cell(other, key).value, abs=0.0051)
 
 
-def test_a_verdict_says_where_the_published_value_lies_to_our_interval():
-    ours = TableCell(0.5, half_width=0.02)
-    assert [verdict(value, ours) for value in (0.47, 0.48, 0.5, 0.52, 0.53)] == [
-        *("below", "inside", "inside", "inside", "above"),
+def test_a_verdict_counts_the_printed_deviation_and_its_seeds():
+    ours = TableCell(0.5, 0.02, sd=0.02 * math.sqrt(3) / t_factor(3), values=((0, 0.49), (1, 0.5), (2, 0.51)))
+    called = [verdict(TableCell(value, sd=0.0), 50, ours) for value in (0.47, 0.481, 0.5, 0.519, 0.53)]
+    assert called == ["below", "inside", "inside", "inside", "above"]
+    assert verdict(TableCell(0.53, sd=0.02), 3, ours) == "inside"
+    assert verdict(TableCell(0.53), 3, ours) == "above"  # by our deviation, over three seeds
+    assert verdict(TableCell(0.53), None, ours) == "inside"  # one seed
+    assert [verdict(TableCell(value, sd=0.02), 3, ours, rules=1) for value in (0.519, 0.521)] == [
+        "inside",
+        "above",
     ]
-    assert verdict(0.5, TableCell(0.5)) == ""
-    assert verdict(0.5, TableCell()) == ""
+    assert verdict(TableCell(0.5), 3, TableCell(0.5)) == verdict(TableCell(0.5), 3, TableCell()) == ""
+
+
+@pytest.mark.parametrize(("n", "seeds", "spread"), [(3, 3, 1), (3, 5, 1), (5, 3, 1), (5, 5, 2), (3, 3, 0.5)])
+def test_a_replicated_mean_is_called_low_or_high_in_about_five_percent(n, seeds, spread):
+    rng = np.random.default_rng(n + seeds)
+    called = {1: 0, 2: 0}
+    for ours, theirs in zip(rng.normal(size=(2000, n)), spread * rng.normal(size=(2000, seeds)), strict=True):
+        interval = t_interval(0.5 + 0.01 * ours)
+        cell = TableCell(interval.mean, interval.half_width, interval.sd, values=tuple(enumerate(ours)))
+        published = TableCell(0.5 + 0.01 * theirs.mean(), sd=0.01 * theirs.std(ddof=1))
+        for rules in called:
+            called[rules] += verdict(published, seeds, cell, rules) != "inside"
+    assert 0.02 < called[2] / 2000 < 0.075
+    assert called[1] > called[2]  # before, the printed deviation did not count
 
 
 @pytest.fixture
@@ -145,22 +167,43 @@ def test_values_under_another_attack_are_not_shown_and_the_note_says_so(results)
     assert any("are under autoattack: none is shown here" in note for note in beside.notes)
 
 
+PGD = {"kind": "pgd", "eps": 0.031, "step_size": 0.003, "num_steps": 20}
+
+
 @pytest.mark.parametrize(
-    ("change", "called"),
+    ("described", "change", "same"),
     [
-        ({}, "autoattack"),
-        ({"engine": "reference", "name": "autoattack:reference"}, "autoattack"),
-        ({"eps": 0.5}, ""),
-        ({"num_steps": 1}, ""),
-        ({"norm": "l2"}, ""),
-        ({"kind": "pgd", "eps": 0.031, "step_size": 0.003, "num_steps": 20}, "pgd-20"),
-        ({"kind": "pgd", "eps": 0.031, "step_size": 0.003, "num_steps": 20, "target": "random"}, ""),
-        ({"kind": "pgd", "eps": 0.031, "step_size": 0.003, "num_steps": 20, "loss": "margin"}, ""),
-        ({"kind": "pgd", "eps": 8 / 255, "step_size": 0.003, "num_steps": 20}, ""),
+        ("autoattack", {}, True),
+        ("autoattack", {"engine": "reference", "name": "autoattack:reference"}, True),
+        ("autoattack", {"eps": 0.5}, False),
+        ("autoattack", {"num_steps": 1}, False),
+        ("autoattack", {"norm": "l2"}, False),
+        ("autoattack l2", {"norm": "l2", "eps": 0.5}, True),
+        ("autoattack l2 128/255", {"norm": "l2", "eps": 128 / 255}, True),
+        ("autoattack 4/255", {"eps": 4 / 255}, True),
+        ("autoattack 4/255", {}, False),
+        ("a3", {"kind": "a3"}, True),
+        ("pgd-20", PGD, True),
+        ("pgd-20", {**PGD, "target": "random"}, False),
+        ("pgd-20 targeted", {**PGD, "target": "random"}, True),
+        ("pgd-20", {**PGD, "loss": "margin"}, False),
+        ("cw-20", {**PGD, "loss": "margin"}, True),
+        ("pgd-20", {**PGD, "eps": 8 / 255}, False),
+        ("pgd-20 8/255", {**PGD, "eps": 8 / 255}, True),
+        ("pgd-100 8/255 step 2/255", {**PGD, "eps": 8 / 255, "step_size": 2 / 255, "num_steps": 100}, True),
+        ("pgd-100 8/255 step 2/255", {**PGD, "eps": 8 / 255, "step_size": 1 / 255, "num_steps": 100}, False),
+        ("pgd-100 16/255 step 2/255", {**PGD, "eps": 8 / 255, "step_size": 2 / 255, "num_steps": 100}, False),
+        ("mine", {}, False),
+        ("its-name", PGD, True),
     ],
 )
-def test_an_attack_is_the_papers_by_its_settings_and_not_by_its_name(change, called):
-    assert published_as({**AUTOATTACK, **change}) == called
+def test_an_attack_is_the_papers_by_its_settings_and_not_by_its_name(described, change, same):
+    assert same_attack(described, "its-name", {**AUTOATTACK, **change}) == same
+
+
+def test_the_attacks_of_every_published_table_can_be_described():
+    for attack in {result.attack for result in read_published("all")}:
+        assert not same_attack(attack, attack, {})  # by settings, which are empty here
 
 
 def test_published_results_of_ones_own_are_read_from_a_file(tmp_path, table):
