@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fairbench.cli.options import PATH, count, open_registry, renamed, shared, value
-from fairbench.cli.output import columns, print_json
+from fairbench.cli.output import columns, echo, print_json
 
 if TYPE_CHECKING:
     from fairbench.speed.run import SpeedReport
@@ -62,14 +62,14 @@ def bench_command(
     request = parse_request(registry, **options)
     report = None
     try:
-        for report in run(request, registry, device, lambda text: click.echo(text, err=True)):
+        for report in run(request, registry, device, lambda text: echo(text, err=True)):
             if output is not None:  # after each row, so that nothing is lost when the command is stopped
                 output.write_text(text_of(report))
     finally:
         if report is not None and as_json:
             print_json({"about": report.about, "rows": report.rows, "tables": report.tables})
         elif report is not None:
-            click.echo(text_of(report), nl=False)
+            echo(text_of(report), nl=False)
 
 
 def text_of(report: "SpeedReport") -> str:

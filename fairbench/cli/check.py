@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fairbench.cli.options import shared, warn_of_broken
-from fairbench.cli.output import print_json
+from fairbench.cli.output import echo, print_json
 
 if TYPE_CHECKING:
     from fairbench.testing import Outcome
@@ -31,10 +31,10 @@ def check_command(method: str, registry_files: tuple[Path, ...], as_json: bool) 
     checks = []
     for name in names:
         if not as_json:
-            click.echo(f"{name}: {registry.plugin(name).summary}")
+            echo(f"{name}: {registry.plugin(name).summary}")
         checks.append(check_method(registry, name, (lambda outcome: None) if as_json else show_outcome))
         if not as_json:
-            click.echo(verdict(checks[-1]) + ("\n" if name != names[-1] else ""))
+            echo(verdict(checks[-1]) + ("\n" if name != names[-1] else ""))
     if as_json:
         print_json({check.name: check.to_json() for check in checks})
     unusable = method == "all" and registry.broken
@@ -46,9 +46,9 @@ def show_outcome(outcome: "Outcome") -> None:
     line = f"  {outcome.state:8}{outcome.law.name:13}{outcome.law.sentence}"
     if outcome.state == "FAILED":
         advice = (outcome.remark, *outcome.hint.splitlines())
-        click.echo("\n".join([line, *(f"            {text}" for text in advice)]))
+        echo("\n".join([line, *(f"            {text}" for text in advice)]))
     else:
-        click.echo(line + (f"  ({outcome.remark})" if outcome.remark else ""))
+        echo(line + (f"  ({outcome.remark})" if outcome.remark else ""))
 
 
 def verdict(check: "MethodCheck") -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from fairbench.cli.options import shared
-from fairbench.cli.output import print_json, size
+from fairbench.cli.output import echo, print_json, size
 from fairbench.records.results_folder import ResultsFolder
 
 
@@ -34,12 +34,12 @@ def clean_command(
         return
     runs = ResultsFolder(results).runs
     for item in waste:
-        click.echo(f"{size(item.size):>9}  {item.path.relative_to(runs)}: {item.why}")
+        echo(f"{size(item.size):>9}  {item.path.relative_to(runs)}: {item.why}")
     if not waste:
-        click.echo("nothing to clean")
+        echo("nothing to clean")
     elif yes:
         freed = size(sum(item.size for item in deleted))
-        click.echo(f"deleted {len(deleted)} of {len(waste)}, {freed} freed")
+        echo(f"deleted {len(deleted)} of {len(waste)}, {freed} freed")
     else:
         total = size(sum(item.size for item in waste))
-        click.echo(f"{len(waste)} to delete, {total} in all; add --yes to delete them")
+        echo(f"{len(waste)} to delete, {total} in all; add --yes to delete them")

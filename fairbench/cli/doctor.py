@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from fairbench.cli.options import shared
-from fairbench.cli.output import columns, print_json
+from fairbench.cli.output import columns, echo, print_json
 from fairbench.data.manifest import data_root
 
 
@@ -23,5 +23,5 @@ def doctor_command(results: Path, data: str | None, registry_files: tuple[Path, 
     if as_json:
         print_json([finding._asdict() for finding in findings])
     else:
-        click.echo(columns(findings, ("what", "state", "")))
+        echo(columns(findings, ("what", "state", "")))
     sys.exit(3 if any(finding.state in FATAL for finding in findings) else 0)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fairbench.cli.options import PATH, count, open_registry, renamed, shared, value
-from fairbench.cli.output import columns, print_json
+from fairbench.cli.output import columns, echo, print_json
 from fairbench.cli.progress import Lines, describe_attack
 from fairbench.data.manifest import data_root
 from fairbench.planning.attack_choice import choose_attacks
@@ -107,7 +107,7 @@ def evaluate_command(
         print_json(evaluation.to_json())
     else:
         if sys.stderr.isatty():
-            click.echo(err=True)  # ends the changing line
+            echo(err=True)  # ends the changing line
         show_evaluation(evaluation, chosen)
 
 
@@ -118,7 +118,7 @@ class AttackProgress(Lines):
         """The attack `name` is this far."""
         self.name = name
         if sys.stderr.isatty():
-            click.echo(f"\r{name}: {describe_attack(progress)}\033[K", err=True, nl=False)
+            echo(f"\r{name}: {describe_attack(progress)}\033[K", err=True, nl=False)
         else:
             self.say_rarely(describe_attack(progress))
 
@@ -137,16 +137,16 @@ def show_evaluation(evaluation: "ExternalEvaluation", attacks: Mapping[str, "Att
         ("backward passes per image", *(f"{each.backward / count:.1f}" for each in summaries)),
         ("seconds", *(f"{each.seconds:.1f}" for each in summaries)),
     ]
-    click.echo(columns(rows, ("accuracy %", *evaluation.attacks)) + "\n")
+    echo(columns(rows, ("accuracy %", *evaluation.attacks)) + "\n")
     for name, attack in attacks.items():
-        click.echo(f"{name}: {describe_strength(attack.model_dump(mode='json'))}")
+        echo(f"{name}: {describe_strength(attack.model_dump(mode='json'))}")
     for name, agreement in evaluation.agreement.items():
-        click.echo(
+        echo(
             f"{name}: {agreement.same} of {count} verdicts equal those of {name}:reference; {name} alone "
             f"breaks {agreement.only_this} images, {name}:reference alone {agreement.only_reference}"
         )
     for note in evaluation.notes:
-        click.echo(f"note: {note}")
+        echo(f"note: {note}")
     for finding in evaluation.findings:
-        click.echo(f"warning: {finding}")
-    click.echo(f"{count} test images; outcomes in {evaluation.folder}")
+        echo(f"warning: {finding}")
+    echo(f"{count} test images; outcomes in {evaluation.folder}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fairbench.cli.options import PATH, count, open_registry, shared
-from fairbench.cli.output import print_json
+from fairbench.cli.output import echo, print_json
 from fairbench.records.results_folder import find_run
 
 if TYPE_CHECKING:
@@ -59,6 +59,6 @@ def export_command(
         )
         return
     for path in (exported.weights, exported.builder, exported.info):
-        click.echo(path)
+        echo(path)
     for note in exported.notes:
-        click.echo(f"note: {note}", err=True)
+        echo(f"note: {note}", err=True)

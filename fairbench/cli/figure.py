@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fairbench.cli.options import PATH, open_registry, read_records, shared, split_names, value
+from fairbench.cli.output import echo
 from fairbench.figures.kinds import FEATURES, KINDS, draw_figures
 
 if TYPE_CHECKING:
@@ -68,5 +69,5 @@ def figure_command(
     registry = open_registry(registry_files) if kind == FEATURES else None
     figures = draw_figures(kind, records, options, classes=pair, registry=registry, device=device)
     for figure, files in save_all(figures, path):
-        click.echo(", ".join(str(file) for file in files))
-        click.echo(figure.caption + "\n")
+        echo(", ".join(str(file) for file in files))
+        echo(figure.caption + "\n")

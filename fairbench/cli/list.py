@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from fairbench.cli.options import open_registry, shared
-from fairbench.cli.output import columns, print_json
+from fairbench.cli.output import columns, echo, print_json
 from fairbench.planning.catalogue import KINDS, describe, facts, lines, tag_counts
 from fairbench.registry import Registry
 from fairbench.registry.names import names_of
@@ -35,15 +35,15 @@ def list_command(
     for each in names:
         show_entries(registry, each, names[each], verbose)
         if each != list(names)[-1]:
-            click.echo()
+            echo()
 
 
 def show_entries(registry: Registry, kind: str, names: Sequence[str], verbose: bool) -> None:
     """Print a line per entry; with `verbose`, then everything known of each."""
-    click.echo(columns([(name, describe(registry, kind, name)) for name in names], (kind, "")))
+    echo(columns([(name, describe(registry, kind, name)) for name in names], (kind, "")))
     if counts := tag_counts(registry, kind, names):
-        click.echo("tags: " + ", ".join(f"{tag} ({count})" for tag, count in counts.items()))
+        echo("tags: " + ", ".join(f"{tag} ({count})" for tag, count in counts.items()))
     for name in names if verbose else ():
-        click.echo(f"\n{name}")
+        echo(f"\n{name}")
         for key, text in lines(registry, kind, name).items():
-            click.echo(f"  {key}: {text}".replace(": \n", ":\n"))
+            echo(f"  {key}: {text}".replace(": \n", ":\n"))

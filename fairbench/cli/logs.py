@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from fairbench.cli.options import shared
-from fairbench.cli.output import printable
+from fairbench.cli.output import echo, printable
 from fairbench.core.errors import RecordError
 from fairbench.core.regular import read_end
 from fairbench.records.results_folder import find_run
@@ -26,11 +26,11 @@ def logs_command(name: str, results: Path, whole: bool) -> None:
     RUN is a run's folder, or the beginning of its name.
     """
     run = find_run(name, results)
-    click.echo(str(run.path))
+    echo(str(run.path))
     for attempt in attempts(run):
-        click.echo(printable(attempt))
+        echo(printable(attempt))
     status = run.recorded()
-    click.echo(printable(f"state: {status.state}" + (f": {status.reason}" if status.reason else "")))
+    echo(printable(f"state: {status.state}" + (f": {status.reason}" if status.reason else "")))
     for file in (run.log_file, run.error_file):
         if file.is_file():
             show_file(file, whole)
@@ -63,5 +63,5 @@ def show_file(file: Path, whole: bool) -> None:
         cut = f" (the last {TAIL} of {count}; --all shows the others)"
     elif not complete:
         cut = f" (its last {MAX_BYTES >> 20} MB)"
-    click.echo(f"\n{file.name}{cut}:")
-    click.echo("\n".join(printable(line) for line in shown))
+    echo(f"\n{file.name}{cut}:")
+    echo("\n".join(printable(line) for line in shown))

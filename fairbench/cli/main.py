@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from fairbench.cli.output import PlainFormatter, echo
 from fairbench.core import stopping
 from fairbench.core.errors import FairbenchError, indent, suggest
 
@@ -76,6 +77,7 @@ def cli(debug: bool) -> None:
     logging.basicConfig(level=level, format="%(name)s: %(message)s")
     for handler in logging.getLogger().handlers:  # the log file of a run may hold more
         handler.setLevel(level)
+        handler.setFormatter(PlainFormatter("%(name)s: %(message)s"))
 
 
 def main(arguments: Sequence[str] | None = None) -> Any:
@@ -107,5 +109,5 @@ def main(arguments: Sequence[str] | None = None) -> Any:
 
 
 def _stop(message: str, code: int) -> None:
-    click.echo(message, err=True)
+    echo(message, err=True)
     sys.exit(code)

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from fairbench.cli.options import PATH, shared
-from fairbench.cli.output import print_json
+from fairbench.cli.output import echo, print_json
 
 
 @click.command("merge", epilog="Example: fairbench merge ../colleague/results")
@@ -29,8 +29,8 @@ def merge_command(sources: tuple[Path, ...], results: Path, as_json: bool, dry_r
     else:
         for run in merged:
             if run.action not in ("added", "same"):
-                click.echo(f"{run.action}: {run.folder.name}: {run.why}")
+                echo(f"{run.action}: {run.folder.name}: {run.why}")
         counts = sorted(Counter(run.action for run in merged).items())
         actions = ", ".join(f"{count} {action}" for action, count in counts) or "no runs"
-        click.echo(f"{actions} in {results}" + (" (nothing was changed)" if dry_run else ""))
+        echo(f"{actions} in {results}" + (" (nothing was changed)" if dry_run else ""))
     sys.exit(1 if any(run.action == "conflict" for run in merged) else 0)

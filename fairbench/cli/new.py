@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from fairbench.cli.options import PATH, value
+from fairbench.cli.output import echo
 from fairbench.registry.skeletons import DEFAULT, SKELETONS
 
 
@@ -24,6 +25,6 @@ def new_command(kind: str, name: str, like: str | None, package: Path | None) ->
     from fairbench.registry.new_method import write_method
 
     new = write_method(name, package, like)
-    click.echo(f"wrote {', '.join(map(str, new.files))}\n\nnext:")
+    echo(f"wrote {', '.join(map(str, new.files))}\n\nnext:")
     for command in new.commands:
-        click.echo(f"  {command}")
+        echo(f"  {command}")

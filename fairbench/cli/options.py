@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import click
 
 from fairbench.cli.experiment import EXPERIMENT
+from fairbench.cli.output import warn
 from fairbench.metrics.rho import BASELINE
 from fairbench.records.status import STATES
 
@@ -231,11 +232,11 @@ def warn_of_broken(registry: "Registry") -> None:
     """Print a warning for each plugin that cannot be used."""
     for plugin in registry.broken:
         reason = f"{plugin.reason} ({plugin.origin})"
-        click.echo(f"warning: method {plugin.name!r} cannot be used: {reason}", err=True)
+        warn(f"method {plugin.name!r} cannot be used: {reason}")
 
 
 def read_records(results: Path, **chosen: Any) -> "tuple[list[Record], list[Problem]]":
-    """The records that `choose_records` chooses, and the damaged runs. Prints a warning for each of these.
+    """The records that `choose_records` chooses, and the damaged runs. Prints a warning for each fault.
 
     Raises UnknownNameError for a name that no record has, NoRunsError when nothing fits.
     """
@@ -244,8 +245,12 @@ def read_records(results: Path, **chosen: Any) -> "tuple[list[Record], list[Prob
 
     records, problems = scan(results)
     for problem in problems:
-        click.echo(f"warning: {problem}", err=True)
-    return choose_records(records, results, **chosen), problems
+        warn(str(problem))
+    chosen_records = choose_records(records, results, **chosen)
+    for record in chosen_records:
+        for fault in dict.fromkeys(record.outcome_faults.values()):
+            warn(f"{record.folder.name}: {fault}; not used. The next `fairbench run` evaluates it again.")
+    return chosen_records, problems
 
 
 def split_names(text: str | None, option: str) -> list[str] | None:

@@ -1,6 +1,8 @@
 """How values are written for people and for scripts."""
 
 import json
+import logging
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,9 +12,9 @@ import click
 def print_json(value: Any) -> None:
     """Print JSON; of a list each item on a line of its own."""
     if isinstance(value, list):
-        click.echo("[\n" + ",\n".join(map(json.dumps, value)) + "\n]")
+        echo("[\n" + ",\n".join(map(json.dumps, value)) + "\n]")
     else:
-        click.echo(json.dumps(value, indent=1))
+        echo(json.dumps(value, indent=1))
 
 
 def columns(rows: Sequence[tuple[str, ...]], header: tuple[str, ...]) -> str:
@@ -71,3 +73,34 @@ def first_line(text: str) -> str:
 def printable(line: str) -> str:
     """`line` without control characters, which could change the terminal."""
     return "".join(c if c.isprintable() or c == "\t" else "\N{REPLACEMENT CHARACTER}" for c in line)
+
+
+def warn(text: str) -> None:
+    """Print a warning on standard error."""
+    echo(f"warning: {text}", err=True)
+
+
+def echo(text: object = "", *, err: bool = False, nl: bool = True, painted: bool = False) -> None:
+    """Print a text, on standard error with `err`, without control characters that files may hold.
+
+    painted: keep the codes that set a style, as `painter` makes them.
+    """
+    parts = _STYLE.split(str(text)) if painted else [str(text)]
+    parts[::2] = map(without_control, parts[::2])  # each second part is a code
+    click.echo("".join(parts), err=err, nl=nl)
+
+
+def without_control(text: str) -> str:
+    """`text` without the characters that move the cursor, change colours or reverse the writing."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+class PlainFormatter(logging.Formatter):
+    """Formats log messages without control characters."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return without_control(super().format(record))
+
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]|\r(?!\n)")
+_STYLE = re.compile(r"(\x1b\[[0-9;]*m)")

@@ -7,7 +7,7 @@ import click
 
 from fairbench.cli.experiment import SelectionCommand
 from fairbench.cli.options import open_registry, shared, states_listed
-from fairbench.cli.output import duration
+from fairbench.cli.output import duration, echo
 from fairbench.cli.plan_summary import show_plan
 from fairbench.data.manifest import data_root
 from fairbench.planning.plan import unfinished
@@ -48,6 +48,6 @@ def plan_command(
         from fairbench.speed.pace import measure_paces
 
         for entry, seconds in measure_paces(unfinished(plan.planned), registry, results, device):
-            click.echo(f"measured {entry}: {duration(seconds)} per epoch", err=True)
+            echo(f"measured {entry}: {duration(seconds)} per epoch", err=True)
         plan = plan_selection(chosen, registry, results, root, **price)
     show_plan(plan, device, as_json)

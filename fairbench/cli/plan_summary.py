@@ -2,9 +2,7 @@
 
 from typing import Any
 
-import click
-
-from fairbench.cli.output import columns, counted, duration, print_json, size
+from fairbench.cli.output import columns, counted, duration, echo, print_json, size
 from fairbench.planning.cost import Estimate
 from fairbench.planning.plan import Plan
 from fairbench.planning.status import CellStatus
@@ -27,10 +25,10 @@ def show_plan(plan: Plan, device: str, as_json: bool) -> None:
         print_json([plan_row(plan, item) for item in plan.planned])
         return
     for text in (*advice(plan), *(f"note: {note}" for note in plan.notes)):
-        click.echo(text)
-    click.echo(columns([line(plan, item) for item in plan.planned], HEADER) + "\n")
+        echo(text)
+    echo(columns([line(plan, item) for item in plan.planned], HEADER) + "\n")
     for text in (*sums(plan), *ending(plan)):
-        click.echo(text)
+        echo(text)
 
 
 def advice(plan: Plan) -> list[str]:

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from fairbench.cli.options import PATH, open_registry, shared, value
+from fairbench.cli.output import echo
 from fairbench.core.errors import ConfigError
 from fairbench.data.manifest import data_root
 from fairbench.planning.selection import parse_names
@@ -52,8 +53,8 @@ def prepare_command(
     entries = [registry.get("dataset", name) for name in chosen]
     for name, manifest in prepare_datasets(entries, folder, source=source, unofficial=unofficial):
         if manifest is None:
-            click.echo(f"{name}: comes with scikit-learn, nothing to prepare")
+            echo(f"{name}: comes with scikit-learn, nothing to prepare")
             continue
         note = "" if manifest.official else " (not the official images: tables will have a note)"
-        click.echo(f"{name}: {manifest.train_size} + {manifest.test_size} images in {folder / name}{note}")
-        click.echo("".join(f"note: {name}: {line}\n" for line in manifest.notes), nl=False)
+        echo(f"{name}: {manifest.train_size} + {manifest.test_size} images in {folder / name}{note}")
+        echo("".join(f"note: {name}: {line}\n" for line in manifest.notes), nl=False)

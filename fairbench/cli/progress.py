@@ -9,9 +9,7 @@ from contextlib import contextmanager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import click
-
-from fairbench.cli.output import counted, duration, first_line
+from fairbench.cli.output import counted, duration, echo, first_line, without_control
 from fairbench.records.cell import Cell
 from fairbench.records.progress import Progress, ProgressListener
 from fairbench.records.run_folder import RunFolder
@@ -101,7 +99,8 @@ class Lines(JobProgress):
         return "" if left is None else f"; {left_text(left)} for all"
 
     def note(self, text: str) -> None:
-        print(f"[{self.done}/{self.total} done] {text}" if self.total else text, file=sys.stderr, flush=True)
+        line = f"[{self.done}/{self.total} done] {text}" if self.total else text
+        print(without_control(line), file=sys.stderr, flush=True)
 
     def say(self, text: str) -> None:
         self.note(f"{self.name}: {text}" if self.name else text)
@@ -154,7 +153,7 @@ class Bars(JobProgress):
         self.progress.update(self.plan, completed=self.done, info=f"{self.done}/{self.total}")
 
     def note(self, text: str) -> None:
-        self.progress.console.print(text, markup=False, highlight=False)
+        self.progress.console.print(without_control(text), markup=False, highlight=False)
 
     def step(self, epoch: int, num_epochs: int, step: int, num_steps: int, loss: float | None) -> None:
         if loss is not None:
@@ -268,5 +267,5 @@ def exit_with(states: Mapping[str, str]) -> NoReturn:
     counts = Counter(states.values())
     for state, where in (("running", "running in another process"), ("queued", "in the queue")):
         if counts[state]:
-            click.echo(f"{counted(counts[state], 'cell')} {where}; see: fairbench status", err=True)
+            echo(f"{counted(counts[state], 'cell')} {where}; see: fairbench status", err=True)
     sys.exit(1 if counts["failed"] or counts["diverged"] else 0)

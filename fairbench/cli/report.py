@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from fairbench.cli.options import open_registry, read_records, shared
-from fairbench.cli.output import counted
+from fairbench.cli.output import counted, echo
 
 
 @click.command("report", epilog="Example: fairbench report --datasets cifar10 --claims trix -o cifar10.html")
@@ -56,7 +56,7 @@ def report_command(
     megabytes = write_page(content, output) / 1e6
     sizes = (content.methods, "method"), (content.sections, "setting"), (content.runs, "run")
     counts = ", ".join(counted(len(things), noun) for things, noun in sizes)
-    click.echo(f"{output}: {counts}, {megabytes:.1f} MB; open it in a browser")
+    echo(f"{output}: {counts}, {megabytes:.1f} MB; open it in a browser")
 
 
 def typed_command(ctx: click.Context) -> str:

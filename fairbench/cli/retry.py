@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from fairbench.cli.options import open_registry, shared
+from fairbench.cli.output import echo
 from fairbench.cli.progress import exit_with, work_through
 
 
@@ -34,11 +35,11 @@ def retry_command(
     to_do, done = runs_to_retry(runs, results, registry, failed=failed)
     job = prepare_job(to_do, results, registry, device, **how)
     for item in done:
-        click.echo(f"{item.folder.name} is done: nothing to retry", err=True)
+        echo(f"{item.folder.name} is done: nothing to retry", err=True)
     if not to_do:
-        click.echo("nothing to retry")
+        echo("nothing to retry")
         return
     begin_anew(to_do)
     states = work_through(job)
-    click.echo(", ".join(f"{count} {state}" for state, count in sorted(Counter(states.values()).items())))
+    echo(", ".join(f"{count} {state}" for state, count in sorted(Counter(states.values()).items())))
     exit_with(states)

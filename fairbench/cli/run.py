@@ -7,7 +7,7 @@ import click
 
 from fairbench.cli.experiment import SelectionCommand
 from fairbench.cli.options import EXECUTOR_OPTIONS, open_registry, shared
-from fairbench.cli.output import print_json
+from fairbench.cli.output import echo, print_json
 from fairbench.cli.plan_summary import advice, ending, show_plan, status_row, sums
 from fairbench.cli.progress import exit_with, work_through
 from fairbench.data.manifest import data_root
@@ -64,7 +64,7 @@ def run_command(
     make_folder(ResultsFolder(results).runs)
     job.update_attacks(plan.planned)
     for line in (*advice(plan), *(f"note: {note}" for note in plan.notes), *sums(plan)):
-        click.echo(line, err=True)
+        echo(line, err=True)
     states = {item.cell.id: item.state for item in plan.planned} | work_through(job, plan.costs)
     cells = [item.cell for item in plan.planned]
     if as_json:
@@ -76,5 +76,5 @@ def run_command(
         request = TableRequest(order=tuple(registry.names("method")))
         print_tables(results, request, ids={c.id for c in cells}, explained="pointer")
     for line in ending(plan):
-        click.echo(line, err=True)
+        echo(line, err=True)
     exit_with(states)

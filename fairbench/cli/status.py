@@ -9,7 +9,16 @@ from pathlib import Path
 import click
 
 from fairbench.cli.options import shared, states_listed
-from fairbench.cli.output import columns, counted, duration, first_line, print_json
+from fairbench.cli.output import (
+    columns,
+    counted,
+    duration,
+    echo,
+    first_line,
+    print_json,
+    warn,
+    without_control,
+)
 from fairbench.records.results_folder import Problem
 from fairbench.runner.overview import RunStatus, overview, watch
 
@@ -39,11 +48,11 @@ def status_command(results: Path, as_json: bool, live: bool) -> None:
             {"runs": [run.to_json() for run in runs], "problems": [str(problem) for problem in problems]}
         )
     elif not runs and not problems:
-        click.echo(f"no runs in {results}; start with: fairbench run")
+        echo(f"no runs in {results}; start with: fairbench run")
     elif live:
         show_live(results)
     else:
-        click.echo(as_text(runs))
+        echo(as_text(runs))
         _warn(problems)
 
 
@@ -98,11 +107,10 @@ def show_live(results: Path) -> None:
             runs, problems = look
             states = [(run.record.folder, run.state, run.worker) for run in runs]
             if sys.stdout.isatty():
-                live.update(
-                    Text(as_text(runs, console.width), no_wrap=True, overflow="ellipsis"), refresh=True
-                )
+                text = without_control(as_text(runs, console.width))
+                live.update(Text(text, no_wrap=True, overflow="ellipsis"), refresh=True)
             elif states != before or time.monotonic() - printed > PRINT_SECONDS:
-                click.echo(as_text(runs) + "\n")
+                echo(as_text(runs) + "\n")
                 printed = time.monotonic()
             before = states
     _warn(problems)
@@ -110,4 +118,4 @@ def show_live(results: Path) -> None:
 
 def _warn(problems: Sequence[Problem]) -> None:
     for problem in problems:
-        click.echo(f"warning: {problem}", err=True)
+        warn(str(problem))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fairbench.cli.options import read_records, shared, split_names, value
-from fairbench.cli.output import painter
+from fairbench.cli.output import echo, painter
 
 if TYPE_CHECKING:
     from fairbench.metrics.rho import Convention
@@ -129,10 +129,10 @@ def echo_tables(
     from fairbench.tables.formats import render, text
 
     if format != "text" or not tables:
-        click.echo(render(tables, format, full_captions=full_captions), nl=False)
+        echo(render(tables, format, full_captions=full_captions), nl=False)
         return
     width, paint = shutil.get_terminal_size(fallback=(80, 24)).columns, painter()
     printed = text.document(
         tables, full_captions=full_captions, width=width, paint=paint, explained=explained
     )
-    click.echo(printed, nl=False)
+    echo(printed, nl=False, painted=True)

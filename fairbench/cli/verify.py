@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from fairbench.cli.options import open_registry, shared
-from fairbench.cli.output import columns, print_json
+from fairbench.cli.output import columns, echo, print_json
 from fairbench.records.results_folder import find_run, scan
 
 HEADER = ("attack", "epoch", "images", "wrong", "how")
@@ -15,7 +15,7 @@ HEADER = ("attack", "epoch", "images", "wrong", "how")
 
 @click.command("verify", epilog="Examples: fairbench verify table.tex; fairbench verify trix.cifar10")
 @click.argument("what", metavar="TABLE|RUN")
-@click.option("--all", "everything", is_flag=True, help="Repeat PGD on all images, not only on the first 64.")
+@click.option("--all", "everything", is_flag=True, help="Attack all images again, not only 64 of them.")
 @shared("results", "registry", "device", "json")
 def verify_command(
     what: str,
@@ -31,8 +31,11 @@ def verify_command(
     that it was made from: their outcomes are read again, the table is built again, and every line is
     compared.
 
-    RUN is a run's folder, or the beginning of its name. Clean predictions are computed again, the images with
-    which AutoAttack or A3 broke the network are checked in float32, and PGD is run again.
+    RUN is a run's folder, or the beginning of its name. The record's counts are compared with its outcomes,
+    and the order of the training images with that of its seed. Clean predictions are computed again. The
+    images with which AutoAttack or A3 broke the network are classified again in float32, and no image that
+    one of them broke may be robust under the other at the same or a larger radius (up to 1 % may differ). PGD
+    is run again, and images that withstood AutoAttack or A3 are attacked again, on images chosen at random.
 
     The exit code is 1 when anything differs.
     """
@@ -50,15 +53,15 @@ def verify_table(path: Path, results: Path, as_json: bool) -> bool:
     checks, page = verify_file(path, scan(results)[0])
     if page:
         note = "note: only the tables with numbers were checked, not the page's figures, class maps and texts"
-        click.echo(note, err=True)
+        echo(note, err=True)
     if as_json:
         print_json([asdict(check) for check in checks])
     for check in () if as_json else checks:
         for fault in check.faults:
-            click.echo(f"wrong: {fault}")
+            echo(f"wrong: {fault}")
         verdict = f"{len(check.faults)} faults" if check.faults else "all as in the records"
         source = f"{check.records} records, {check.outcomes} outcomes files read"
-        click.echo(f"{check.title}: {check.lines} lines from {source}: {verdict}")
+        echo(f"{check.title}: {check.lines} lines from {source}: {verdict}")
     return not any(check.faults for check in checks)
 
 
@@ -75,12 +78,12 @@ def verify_run(
         checks.append(check)
         if not as_json:
             right = f"{check.checked - check.wrong} of {check.checked} images as recorded"
-            click.echo(f"{check.attack} at epoch {check.epoch}: {right}", err=True)
+            echo(f"{check.attack} at epoch {check.epoch}: {right}", err=True)
     wrong = sum(check.wrong for check in checks)
     if as_json:
         print_json({"folder": str(record.folder), "checks": [asdict(check) for check in checks]})
     else:
         rows = [(c.attack, str(c.epoch), str(c.checked), str(c.wrong), c.what) for c in checks]
         verdict = f"{wrong} verdicts are not as recorded" if wrong else "all as recorded"
-        click.echo(f"{columns(rows, HEADER)}\n\n{record.folder.name}: {verdict}")
+        echo(f"{columns(rows, HEADER)}\n\n{record.folder.name}: {verdict}")
     return not wrong

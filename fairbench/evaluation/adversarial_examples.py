@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fairbench.attacks.budget import Norm, per_image
+from fairbench.core.errors import CheckpointError
 from fairbench.evaluation.verdicts import fooled_by
 from fairbench.models.checkpoints import read_tensors, write_tensors
 
@@ -53,9 +54,12 @@ def read_examples(path: Path, images: Tensor) -> AdversarialExamples:
     Raises CheckpointError when the file is missing or damaged.
     """
     tensors, _ = read_tensors(path, images.device)
-    index = tensors["index"]
-    x_adv = _decode(images[index], tensors["delta"], tensors["scale"])
-    x_adv[torch.searchsorted(index, tensors["exact_index"])] = tensors["exact"]
+    try:
+        index = tensors["index"]
+        x_adv = _decode(images[index], tensors["delta"], tensors["scale"])
+        x_adv[torch.searchsorted(index, tensors["exact_index"])] = tensors["exact"]
+    except (KeyError, IndexError, TypeError, RuntimeError) as error:
+        raise CheckpointError(f"{path} does not hold adversarial images: {error}.") from error
     return AdversarialExamples(index.cpu(), x_adv)
 
 

@@ -64,14 +64,21 @@ def kept_images(cell: Cell, train: ImageSet, objective: AdversarialObjective) ->
 
     Raises ContractError when the method needs held-out images and its source does not declare it.
     """
-    hold_out = cell.components.hold_out
-    if hold_out is None:
+    if cell.components.hold_out is None:
         needs = objective.resolved_needs()
         if needs.validation is not None and needs.validation_on == "held-out":
             raise ContractError(
                 f"method {cell.method!r} needs held-out images, but the plan could not read that.",
                 hint='write Needs(validation="start") (or "end") in its class',
             )
+        return None
+    return drawn_images(cell, train)
+
+
+def drawn_images(cell: Cell, train: ImageSet) -> torch.Tensor | None:
+    """Which images (N,) the hold-out leaves for training; None when the cell holds none out."""
+    hold_out = cell.components.hold_out
+    if hold_out is None:
         return None
     return training_mask(
         train.labels,
