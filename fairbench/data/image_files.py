@@ -1,4 +1,4 @@
-"""Image files: which files of a folder are images, and their pixels as the file means them.
+"""Image files: which files of a folder are images, and their pixels.
 
 Nothing is dropped, turned, clipped or rescaled without a note, and a file that cannot be read rightly is
 refused with the reason.

@@ -118,3 +118,34 @@ def test_other_images_under_the_same_name_are_another_cell(bench, mine):
     manifest.write_text(json.dumps({"schema": 2}))
     _, error = bench.call(*bench.arguments("plan", *chosen), code=2)
     assert "is not a manifest of fairbench" in error
+
+
+def test_test_images_alone_are_evaluated_and_not_trained_on(bench, mine):
+    rng = np.random.default_rng(0)
+    x_test = rng.integers(0, 256, (9, 8, 8), dtype=np.uint8)
+    np.savez(bench.folder / "arrays.npz", x_test=x_test, y_test=np.arange(9) % 3)
+    root = str(bench.folder / "data")
+    out, _ = bench.call("prepare", *mine, "--datasets", "arrays", "--root", root)
+    assert "arrays: 0 + 9 images" in out
+    assert "note: arrays: there are no training images" in out
+    _, error = bench.run(*mine, "--methods", "trades", "--datasets", "arrays", code=2)
+    assert "arrays has no training images" in error
+    (bench.folder / "net.py").write_text("from fairbench.models.cnn import cnn_small as build\n")
+    model = ("--model", f"{bench.folder / 'net.py'}:build", "--dataset", "arrays", "--attacks", "pgd-2")
+    out, _ = bench.call(*bench.arguments("evaluate", *mine, *model, "--device", "cpu"))
+    assert "9 test images" in out
+
+
+def test_what_was_changed_and_what_is_in_both_halves_reaches_the_user(bench, mine):
+    write_images(bench.folder)
+    images = bench.folder / "images"
+    (images / "train" / "dark" / ".DS_Store").write_bytes(b"x")
+    Image.fromarray(np.zeros((16, 9), np.uint8)).save(images / "train" / "dark" / "large.bmp")
+    (images / "test" / "light" / "same.png").write_bytes((images / "train" / "light" / "00.png").read_bytes())
+    out, _ = bench.call("prepare", *mine, "--datasets", "shapes", "--root", str(bench.folder / "data"))
+    assert "shapes: 43 + 19 images" in out
+    assert "note: shapes: train: 1 of 43 images were resized to 8x8 (they have 9x16)" in out
+    assert "1 hidden files" in out
+    assert "note: shapes: 1 of 19 test images are training images too" in out
+    out, _ = bench.run(*mine, "--methods", "trades", "--datasets", "shapes")
+    assert "1 of 19 test images of shapes are training images too" in " ".join(out.split())

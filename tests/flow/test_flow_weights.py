@@ -1,8 +1,10 @@
 """Teachers and starts: trained first, taken from files, and missed where they are missing."""
 
+import importlib.util
 import json
 import shutil
 
+import pytest
 import torch
 
 from fairbench.models.checkpoints import read_tensors
@@ -94,3 +96,36 @@ def test_the_pace_of_a_student_is_measured_with_a_teacher(bench):
     out, error = bench.call(*bench.arguments("plan", "--methods", "rslad", "--measure"))
     assert "measured rslad digits cnn-small" in error
     assert "rslad" in out
+
+
+def test_a_normalisation_in_a_file_is_applied_to_a_teacher_and_refused_as_a_start(bench):
+    bench.run("--methods", "trades")
+    path = as_torch_file(bench.folder_of("trades"), bench.folder / "other.pt", prefix="1.")
+    content = torch.load(path)
+    content["state_dict"] |= {"0.mean": torch.full((1, 1, 1), 0.3), "0.std": torch.full((1, 1, 1), 0.15)}
+    torch.save(content, path)
+    bench.run("--methods", "rslad", "--set", f"methods.rslad.teacher.weights={path}")
+    log = (bench.folder_of("rslad") / "worker.log").read_text()
+    assert "teacher: weights: state_dict.1 of other.pt" in log
+    assert "teacher: images are normalised by the mean (0.3,) and deviation (0.15,) in the file" in log
+    change = ("--set", f"methods.faal.fine_tune.weights={path}", "--set", "methods.faal.fine_tune.epochs=1")
+    _, error = bench.run("--methods", "faal", *change, code=1)
+    assert "was trained behind a normalisation, which cnn-small does not have" in error
+
+
+@pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="the extra timm is not installed")
+def test_a_network_of_timm_is_trained_verified_exported_and_evaluated(bench):
+    bench.run("--methods", "trades", "--models", "timm:test_resnet")
+    assert bench.record("trades")["state"] == "done"
+    run = bench.folder_of("trades")
+    assert "timm:test_resnet" in run.name
+    bench.call("verify", str(run), "--results", str(bench.results), "--device", "cpu")
+    out = bench.folder / "out"
+    places = ("--registry", str(bench.registry), "--results", str(bench.results), "-o", str(out))
+    bench.call("export", str(run), "--to", "safetensors", *places)
+    options = ("--dataset", "digits", "--attacks", "pgd-2", "--per-class", "2", "--device", "cpu", "--json")
+    answers = []
+    for model in ("timm:test_resnet", f"{out / 'model.py'}:build"):
+        given = ("evaluate", str(out / "model.safetensors"), "--model", model, *options)
+        answers.append(json.loads(bench.call(*bench.arguments(*given))[0])["attacks"]["pgd-2"]["classes"])
+    assert answers[0] == answers[1]
