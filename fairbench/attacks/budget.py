@@ -1,5 +1,6 @@
 """The budget of an attack: radius, step size, number of steps and norm."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal, overload
 
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fairbench.attacks.labels import mixed
+from fairbench.core.errors import ContractError
 
 Norm = Literal["linf", "l2"]
 
@@ -29,6 +31,14 @@ class Budget:
     num_steps: int
     norm: Norm = "linf"
     reach: float | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ContractError for a reach that is not above 0."""
+        if self.reach is not None and not 0 < self.reach < math.inf:
+            raise ContractError(
+                f"Budget(reach={self.reach!r}): a reach is a number of radii above 0.",
+                hint="reach=3.0 for images up to three radii away; None for an attack with projection",
+            )
 
     @property
     def limit(self) -> float | Tensor:

@@ -73,13 +73,24 @@ class Context:
     """`teacher("teacher")(x)`: logits (B, C) of a network in `Needs(teachers=...)`, without gradient."""
 
 
+class WatchedValues(dict[str, Tensor]):
+    """Class means (C,) of watched values, by name. Raises ContractError for one that is not declared."""
+
+    def __missing__(self, name: str) -> Tensor:
+        raise ContractError(
+            f"stats.watched[{name!r}] is read, but the method's needs do not name it.",
+            hint=f'declare needs = Needs(watched={{"{name}"}}) and return '
+            f'LossTerms(..., watch={{"{name}": value}})',
+        )
+
+
 @dataclass(frozen=True, repr=False)
 class EpochStats:
     """Class statistics of one training epoch, over all its augmented images.
 
     Computed from the outputs of `loss` before each update: clean from `logits`, robust from `logits_adv`.
-    NaN for a class without samples. Reading a statistic that `Needs.epoch_stats` does not name raises
-    ContractError.
+    NaN for a class without samples. Reading a statistic that `Needs.epoch_stats` does not name, or
+    a watched value that `Needs.watched` does not, raises ContractError.
     """
 
     count: Tensor  # (C,) samples seen
@@ -94,6 +105,7 @@ class EpochStats:
         kept = copy.copy(self)
         for name in EPOCH_STATS.difference(names):
             vars(kept).pop(name)
+        vars(kept)["watched"] = WatchedValues(self.watched)
         return kept
 
     def __getattr__(self, name: str) -> Tensor:

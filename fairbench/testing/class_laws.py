@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,12 +10,10 @@ from torch import Tensor
 
 from fairbench.attacks.draws import Draws
 from fairbench.core.errors import EmptyClassError
-from fairbench.objectives.contract import EpochStats, ValidationStats
 from fairbench.testing import toys
+from fairbench.testing.given_statistics import GivenTraining
 from fairbench.testing.law import Subject, authors_line, require
 from fairbench.testing.training import Training
-from fairbench.training.epoch import Epoch, EpochProgress
-from fairbench.training.validation import Validate
 
 MANY = 12
 LABELS = (*range(MANY - 1), *range(MANY - 1))  # the last class has no image
@@ -26,7 +24,13 @@ def absent_is_not_zero(subject: Subject) -> str:
     """Training with twelve classes works, and the NaN of a class without images is not taken for 0."""
     states: list[dict[str, Tensor]] = []
     for value in VALUES:
-        training = AbsentTraining(subject.build(num_classes=MANY), value)
+        training = GivenTraining(
+            subject.build(num_classes=MANY),
+            partial(accuracies, last=value),
+            absent=MANY - 1,
+            labels=LABELS,
+            steps=1,
+        )
         try:
             training.run()
         except EmptyClassError:
@@ -35,60 +39,19 @@ def absent_is_not_zero(subject: Subject) -> str:
     unknown, zero, other = states
     require(
         toys.differences(unknown, zero) or not toys.differences(zero, other),
-        "a hook takes the NaN of a class without images for an accuracy of 0: "
-        f"{', '.join(toys.differences(zero, other))} is as if every image of it was misclassified.",
+        "a hook takes the NaN of a class without images for 0: "
+        f"{', '.join(toys.differences(zero, other))} is as if a statistic of that class was 0.",
         "use stats.of_every_class(name), which raises for such a class, or keep its old value: "
         "torch.where(accuracy.isnan(), old, new)",
     )
     return ""
 
 
-class AbsentTraining(Training):
-    """Training in which the last of twelve classes has no image, and `value` as its accuracies."""
-
-    def __init__(self, method: Any, value: float) -> None:
-        self.value = value
-        super().__init__(method, labels=LABELS, steps=1)
-
-    def _epoch(self, number: int, saved: EpochProgress | None = None) -> Epoch:
-        plain = super()._epoch(number, saved)
-        return AbsentEpoch(
-            number=number,
-            steps=self.step,
-            batches=plain.batches,
-            held_out=self.held_out,
-            contexts=self.contexts,
-            value=self.value,
-        )
-
-
-@dataclass(kw_only=True)
-class AbsentEpoch(Epoch):
-    """An epoch whose classes have different accuracies, and the last class `value`."""
-
-    value: float
-
-    def statistics(self) -> EpochStats:
-        stats, accuracy = super().statistics(), self._accuracy()
-        table = stats.robust_probability
-        if len(table):
-            table = accuracy[:, None] * torch.eye(MANY, dtype=torch.float64)
-            table = table + (1 - accuracy[:, None]) / MANY
-        return replace(
-            stats, clean_accuracy=accuracy / 2 + 0.3, robust_accuracy=accuracy, robust_probability=table
-        )
-
-    def measure(self, validate: Validate, purpose: str) -> ValidationStats:
-        return replace(
-            super().measure(validate, purpose),
-            clean_accuracy=self._accuracy() / 2 + 0.3,
-            robust_accuracy=self._accuracy(),
-        )
-
-    def _accuracy(self) -> Tensor:
-        accuracy = torch.linspace(0.2, 0.6, MANY, dtype=torch.float64).roll(self.number)
-        accuracy[-1] = self.value
-        return accuracy
+def accuracies(epoch: int, *, last: float) -> Tensor:
+    """The accuracies (C,) of an epoch: different ones, and `last` for the class without images."""
+    accuracy = torch.linspace(0.2, 0.6, MANY, dtype=torch.float64).roll(epoch)
+    accuracy[-1] = last
+    return accuracy
 
 
 def draws_once(subject: Subject) -> str:

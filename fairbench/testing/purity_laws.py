@@ -2,7 +2,7 @@
 
 import copy
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -13,15 +13,17 @@ from torch import Tensor, nn
 
 from fairbench.attacks.frozen import frozen
 from fairbench.data.batch import Batch
-from fairbench.objectives.contract import AdversarialObjective, Adversary
+from fairbench.objectives.contract import AdversarialObjective, Adversary, Context
 from fairbench.objectives.loss_terms import LossTerms
 from fairbench.testing import toys
 from fairbench.testing.attack_laws import stages
 from fairbench.testing.law import BrokenLawError, Subject, require
 from fairbench.testing.snapshots import changed_names, kept_values
+from fairbench.testing.training import UNBALANCED, Training
 from fairbench.training import step
 from fairbench.training.contract_checks import by_name
 
+HOOKS = ("on_epoch_start", "on_step_end", "on_epoch_end", "on_validation")
 IN_STATE = (
     "change the state in the on_... hooks only; pass values from perturb() to loss() in the adversary dict"
 )
@@ -31,6 +33,46 @@ def pure(subject: Subject) -> None:
     """`class_share`, `budget`, `perturb`, `loss` and `validate` change neither state nor batch nor model."""
     for method, model, epoch in stages(subject):
         check_purity(method, model, epoch)
+    method = subject.build()
+    for name in HOOKS:
+        setattr(method, name, keeping(name, getattr(method, name)))
+    Training(method, labels=UNBALANCED, epochs=2).run()
+
+
+def keeping(name: str, hook: Callable[..., None]) -> Callable[..., None]:
+    """The hook, which raises BrokenLawError when it changes a batch, terms or statistics that it is given."""
+
+    def run(*arguments: Any) -> None:
+        before = toys.copied(given_to(arguments))
+        hook(*arguments)
+        changed = toys.differences(before, given_to(arguments))
+        require(
+            not changed,
+            f"{name}() changed {', '.join(changed)} in place.",
+            "write a = a - b instead of a -= b: images and statistics are used again, and recorded",
+        )
+
+    return run
+
+
+def given_to(arguments: tuple[Any, ...]) -> dict[str, Tensor]:
+    """The tensors that a hook is given, by name."""
+    tensors: dict[str, Tensor] = {}
+    for argument in arguments:
+        kind = type(argument)
+        if kind is not Context:
+            owner = {Batch: "batch", LossTerms: "terms"}.get(kind, "stats")
+            tensors |= {f"{owner}.{name}": value for name, value in flat(vars(argument)).items()}
+    return tensors
+
+
+def flat(values: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The tensors in a mapping, and in mappings in it, by name."""
+    tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            tensors |= {f"{name}[{key!r}]": each for key, each in flat(value).items()}
+    return tensors
 
 
 def check_purity(method: AdversarialObjective, model: nn.Module, epoch: int) -> None:
@@ -97,8 +139,8 @@ def method_unchanged(method: AdversarialObjective, part: str) -> Iterator[None]:
 
 @contextmanager
 def network_unchanged(model: nn.Module, part: str) -> Iterator[None]:
-    """A block that raises BrokenLawError when weights or gradients of the network change in it."""
-    weights = toys.copied(dict(model.named_parameters()))
+    """A block that raises BrokenLawError when weights, gradients or layers of the network change in it."""
+    weights, settings = toys.copied(dict(model.named_parameters())), layer_settings(model)
     gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
     yield
     moved = toys.differences(weights, dict(model.named_parameters()))
@@ -107,12 +149,29 @@ def network_unchanged(model: nn.Module, part: str) -> Iterator[None]:
         f"{part}() changed the weights {', '.join(moved)}.",
         "only the optimiser may change weights",
     )
+    changed_layers = changed_names(settings, layer_settings(model))
+    require(
+        not changed_layers,
+        f"{part}() changed the network: {', '.join(changed_layers)}.",
+        "do not change its layers: on a GPU it is a copy, and such a change is lost",
+    )
     stained = [name for name, parameter in model.named_parameters() if parameter.grad is not gradients[name]]
     require(
         not stained,
         f"{part}() left gradients on {', '.join(stained)}.",
         "take torch.autograd.grad(loss, x) instead of loss.backward()",
     )
+
+
+def layer_settings(model: nn.Module) -> dict[str, Any]:
+    """By name, what is set in the layers beside their mode: momentum, eps, whether weights take gradients."""
+    settings = {
+        f"{layer or 'the network'}.{name}": value
+        for layer, module in model.named_modules()
+        for name, value in vars(module).items()
+        if name != "training" and isinstance(value, bool | int | float | str | tuple)
+    }
+    return settings | {f"{name}.requires_grad": each.requires_grad for name, each in model.named_parameters()}
 
 
 @contextmanager

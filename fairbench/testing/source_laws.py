@@ -10,12 +10,11 @@ from typing import Any
 from fairbench.core.errors import PluginError
 from fairbench.registry import describe
 from fairbench.testing.law import PACKAGE, BrokenLawError, Subject
-from fairbench.testing.purity_laws import global_draws
+from fairbench.testing.purity_laws import HOOKS, global_draws
 from fairbench.testing.training import UNBALANCED, Training
 
 API = "fairbench.api"
 METHODS = "fairbench_methods"
-HOOKS = ("on_epoch_start", "on_step_end", "on_epoch_end", "on_validation")
 GENERATORS = (
     "random.",
     "numpy.random.",

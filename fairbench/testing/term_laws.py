@@ -33,8 +33,8 @@ def keeps_samples_apart(subject: Subject) -> str:
         if whole.skipped:
             continue
         for name, value in whole.terms.items():
-            if value.dim() == 0:
-                check_scalar(name, float(value.detach()), list(loss.splits(name)))
+            if value.dim() == 0 or same_for_all(value):
+                check_scalar(name, float(value.detach().mean()), list(loss.splits(name)))
         check_doubled(whole, loss.of([*range(SIZE), *range(SIZE)]))
         for name, weight in whole.weight.items():
             weights.setdefault(name, []).append(weight.double())
@@ -74,7 +74,7 @@ class Loss:
             rest = [number for number in range(SIZE) if number not in part]
             first, second = (self.of(each).terms.get(name) for each in (part, rest))
             if first is not None and second is not None:
-                yield len(part), float(first.detach()), len(rest), float(second.detach())
+                yield len(part), float(first.detach().mean()), len(rest), float(second.detach().mean())
 
     def _part(self, chosen: Tensor) -> Adversary:
         if isinstance(self.adversary, Tensor):
@@ -84,6 +84,11 @@ class Loss:
             name: value[chosen] if value.dim() > 0 and len(value) == SIZE else value
             for name, value in values.items()
         }
+
+
+def same_for_all(value: Tensor) -> bool:
+    """Whether a term per sample is one number, repeated."""
+    return bool((value == value[0]).all())
 
 
 def check_scalar(name: str, whole: float, splits: list[tuple[int, float, int, float]]) -> None:

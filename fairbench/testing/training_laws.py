@@ -9,17 +9,26 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from fairbench.attacks.draws import Draws
 from fairbench.core.errors import EmptyClassError
 from fairbench.data.batch import Batch
 from fairbench.models.checkpoints import read_tensors, write_tensors
-from fairbench.objectives.contract import AdversarialObjective
+from fairbench.objectives.contract import AdversarialObjective, build_config
 from fairbench.testing import toys
-from fairbench.testing.law import NUM_CLASSES, BrokenLawError, NotApplicable, Subject, require
+from fairbench.testing.law import (
+    NUM_CLASSES,
+    BrokenLawError,
+    NotApplicable,
+    Subject,
+    authors_line,
+    require,
+)
 from fairbench.testing.runs import left_behind, trained
 from fairbench.testing.snapshots import changed_names, kept_values
 from fairbench.testing.training import EPOCHS, UNBALANCED, Event, Training
+from fairbench.training.networks import first_line
 
 CUTS: tuple[Event, ...] = ((1, 1), (1, "end"), (2, 1), (2, "end"), (3, "start"))
 PERMUTATION = torch.tensor([2, 0, 3, 1])  # class c becomes class PERMUTATION[c]
@@ -31,6 +40,7 @@ ODD_BATCHES = {
     "there is only one image": (1,),
     "every class has one image": (0, 1, 2, 3),
 }
+OTHER_SHAPE = (3, 10, 14)
 DECLARE = "declare values to be saved as fields of State: per_class(...), per_class_pair(...), a number"
 FINITE = "divide by count.clamp(min=1), and avoid log(0): an absent class must not affect the others"
 
@@ -113,6 +123,7 @@ def bears_odd_batches(subject: Subject) -> str:
             step(run.ends()[0], f"when {what}, after extreme statistics", torch.tensor(labels))
     for right in (True, False):
         certain(subject.build(), right)
+    other_size(subject)
     pair = Training(subject.build(num_classes=2)).run()
     finite(pair, "with two classes")
     diverged(subject.build())
@@ -128,7 +139,8 @@ def bears_two_labels(subject: Subject) -> str:
         fresh = (subject.build(), toys.network())
         method, model = trained(subject, awkward=True).ends() if trained_before else fresh
         loss = toys.one_step(method, model, given)  # raises when the contract is broken
-        values = {"loss": loss, **model.state_dict()}
+        state = {f"state.{name}": value for name, value in method.state_dict().items()}
+        values = {"loss": loss, **model.state_dict(), **state}
         require(
             all(torch.isfinite(value).all() for value in values.values()),
             "on images with two labels, the loss or a weight is not finite.",
@@ -136,13 +148,18 @@ def bears_two_labels(subject: Subject) -> str:
         )
         return values
 
+    whole = toys.mixed(1.0)
+    second = (whole.y + 1) % NUM_CLASSES
+    second[0] = (whole.y[0] + 2) % NUM_CLASSES  # the classes are not counted as in y
+    whole = dataclasses.replace(whole, y2=second)
     for before in (False, True):
         after(toys.mixed(0.7), before)
-        changed = toys.differences(after(toys.batch(), before), after(toys.mixed(1.0), before))
+        changed = toys.differences(after(toys.batch(), before), after(whole, before))
         require(
             not changed,
             f"with a share of 1 for the first label, training differs: {', '.join(changed[:3])}.",
-            "do not use batch.y2 and batch.lam in loss(): the trainer calls it once per label",
+            "do not use batch.y2 and batch.lam in loss(): the trainer calls it once per label; "
+            "in a hook, an image counts for batch.y with batch.lam, and for batch.y2 with 1 - batch.lam",
         )
     return ""
 
@@ -256,12 +273,35 @@ def finite(training: Training, when: str) -> None:
         f"{when}, weights become NaN or infinite.",
         FINITE + "; the gradient of sqrt and of pow below 1 is infinite at 0",
     )
+    attached = [name for name, value in training.method.state_dict().items() if value.requires_grad]
+    require(
+        not attached,
+        f"{when}, the state keeps the graph of its gradient: {', '.join(attached)}.",
+        "store value.detach(): otherwise memory grows with each step, and later losses change it",
+    )
     undefined = [name for name, value in training.method.state_dict().items() if torch.isnan(value).any()]
     require(
         not undefined,
         f"{when}, the state becomes NaN: {', '.join(undefined)}.",
         "statistics of an absent class are NaN: use stats.of_every_class(name), or keep the old value",
     )
+
+
+def other_size(subject: Subject) -> None:
+    """Raise BrokenLawError unless a step on images of another height and width works."""
+    info = dataclasses.replace(toys.info(NUM_CLASSES), image_shape=OTHER_SHAPE)
+    method = subject.cls(build_config(subject.cls, subject.config), info, toys.CPU)
+    when = f"with images of {'x'.join(map(str, OTHER_SHAPE))} instead of {'x'.join(map(str, toys.SHAPE))}"
+    given = toys.batch()
+    given = dataclasses.replace(given, x=interpolate(given.x, OTHER_SHAPE[1:]))
+    try:
+        loss = toys.one_step(method, toys.network(), given, check=False)
+    except RuntimeError as error:
+        raise BrokenLawError(
+            f"{when}, a step fails: {first_line(error)} ({authors_line(error)}).",
+            hint="the shape of images is batch.x.shape, and in a hook self.info.image_shape",
+        ) from error
+    require(torch.isfinite(loss), f"{when}, the loss is not finite.", FINITE)
 
 
 def step(

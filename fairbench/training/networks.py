@@ -5,6 +5,7 @@ during an attack; the loss runs on the network itself. Both return logits in flo
 this.
 """
 
+import copy
 import logging
 import warnings
 from collections.abc import Callable, Iterator
@@ -112,22 +113,34 @@ class Networks:
     def _forward(self, run: Forward) -> Forward:
         """`run` in the run's arithmetic; compiled for batches of the usual size."""
         fast = compiled(run, self.speedups.channels_last) if self.speedups.compiled else run
+        return NetworkForward(self, run, fast)
 
-        def forward(x: Tensor, *further: Any, **options: Any) -> Tensor:
-            nonlocal fast
-            usual = x.shape == self.shape and not further and not options
-            with autocast(x.device, self.dtype):
-                try:
-                    logits = fast(self.images(x)) if usual else run(x, *further, **options)
-                except Exception as error:  # of the compiler; one of the network is raised again below
-                    if fast is run:
-                        raise
-                    log.warning("the network runs without compilation: %s", first_line(error))
-                    fast = run
-                    logits = run(x, *further, **options)
-            return logits if logits.dtype == torch.float64 else logits.float()
 
-        return forward
+class NetworkForward:
+    """The forward `run` of a network in the precision of `networks`; with `fast`, a compiled form of it.
+
+    A deep copy of the network gets a deep copy of this, which runs the copy and not the network.
+    """
+
+    def __init__(self, networks: Networks, run: Forward, fast: Forward | None = None) -> None:
+        self.networks, self.run = networks, run
+        self.fast = run if fast is None else fast
+
+    def __call__(self, x: Tensor, *further: Any, **options: Any) -> Tensor:
+        usual = x.shape == self.networks.shape and not further and not options
+        with autocast(x.device, self.networks.dtype):
+            try:
+                logits = self.fast(self.networks.images(x)) if usual else self.run(x, *further, **options)
+            except Exception as error:  # of the compiler; one of the network is raised again below
+                if self.fast is self.run:
+                    raise
+                log.warning("the network runs without compilation: %s", first_line(error))
+                self.fast = self.run
+                logits = self.run(x, *further, **options)
+        return logits if logits.dtype == torch.float64 else logits.float()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "NetworkForward":
+        return NetworkForward(self.networks, copy.deepcopy(self.run, memo))
 
 
 def autocast(device: torch.device, dtype: torch.dtype | None) -> Any:
@@ -151,11 +164,25 @@ def compiled(run: Forward, channels_last: bool) -> Forward:
     return torch.compile(run, dynamic=False, options=options)
 
 
+class ReplacedForward:
+    """A `forward` that a network has for some time; deep copies of the network have the one `before`."""
+
+    def __init__(self, forward: Forward, before: Forward) -> None:
+        self.forward, self.before = forward, before
+
+    def __call__(self, *inputs: Any, **options: Any) -> Any:
+        return self.forward(*inputs, **options)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Forward:
+        return copy.deepcopy(self.before, memo)
+
+
 @contextmanager
 def replaced_forward(model: nn.Module, forward: Forward) -> Iterator[None]:
-    """A block in which the model has another forward."""
+    """A block in which the model has another forward; deep copies of it keep the one that it had."""
     own = vars(model).get("forward")
-    setattr(model, "forward", forward)  # noqa: B010 (mypy: a method cannot be assigned)
+    other = forward if isinstance(forward, NetworkForward) else ReplacedForward(forward, model.forward)
+    setattr(model, "forward", other)  # noqa: B010 (mypy: a method cannot be assigned)
     try:
         yield
     finally:

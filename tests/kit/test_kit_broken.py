@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import math
 import os
 import random
 import time
@@ -672,6 +673,154 @@ class ColumnOfWeights(Sound):
 class Leaves(Sound):
     def loss(self, model, batch, x_adv, ctx):
         raise SystemExit(0)
+
+
+# What holds for the toy images, the toy budget or ten classes only
+
+
+@breaks("class-count", "if all classes are equal, State.weight does not depend", ".mean()")
+class MeanOfTen(Sound):
+    def on_epoch_end(self, stats, ctx):
+        accuracy = stats.of_every_class("robust_accuracy")
+        self.state.weight = 1 + self.config.strength * (accuracy.sum() / 10 - accuracy).clamp(min=0)
+
+
+@breaks("class-count", "the mean of State.weight over the classes is 1 with 10", "self.info.num_classes")
+class SumIsTen(Sound):
+    def on_epoch_end(self, stats, ctx):
+        risk = (self.config.strength * (1 - stats.of_every_class("robust_accuracy"))).exp()
+        self.state.weight = 10 * risk / risk.sum()
+
+
+@breaks("class-count", "the term 'clean' is 2.303 with 10 classes and 2.939 with 16", "num_classes")
+class TenthOfEachClass(Sound):
+    def loss(self, model, batch, x_adv, ctx):
+        terms = super().loss(model, batch, x_adv, ctx)
+        smooth = -(terms.logits_adv.log_softmax(1) / 10).sum(1)
+        terms.terms["clean"] = 0.9 * terms.terms["clean"] + 0.1 * smooth
+        return terms
+
+
+@breaks("class-count", "the term 'certainty' is ", "math.log(self.info.num_classes)")
+class EntropyOfTen(Sound):
+    def loss(self, model, batch, x_adv, ctx):
+        terms = super().loss(model, batch, x_adv, ctx)
+        logits = model(batch.x)
+        entropy = -(logits.softmax(1) * logits.log_softmax(1)).sum(1)
+        terms.terms["certainty"] = 1 - entropy / math.log(10)
+        return terms
+
+
+@breaks("attack", "computes 10 gradients, whatever ctx.budget.num_steps is", "an option in Config")
+class TenSteps(Sound):
+    def perturb(self, model, batch, ctx):
+        own = replace(ctx.budget, num_steps=10)
+        return super().perturb(model, batch, replace(ctx, budget=own))
+
+
+@breaks("attack", "computes only 5 gradients where ctx.budget.num_steps is 10", "budget=ctx.budget")
+class HalfOfTheSteps(Sound):
+    def perturb(self, model, batch, ctx):
+        own = replace(ctx.budget, num_steps=(ctx.budget.num_steps + 1) // 2)
+        return super().perturb(model, batch, replace(ctx, budget=own))
+
+
+@breaks("attack", "moves images by 0.0078 in a step, whatever ctx.budget is", "an option in Config")
+class StepOfItsOwn(Sound):
+    def perturb(self, model, batch, ctx):
+        own = replace(ctx.budget, step_size=2 / 255)
+        return super().perturb(model, batch, replace(ctx, budget=own))
+
+
+@breaks("attack", "uses only 0.80 of the radius", "override budget()")
+class FourFifthsOfTheRadius(Sound):
+    def perturb(self, model, batch, ctx):
+        x_adv = super().perturb(model, batch, ctx)
+        return batch.x + 0.8 * (x_adv - batch.x)
+
+
+@breaks("attack", "of the radius", "override budget()")
+class DeclaresMoreThanItUses(Sound):
+    def budget(self, y, ctx):
+        return ctx.budget.scale(self.state.weight[y].clamp(1, 1.5))
+
+    def perturb(self, model, batch, ctx):
+        least = torch.as_tensor(ctx.budget.eps).amin().expand(len(batch.y))
+        return super().perturb(model, batch, replace(ctx, budget=replace(ctx.budget, eps=least)))
+
+
+@breaks("odd-batches", "with images of 3x10x14 instead of 3x8x8, a step fails", "batch.x.shape")
+class ImagesOfOneSize(Sound):
+    def loss(self, model, batch, x_adv, ctx):
+        return super().loss(model, batch, x_adv.reshape(-1, 3, 8, 8), ctx)
+
+
+@breaks("odd-batches", "keeps the graph of its gradient: weight", "value.detach()")
+class StateWithGradient(Sound):
+    def on_step_end(self, batch, terms, ctx):
+        with torch.enable_grad():
+            self.state.weight = self.state.weight * terms.terms["clean"].mean() / 10
+
+
+@breaks("two-labels", "training differs: state.weight", "1 - batch.lam")
+class CountsTheSecondLabel(Sound):
+    def on_step_end(self, batch, terms, ctx):
+        y = batch.y if batch.y2 is None else batch.y2
+        self.state.weight += 0.01 * classes.class_counts(y, self.info.num_classes)
+
+
+@breaks("purity", "on_epoch_end() changed stats.robust_accuracy in place", "a = a - b")
+class StatisticsInPlace(Sound):
+    def on_epoch_end(self, stats, ctx):
+        accuracy = stats.of_every_class("robust_accuracy")
+        accuracy -= accuracy.mean()
+        self.state.weight = 1 + self.config.strength * (-accuracy).clamp(min=0)
+
+
+@breaks("purity", "on_step_end() changed batch.x in place", "a = a - b")
+class BatchInPlaceInAHook(Sound):
+    def on_step_end(self, batch, terms, ctx):
+        batch.x.clamp_(0.1, 0.9)
+
+
+@breaks("purity", "perturb() changed the network: bn1.momentum", "layers")
+class ChangesLayers(Sound):
+    def perturb(self, model, batch, ctx):
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.momentum = 0.0
+        return super().perturb(model, batch, ctx)
+
+
+@breaks("absent-class", "NaN of a class without images for 0", "of_every_class")
+class NanOfValidationTerms(Sound):
+    def on_epoch_end(self, stats, ctx):
+        pass
+
+    def on_validation(self, stats, ctx):
+        self.state.weight = 1 + self.config.strength * stats.terms["clean"].nan_to_num(0)
+
+
+@breaks("absent-class", "NaN of a class without images for 0", "of_every_class")
+class NanOfWatchedValues(Sound):
+    needs = Needs(watched={"right"})
+
+    def loss(self, model, batch, x_adv, ctx):
+        terms = super().loss(model, batch, x_adv, ctx)
+        terms.watch = {"right": terms.logits_adv.argmax(1) == batch.y}
+        return terms
+
+    def on_epoch_end(self, stats, ctx):
+        self.state.weight = 1 + self.config.strength * stats.watched["right"].nan_to_num(0)
+
+
+@breaks("samples", "the term 'clean' as one number, the mean over the samples", "without .mean()")
+class OneNumberForAllSamples(Sound):
+    def loss(self, model, batch, x_adv, ctx):
+        terms = super().loss(model, batch, x_adv, ctx)
+        clean = (terms.weight.pop("clean") * terms.terms["clean"]).mean()
+        terms.terms["clean"] = clean.expand(len(batch.y))
+        return terms
 
 
 @pytest.mark.parametrize("case", BROKEN)

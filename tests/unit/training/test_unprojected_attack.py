@@ -79,3 +79,9 @@ def test_steps_are_clipped_only_and_the_excess_counts_from_the_reach(norm):
 
 def test_the_method_keeps_every_law():
     assert broken_laws(NFgsm) == {}
+
+
+@pytest.mark.parametrize("reach", [0, -1.0, float("nan"), float("inf")])
+def test_a_reach_is_a_number_of_radii_above_0(reach):
+    with pytest.raises(ContractError, match="a number of radii above 0"):
+        Budget(0.1, 0.1, 1, reach=reach)

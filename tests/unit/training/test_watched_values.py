@@ -100,6 +100,14 @@ def test_watched_values_are_declared_and_one_per_image(declared, watch, says):
         step(Wrong)
 
 
+def test_reading_an_undeclared_value_says_what_to_declare():
+    stats = step(Watches)[1].stats().only({"robust_accuracy"})
+    assert list(stats.watched) == ["correct"]
+    with pytest.raises(ContractError, match="watched\\['kappa'\\] is read, but") as error:
+        stats.watched["kappa"]
+    assert 'Needs(watched={"kappa"})' in error.value.hint
+
+
 def test_a_watched_value_is_not_called_like_a_statistic():
     with pytest.raises(ContractError, match="is the name of a class statistic"):
         Needs(watched={"robust_accuracy"})
