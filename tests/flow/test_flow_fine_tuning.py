@@ -15,7 +15,7 @@ def test_the_start_is_trained_once_reused_and_no_row_of_a_table(bench):
     assert len(list((bench.results / "runs").glob("trades.*"))) == 2  # the start, and the baseline of rho
     table, _ = bench.call("table", "--results", str(bench.results))
     for text in (out, table):
-        rows = [line.split()[0] for line in text.splitlines() if line.startswith(("trades", "frl"))]
+        rows = [line.split()[0] for line in text.splitlines() if line.startswith(("trades ", "frl"))]
         assert sorted(rows) == ["frl", "frl-rw", "trades"]
     status, _ = bench.call("status", "--results", str(bench.results), "--json")
     runs = json.loads(status)["runs"]

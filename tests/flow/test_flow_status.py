@@ -95,7 +95,7 @@ def test_all_commands_agree_on_an_evaluation_that_failed(bench, fragile, monkeyp
     out, error = bench.run(*chosen, *executor, code=1)
     assert "failed" in error
     assert "half: RuntimeError: bfloat16 is broken today" in error
-    assert "pgd-2" in out  # the table shows what there is
+    assert "PGD-2" in out  # the table shows what there is
     record = bench.record("trades")
     assert (record["schema"], record["state"], record["reason"]) == (2, "done", None)
     lines = {line["attack"]: line for line in record["evaluations"]}

@@ -2,7 +2,9 @@
 
 import os
 import re
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from fairbench.core.errors import ConfigError, EnvironmentFault
 from fairbench.core.files import read_json, write_json
+from fairbench.core.stopping import REQUEUE
 from fairbench.registry import load_registry
 from fairbench.runner.executors import slurm
 from fairbench.runner.executors.executor import Job
@@ -74,6 +77,30 @@ def test_a_script_is_shell_and_runs_each_folder_of_its_task(tmp_path: Path):
     env = {"PATH": os.environ["PATH"], "SLURM_ARRAY_TASK_ID": "0"}
     done = subprocess.run(["bash", path], env=env, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "it's mine.yaml\n<a b><c>"), done.stderr
+
+
+@pytest.mark.parametrize(("restarts", "again"), [("0", True), ("3", False)])
+def test_a_task_that_is_warned_goes_back_into_the_queue_so_often(tmp_path: Path, restarts, again):
+    (tmp_path / "cells.txt").write_text("a\n")
+    text = slurm.script(tmp_path, 1, slurm.Slurm(time="10", requeues=3), "cpu", {})
+    programs = {
+        "program": f"trap 'exit {REQUEUE}' USR1; touch '{tmp_path}/ready'; while true; do sleep 0.05; done",
+        "scontrol": f"echo \"$@\" > '{tmp_path}/requeued'",
+    }
+    for name, content in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{content}\n")
+        (tmp_path / name).chmod(0o755)
+    path = tmp_path / "job.sh"
+    path.write_text(re.sub(r"command=\(\S+", f"command=({tmp_path / 'program'}", text))
+    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_RESTART_COUNT": restarts}
+    env |= {"SLURM_ARRAY_TASK_ID": "0", "SLURM_ARRAY_JOB_ID": "7"}
+    task = subprocess.Popen(["bash", path], env=env)
+    while not (tmp_path / "ready").exists():
+        time.sleep(0.02)
+    task.send_signal(signal.SIGUSR1)
+    assert task.wait(30) == REQUEUE
+    assert (tmp_path / "requeued").exists() == again
+    assert not again or (tmp_path / "requeued").read_text() == "requeue 7_0\n"
 
 
 @pytest.mark.parametrize(("device", "gpus"), [("cuda:1", 1), ("cuda", 0)])
