@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fairbench.cli.command import Command
 from fairbench.cli.options import PATH, count, open_registry, renamed, shared, value
 from fairbench.cli.output import columns, echo, print_json
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from fairbench.speed.run import SpeedReport
 
 
-@click.command("bench")
+@click.command("bench", cls=Command)
 @value("--methods", "A,B|all", "Methods to time.", default="trades,trix")
 @value("--models", "A,B", "Networks to train.", default="resnet18")
 @value("--precisions", "A,B", "Any of torch, fp32, tf32, bf16.", default="torch")
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 @click.option(
     "--profile", is_flag=True, help="Also list the operations that take the time of the last method."
 )
-@value("--output", "FILE", "Also write the result to this file.", type=PATH)
+@click.option("-o", "--output", metavar="FILE", type=PATH, help="Also write the result to this file.")
 @shared("json", "device", "registry")
 def bench_command(
     output: Path | None,

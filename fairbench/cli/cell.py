@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
+from fairbench.cli.command import Command
 from fairbench.cli.options import PATH, open_registry, shared
 from fairbench.cli.progress import progress
 
 
-@click.command("cell")
+@click.command("cell", cls=Command)
 @click.argument("folders", nargs=-1, required=True, type=PATH, metavar="FOLDER...")
 @shared("device", "registry")
 @click.option("--wait", is_flag=True, help="Wait for cells held by other processes; take over stale ones.")

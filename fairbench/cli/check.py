@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fairbench.cli.command import Command
 from fairbench.cli.options import shared, warn_of_broken
 from fairbench.cli.output import echo, print_json
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from fairbench.testing.method_check import MethodCheck
 
 
-@click.command("check", epilog="Example: fairbench check mymethod.py")
+@click.command("check", cls=Command, epilog="Example: fairbench check mymethod.py")
 @click.argument("method", metavar="NAME|FILE.py|all")
 @shared("registry", "json")
 def check_command(method: str, registry_files: tuple[Path, ...], as_json: bool) -> None:

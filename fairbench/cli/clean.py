@@ -4,12 +4,13 @@ from pathlib import Path
 
 import click
 
+from fairbench.cli.command import Command
 from fairbench.cli.options import shared
 from fairbench.cli.output import echo, print_json, size
 from fairbench.records.results_folder import ResultsFolder
 
 
-@click.command("clean", epilog="Example: fairbench clean --weights --yes")
+@click.command("clean", cls=Command, epilog="Example: fairbench clean --weights --yes")
 @shared("results", "json")
 @click.option("--weights", is_flag=True, help="Also checkpoints of finished runs. New attacks need them.")
 @click.option("--failed", is_flag=True, help="Also whole folders of runs that failed or diverged.")

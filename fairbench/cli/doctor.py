@@ -5,12 +5,13 @@ from pathlib import Path
 
 import click
 
+from fairbench.cli.command import Command
 from fairbench.cli.options import shared
 from fairbench.cli.output import columns, echo, print_json
 from fairbench.data.manifest import data_root
 
 
-@click.command("doctor")
+@click.command("doctor", cls=Command)
 @shared("results", "data", "registry", "json")
 def doctor_command(results: Path, data: str | None, registry_files: tuple[Path, ...], as_json: bool) -> None:
     """Check packages, device, methods, data sets and folders; print how to fix problems.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fairbench.cli.command import Command
 from fairbench.cli.options import PATH, count, open_registry, renamed, shared, value
 from fairbench.cli.output import columns, echo, print_json
 from fairbench.cli.progress import Lines, describe_attack
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 @click.command(
     "evaluate",
+    cls=Command,
     epilog="Example: fairbench evaluate my.pt --models resnet18 --datasets cifar10 --attacks pgd-20",
 )
 @click.argument("checkpoint", required=False, type=PATH)

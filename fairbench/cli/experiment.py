@@ -5,14 +5,16 @@ from typing import Any
 
 import click
 
+from fairbench.cli.command import Command
 from fairbench.core.errors import ConfigError, indent
 
 
-class SelectionCommand(click.Command):
+class SelectionCommand(Command):
     """A command whose argument EXPERIMENT names a YAML file with options; typed options beat the file's."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, [*self._from_file(ctx, args), *args])
+        words = [] if ctx.resilient_parsing else self._from_file(ctx, args)
+        return super().parse_args(ctx, [*words, *args])
 
     def _from_file(self, ctx: click.Context, args: list[str]) -> list[str]:
         """The words that the experiment's file stands for, without options that only other commands have."""

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fairbench.cli.command import Command
 from fairbench.cli.options import PATH, count, open_registry, shared
 from fairbench.cli.output import echo, print_json
 from fairbench.records.results_folder import find_run
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    "export", epilog="Example: fairbench export trix.cifar10.resnet18.trix-150.seed0 --to robustbench"
+    "export",
+    cls=Command,
+    epilog="Example: fairbench export trix.cifar10.resnet18.trix-150.seed0 --to robustbench",
 )
 @click.argument("run", metavar="RUN")
 @click.option(

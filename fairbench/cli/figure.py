@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fairbench.cli.command import Command
 from fairbench.cli.options import PATH, open_registry, read_records, shared, split_names, value
-from fairbench.cli.output import echo
+from fairbench.cli.output import echo, print_json
 from fairbench.figures.kinds import FEATURES, KINDS, draw_figures
 
 if TYPE_CHECKING:
@@ -21,7 +22,10 @@ HELP = (
 
 
 @click.command(
-    "figure", help=HELP, epilog="Example: fairbench figure classes --datasets cifar10 -o classes.pdf"
+    "figure",
+    cls=Command,
+    help=HELP,
+    epilog="Example: fairbench figure classes --datasets cifar10 -o classes.pdf",
 )
 @click.argument("kind", metavar="KIND", type=click.Choice(list(KINDS)))
 @click.option(
@@ -41,7 +45,7 @@ HELP = (
     type=click.Choice(["one", "two"]),
     help="Width in columns of a two-column paper.  [default: depends on KIND]",
 )
-@shared("registry", "device")
+@shared("registry", "device", "json")
 def figure_command(
     kind: str,
     output: Path | None,
@@ -54,6 +58,7 @@ def figure_command(
     width: "Width | None",
     registry_files: tuple[Path, ...],
     device: str,
+    as_json: bool,
     **chosen: Any,
 ) -> None:
     """Draw the figures of a kind; print where they are, and their captions."""
@@ -68,6 +73,10 @@ def figure_command(
     options = FigureOptions(side, attack, baseline, order, width)
     registry = open_registry(registry_files) if kind == FEATURES else None
     figures = draw_figures(kind, records, options, classes=pair, registry=registry, device=device)
-    for figure, files in save_all(figures, path):
+    saved = save_all(figures, path)
+    if as_json:
+        print_json([{"files": [str(f) for f in files], "caption": each.caption} for each, files in saved])
+        return
+    for figure, files in saved:
         echo(", ".join(str(file) for file in files))
         echo(figure.caption + "\n")

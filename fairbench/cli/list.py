@@ -5,6 +5,8 @@ from pathlib import Path
 
 import click
 
+from fairbench.cli.command import Command
+from fairbench.cli.completion import complete_names
 from fairbench.cli.options import open_registry, shared
 from fairbench.cli.output import columns, echo, print_json
 from fairbench.planning.catalogue import KINDS, describe, facts, lines, tag_counts
@@ -12,9 +14,13 @@ from fairbench.registry import Registry
 from fairbench.registry.names import names_of
 
 
-@click.command("list", epilog="Examples: fairbench list methods --verbose; fairbench list methods tag:margin")
+@click.command(
+    "list",
+    cls=Command,
+    epilog="Examples: fairbench list methods --verbose; fairbench list methods tag:margin",
+)
 @click.argument("kind", type=click.Choice(KINDS), required=False)
-@click.argument("selection", metavar="[NAMES]", required=False)
+@click.argument("selection", metavar="[NAMES]", required=False, shell_complete=complete_names(""))
 @click.option("--verbose", "-v", is_flag=True, help="Also print options, papers and origins.")
 @shared("registry", "json")
 def list_command(

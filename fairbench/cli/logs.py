@@ -2,11 +2,14 @@
 
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import click
 
+from fairbench.cli.command import Command
+from fairbench.cli.completion import complete_runs
 from fairbench.cli.options import shared
-from fairbench.cli.output import echo, printable
+from fairbench.cli.output import echo, print_json, printable
 from fairbench.core.errors import RecordError
 from fairbench.core.regular import read_end
 from fairbench.records.results_folder import find_run
@@ -16,16 +19,19 @@ TAIL = 20  # lines
 MAX_BYTES = 16 << 20  # of a log that are read
 
 
-@click.command("logs", epilog="Example: fairbench logs trix.cifar10.resnet18.trix-150.seed0")
-@click.argument("name", metavar="RUN")
-@shared("results")
+@click.command("logs", cls=Command, epilog="Example: fairbench logs trix.cifar10.resnet18.trix-150.seed0")
+@click.argument("name", metavar="RUN", shell_complete=complete_runs)
+@shared("results", "json")
 @click.option("--all", "whole", is_flag=True, help=f"Print whole files instead of the last {TAIL} lines.")
-def logs_command(name: str, results: Path, whole: bool) -> None:
+def logs_command(name: str, results: Path, whole: bool, as_json: bool) -> None:
     """Show a run's attempts, its state, and the end of its log and error file.
 
     RUN is a run's folder, or the beginning of its name.
     """
     run = find_run(name, results)
+    if as_json:
+        print_json(facts(run, whole))
+        return
     echo(str(run.path))
     for attempt in attempts(run):
         echo(printable(attempt))
@@ -34,6 +40,20 @@ def logs_command(name: str, results: Path, whole: bool) -> None:
     for file in (run.log_file, run.error_file):
         if file.is_file():
             show_file(file, whole)
+
+
+def facts(run: RunFolder, whole: bool) -> dict[str, Any]:
+    """The same as is printed, for programs."""
+    status = run.recorded()
+    files = {file.name: file for file in (run.log_file, run.error_file) if file.is_file()}
+    texts = {name: read_end(file, MAX_BYTES)[0].decode(errors="replace") for name, file in files.items()}
+    return {
+        "folder": str(run.path),
+        "attempts": attempts(run),
+        "state": status.state,
+        "reason": status.reason,
+        "files": {name: text.splitlines()[0 if whole else -TAIL :] for name, text in texts.items()},
+    }
 
 
 def attempts(run: RunFolder) -> list[str]:

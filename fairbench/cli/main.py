@@ -57,7 +57,8 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
+        known = ctx.resilient_parsing or args[:1] == [] or args[0].startswith("-") or args[0] in COMMANDS
+        if not known:
             close = suggest(args[0], COMMANDS)
             hint = f" Did you mean {close!r}?" if close else ""
             raise click.UsageError(f"No command called {args[0]!r}.{hint} See: fairbench --help", ctx)

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
+from fairbench.cli.command import Command
 from fairbench.cli.options import PATH, shared
 from fairbench.cli.output import echo, print_json
 
 
-@click.command("merge", epilog="Example: fairbench merge ../colleague/results")
+@click.command("merge", cls=Command, epilog="Example: fairbench merge ../colleague/results")
 @click.argument("sources", nargs=-1, required=True, type=PATH, metavar="DIR...")
 @shared("results", "json")
 @click.option("--dry-run", is_flag=True, help="Only print what would be done.")

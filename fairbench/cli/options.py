@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
 
+from fairbench.cli.command import GENERAL
+from fairbench.cli.completion import KINDS, complete_names
 from fairbench.cli.experiment import EXPERIMENT
 from fairbench.cli.output import warn
 from fairbench.metrics.rho import BASELINE
@@ -59,12 +61,16 @@ class RenamedOption(click.Option):
 
 
 def value(name: str, metavar: str, help: str, **settings: Any) -> Decorator:
-    """An option that takes a value; the help shows it as `metavar`."""
+    """An option that takes a value; the help shows it as `metavar`. Shells complete names of the registry."""
+    if name in KINDS:
+        settings = {"shell_complete": complete_names(KINDS[name]), **settings}
     return click.option(name, metavar=metavar, help=help, **settings)
 
 
 def renamed(option: str, former: str, metavar: str, help: str, *, name: str, **settings: Any) -> Decorator:
     """`value` for an option that had another spelling, which still works; `name` is the parameter's."""
+    if option in KINDS:
+        settings = {"shell_complete": complete_names(KINDS[option]), **settings}
     return click.option(option, former, name, cls=RenamedOption, metavar=metavar, help=help, **settings)
 
 
@@ -86,7 +92,21 @@ def together(*options: Decorator) -> Decorator:
 
 def shared(*names: str) -> Decorator:
     """One decorator for the options that SHARED has under these names, in this order."""
-    return together(*(SHARED[name] for name in names))
+    return together(*(under(HEADINGS.get(name, GENERAL), SHARED[name]) for name in names))
+
+
+def under(heading: str, options: Decorator) -> Decorator:
+    """The same options under this heading of the help."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        before = {id(param) for param in getattr(command, "__click_params__", ())}
+        command = options(command)
+        for param in getattr(command, "__click_params__", ()):
+            if id(param) not in before:
+                vars(param)["heading"] = heading
+        return command
+
+    return decorate
 
 
 def states_listed(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -96,6 +116,13 @@ def states_listed(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+HEADINGS = {
+    "selection": "What to run",
+    "executor": "How cells are run",
+    "price": "Estimates and limits",
+    "record": "Which results",
+    "claims": "Which results",
+}
 SHARED: dict[str, Decorator] = {
     "results": value(
         "--results", "DIR", "Folder with the results of all runs.", type=PATH, default=Path("results")

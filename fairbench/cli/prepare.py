@@ -4,17 +4,25 @@ from pathlib import Path
 
 import click
 
-from fairbench.cli.options import PATH, open_registry, shared, value
-from fairbench.cli.output import echo
+from fairbench.cli.command import Command
+from fairbench.cli.completion import complete_names
+from fairbench.cli.options import PATH, open_registry, renamed, shared, value
+from fairbench.cli.output import echo, print_json
 from fairbench.core.errors import ConfigError
 from fairbench.data.manifest import data_root
 from fairbench.planning.selection import parse_names
 
 
-@click.command("prepare", epilog="Example: fairbench prepare cifar10 cifar100 --root /data")
-@click.argument("names", metavar="DATASET...", nargs=-1)
+@click.command("prepare", cls=Command, epilog="Example: fairbench prepare cifar10 cifar100 --data /data")
+@click.argument("names", metavar="DATASET...", nargs=-1, shell_complete=complete_names("dataset"))
 @value("--datasets", "A,B|all", "Data sets to prepare, as one text.")
-@value("--root", "DIR", "Folder to write them to.  [default: $FAIRBENCH_DATA or the user's cache]")
+@renamed(
+    "--data",
+    "--root",
+    "DIR",
+    "Folder to write them to.  [default: $FAIRBENCH_DATA or the user's cache]",
+    name="root",
+)
 @value(
     "--source",
     "PATH",
@@ -26,7 +34,7 @@ from fairbench.planning.selection import parse_names
     is_flag=True,
     help="Accept images that differ from the official ones; every table will have a note.",
 )
-@shared("registry")
+@shared("registry", "json")
 def prepare_command(
     names: tuple[str, ...],
     datasets: str | None,
@@ -34,6 +42,7 @@ def prepare_command(
     source: Path | None,
     unofficial: bool,
     registry_files: tuple[Path, ...],
+    as_json: bool,
 ) -> None:
     """Download data sets, check them and store them as plain arrays.
 
@@ -51,7 +60,13 @@ def prepare_command(
     text = ",".join((*names, *([] if datasets is None else [datasets])))
     chosen = parse_names("dataset", text, registry, option="prepare")
     entries = [registry.get("dataset", name) for name in chosen]
-    for name, manifest in prepare_datasets(entries, folder, source=source, unofficial=unofficial):
+    prepared = prepare_datasets(entries, folder, source=source, unofficial=unofficial)
+    if as_json:
+        print_json(
+            [{"name": name, **(manifest.to_json() if manifest else {})} for name, manifest in prepared]
+        )
+        return
+    for name, manifest in prepared:
         if manifest is None:
             echo(f"{name}: comes with scikit-learn, nothing to prepare")
             continue

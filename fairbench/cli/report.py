@@ -6,11 +6,16 @@ from typing import Any
 
 import click
 
+from fairbench.cli.command import Command
 from fairbench.cli.options import open_registry, read_records, shared
-from fairbench.cli.output import counted, echo
+from fairbench.cli.output import counted, echo, print_json
 
 
-@click.command("report", epilog="Example: fairbench report --datasets cifar10 --claims trix -o cifar10.html")
+@click.command(
+    "report",
+    cls=Command,
+    epilog="Example: fairbench report --datasets cifar10 --claims trix -o cifar10.html",
+)
 @click.option(
     "-o",
     "--output",
@@ -19,7 +24,7 @@ from fairbench.cli.output import counted, echo
     metavar="FILE",
     help="File to write.",
 )
-@shared("results", "record", "claims", "registry")
+@shared("results", "record", "claims", "registry", "json")
 def report_command(
     output: Path,
     results: Path,
@@ -27,6 +32,7 @@ def report_command(
     baseline: str,
     claims: str | None,
     registry_files: tuple[Path, ...],
+    as_json: bool,
     **chosen: Any,
 ) -> None:
     """Write an HTML page with leaderboards, every class, and the runs behind each number.
@@ -54,6 +60,9 @@ def report_command(
         file=output.name,
     )
     megabytes = write_page(content, output) / 1e6
+    if as_json:
+        print_json({"file": str(output), "runs": len(content.runs), "megabytes": megabytes})
+        return
     sizes = (content.methods, "method"), (content.sections, "setting"), (content.runs, "run")
     counts = ", ".join(counted(len(things), noun) for things, noun in sizes)
     echo(f"{output}: {counts}, {megabytes:.1f} MB; open it in a browser")

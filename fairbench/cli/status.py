@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from fairbench.cli.command import Command
 from fairbench.cli.options import shared, states_listed
 from fairbench.cli.output import (
     columns,
@@ -26,7 +27,7 @@ HEADER = ("method", "data set", "model", "protocol", "seed", "state", "epoch", "
 PRINT_SECONDS = 60.0  # between two tables without a terminal
 
 
-@click.command("status")
+@click.command("status", cls=Command)
 @shared("results", "json")
 @click.option(
     "--watch",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fairbench.cli.command import Command
 from fairbench.cli.options import read_records, shared, split_names, value
 from fairbench.cli.output import echo, painter
 
@@ -17,11 +18,16 @@ if TYPE_CHECKING:
     from fairbench.tables.request import TableRequest
     from fairbench.tables.table import ErrorKind, Table
 
+JSON = "json"
 FORMATS = ("text", "markdown", "latex", "csv", "html")
 VIEWS = ("main", "fairness", "classes", "comparison")
 
 
-@click.command("table", epilog="Example: fairbench table --format latex --datasets cifar10 > table.tex")
+@click.command(
+    "table",
+    cls=Command,
+    epilog="Example: fairbench table --format latex --datasets cifar10 > table.tex",
+)
 @shared("results")
 @click.option("--format", "format", type=click.Choice(FORMATS), default="text", help="Format to print.")
 @click.option(
@@ -56,7 +62,7 @@ VIEWS = ("main", "fairness", "classes", "comparison")
     default="short",
     help="short: three lines, and a legend after the last table; full: everything in each caption.",
 )
-@shared("claims")
+@shared("claims", "json")
 @value("--published", "NAME[:TABLE]", "Print a paper's own tables instead, for example trix:1a.")
 def table_command(
     results: Path,
@@ -69,12 +75,15 @@ def table_command(
     published: str | None,
     baseline: str,
     caption: str,
+    as_json: bool,
     **chosen: Any,
 ) -> None:
     """Print average and worst-class accuracy, clean and robust, and the fairness score rho, over seeds.
 
     rho adds the relative changes of the worst class and of the average against the baseline.
     """
+    if as_json:
+        format = JSON
     if published is not None:
         print_published(published, convention, format, full_captions=caption == "full")
         return

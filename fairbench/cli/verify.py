@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from fairbench.cli.command import Command
 from fairbench.cli.options import open_registry, shared
 from fairbench.cli.output import columns, echo, print_json
 from fairbench.records.results_folder import find_run, scan
@@ -13,7 +14,11 @@ from fairbench.records.results_folder import find_run, scan
 HEADER = ("attack", "epoch", "images", "wrong", "how")
 
 
-@click.command("verify", epilog="Examples: fairbench verify table.tex; fairbench verify trix.cifar10")
+@click.command(
+    "verify",
+    cls=Command,
+    epilog="Examples: fairbench verify table.tex; fairbench verify trix.cifar10",
+)
 @click.argument("what", metavar="TABLE|RUN")
 @click.option("--all", "everything", is_flag=True, help="Attack all images again, not only 64 of them.")
 @shared("results", "registry", "device", "json")

@@ -33,7 +33,7 @@ def unpacked(source: Path, reader: str, root: Path) -> Iterator[Path]:
             unpack(archive, Path(folder), reader)
             yield only_array(Path(folder)) if reader == "npz" else Path(folder)
     except ResultsError as error:
-        raise DataError(error.message, hint="choose another data folder with --root DIR") from error
+        raise DataError(error.message, hint="choose another data folder with --data DIR") from error
 
 
 def find_archive(source: Path, reader: str) -> Path | None:

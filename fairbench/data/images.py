@@ -108,7 +108,7 @@ def read_prepared(name: str, split: str, root: Path) -> tuple[Split, tuple[str, 
         require_training_images(manifest)
     folder = data_folder(root, name)
     count = manifest.size(split)
-    prepare_again = f"prepare it again: fairbench prepare {name} --root {root}"
+    prepare_again = f"prepare it again: fairbench prepare {name} --data {root}"
     arrays: dict[str, np.ndarray] = {}
     for part, shape, dtype in (
         ("images", (count, *manifest.image_shape), np.dtype(np.uint8)),

@@ -78,7 +78,7 @@ def read_manifest(root: Path, name: str) -> Manifest | None:
         return None
     from pydantic import TypeAdapter
 
-    hint = f"prepare it again: fairbench prepare {name} --root {root}"
+    hint = f"prepare it again: fairbench prepare {name} --data {root}"
     try:
         content = read_json(path)
     except RecordError as error:
@@ -117,7 +117,7 @@ def require_manifest(root: Path, name: str) -> Manifest:
     if manifest is None:
         raise DataMissingError(
             f"{name} is not prepared in the data folder {root}.",
-            hint=f"on a machine with network: fairbench prepare {name} --root {root}\n"
+            hint=f"on a machine with network: fairbench prepare {name} --data {root}\n"
             "then copy that folder here, or set another folder with FAIRBENCH_DATA",
         )
     return manifest

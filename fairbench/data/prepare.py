@@ -215,6 +215,6 @@ def write(target: Path, data: RawData, manifest: Manifest) -> Manifest:
     except ResultsError as error:
         raise EnvironmentFault(
             error.message,
-            hint="make the data folder writable, or choose another with --root DIR or FAIRBENCH_DATA",
+            hint="make the data folder writable, or choose another with --data DIR or FAIRBENCH_DATA",
         ) from error
     return manifest

@@ -60,7 +60,7 @@ def prepare_command(names: Sequence[str], registry: Registry, root: Path) -> str
         if str(file) in origins:
             words += ["--registry", str(file)]
     if root != data_root(None):
-        words += ["--root", str(root)]
+        words += ["--data", str(root)]
     return shlex.join(words)
 
 

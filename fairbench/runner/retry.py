@@ -1,6 +1,7 @@
 """Runs that are to be tried again."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from fairbench.core.errors import ConfigError
@@ -38,3 +39,8 @@ def begin_anew(runs: Sequence[CellStatus]) -> None:
             run = RunFolder(item.folder)
             with run.lease():
                 run.begin_anew()
+
+
+def as_recorded(runs: Sequence[CellStatus]) -> list[CellStatus]:
+    """The runs with the states that their folders have now."""
+    return [replace(item, status=RunFolder(item.folder).recorded()) for item in runs]

@@ -23,7 +23,7 @@ def test_all_runs_what_is_prepared_and_says_before_and_after_what_is_skipped(ben
     assert "skipped, because not prepared here: cifar10, cifar100" in first
     assert last.startswith("skipped, see above: cifar10, cifar100")
     assert (
-        f"fairbench prepare cifar10 cifar100 stl10 tiny-imagenet mnist fashion-mnist svhn --root {data[1]}"
+        f"fairbench prepare cifar10 cifar100 stl10 tiny-imagenet mnist fashion-mnist svhn --data {data[1]}"
         in (first)
     )
 
@@ -33,10 +33,10 @@ def test_named_data_sets_are_refused_together_before_anything_is_made(bench):
     out, error = bench.call("run", *SHORT, *data, "--datasets", "svhn,digits,cifar10", code=3)
     assert out == ""
     assert error.startswith("DataMissingError: svhn, cifar10 are not prepared")
-    assert "fairbench prepare svhn cifar10 --root" in error
+    assert "fairbench prepare svhn cifar10 --data" in error
     assert not (bench.folder / "none").exists()
     out, _ = bench.call("plan", *SHORT, *data, "--datasets", "svhn,digits,cifar10")
-    assert "svhn, cifar10 are not prepared: fairbench prepare svhn cifar10 --root" in out
+    assert "svhn, cifar10 are not prepared: fairbench prepare svhn cifar10 --data" in out
 
 
 @pytest.mark.parametrize("how", [("a", "c", "b"), ("--datasets", "a,c,b"), ("[abc]",)])
@@ -61,7 +61,7 @@ def test_several_data_sets_are_prepared_by_one_command(bench, how):
 def test_several_values_of_a_setting_are_rows_of_one_table(bench):
     out, _ = bench.run("--methods", "trades", "--seeds", "0", "--set", "methods.trades.beta=1, 3")
     labels = [line[: line.index(")") + 1] for line in out.splitlines() if line.startswith("trades (")]
-    assert sorted(labels) == ["trades (beta=1.0)"] * 2 + ["trades (beta=3.0)"] * 2  # clean above robust
+    assert sorted(set(labels)) == ["trades (beta=1.0)", "trades (beta=3.0)"]
     out, _ = bench.call(
         *bench.arguments("plan", "--methods", "trades", "--seeds", "0"), "--set", "protocol.epochs=1,2"
     )

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from fairbench.core.errors import UnknownNameError
-from fairbench.tables.formats import csv, html, latex, markdown, text
+from fairbench.tables.formats import as_rows, csv, html, latex, markdown, text
 from fairbench.tables.table import Table
 
 FORMATS = {
@@ -16,9 +16,11 @@ def render(tables: Sequence[Table], format: str = "text", *, full_captions: bool
 
     format: "text" (aligned), "markdown", "latex" (needs only booktabs), "csv" (one row per table row, numbers
     unrounded) or "html" (a fragment). full_captions: captions in full sentences, instead of three lines and a
-    legend after the last table. All formats except text have stamps for `fairbench verify`. Raises
-    UnknownNameError for an unknown format.
+    legend after the last table. All these formats except text have stamps for `fairbench verify`. "json" is a
+    list of rows. Raises UnknownNameError for an unknown format.
     """
+    if format == "json":
+        return as_rows.document(tables)
     if format not in FORMATS:
         raise UnknownNameError("format", format, FORMATS, asked_by=f"--format {format}")
     return FORMATS[format](tables, full_captions=full_captions) if tables else ""

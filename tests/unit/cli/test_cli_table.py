@@ -1,5 +1,9 @@
 """The options of `fairbench table`."""
 
+import csv
+import io
+import json
+
 import pytest
 from outcome_files import folder_of, whole_cell, write_outcomes
 
@@ -95,3 +99,19 @@ def test_a_folder_without_runs_says_how_to_start_whatever_the_names(tmp_path, ca
     with pytest.raises(SystemExit):
         main(["table", "--results", str(tmp_path), "--methods", "trixx"])
     assert "start with: fairbench run" in capsys.readouterr().err
+
+
+def test_json_has_the_numbers_of_the_csv(table):
+    printed = list(csv.DictReader(io.StringIO(table()[0])))
+    rows = json.loads(table("--json")[0])
+    assert [row["entry"] for row in rows] == [row["entry"] for row in printed]
+    for row, same in zip(rows, printed, strict=True):
+        for key, cell in row["columns"].items():
+            assert same[key] in ("" if cell["value"] is None else repr(cell["value"]), "nan")
+        assert row["records"] == json.loads(same["records"])
+
+
+def test_attacks_are_chosen_by_the_same_terms(table):
+    assert table("--attacks", "pgd-*") == table("--attack", "pgd-2") == table("--attacks", "all")
+    _, error = table("--attacks", "pgd-3", code=2)
+    assert "no attack called 'pgd-3'" in error

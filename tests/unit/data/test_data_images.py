@@ -113,7 +113,7 @@ def test_one_flipped_bit_is_refused_in_its_split_alone(root, array, place):
     split = array.split("_")[0]
     with pytest.raises(DataError, match=rf"{array}\.npy is damaged") as caught:
         load_images("toy", split, root=root)
-    assert f"fairbench prepare toy --root {root}" in caught.value.hint
+    assert f"fairbench prepare toy --data {root}" in caught.value.hint
     load_images("toy", "test" if split == "train" else "train", root=root)
 
 

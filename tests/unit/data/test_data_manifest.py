@@ -40,7 +40,7 @@ def test_missing_data_set_says_what_to_type(tmp_path):
     assert read_manifest(tmp_path, "toy") is None
     with pytest.raises(DataMissingError, match="toy is not prepared") as caught:
         require_manifest(tmp_path, "toy")
-    assert f"fairbench prepare toy --root {tmp_path}" in caught.value.hint
+    assert f"fairbench prepare toy --data {tmp_path}" in caught.value.hint
 
 
 @pytest.mark.parametrize(

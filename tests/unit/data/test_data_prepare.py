@@ -533,7 +533,7 @@ def test_a_data_folder_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "root").write_text("a file, not a folder")
     with pytest.raises(EnvironmentFault, match="cannot create the folder") as caught:
         make(tmp_path, "npz", (3, 4, 5), source=tmp_path / "toy.npz")
-    assert "--root DIR" in caught.value.hint
+    assert "--data DIR" in caught.value.hint
 
 
 # ------------------------------------------------------------------ real images

@@ -74,7 +74,7 @@ def test_named_data_sets_that_are_not_prepared_are_refused_together(root, prepar
     with pytest.raises(DataMissingError) as caught:
         require_prepared(sorted(named), REGISTRY, root)
     assert caught.value.message.startswith(", ".join(missing))
-    assert f"fairbench prepare {' '.join(missing)} --root {root}" in caught.value.hint
+    assert f"fairbench prepare {' '.join(missing)} --data {root}" in caught.value.hint
 
 
 def test_a_pattern_that_leaves_no_data_set_is_refused_with_the_command(root):
@@ -92,7 +92,7 @@ def test_the_command_names_the_registry_file_that_a_data_set_needs(tmp_path):
         files[-1].write_text(f"version: 1\ndatasets: {{{name}: {entry}}}\n")
     registry = load_registry(files)
     command = prepare_command(("leaves", "cifar10"), registry, tmp_path)
-    assert command == f"fairbench prepare leaves cifar10 --registry '{files[0]}' --root {tmp_path}"
+    assert command == f"fairbench prepare leaves cifar10 --registry '{files[0]}' --data {tmp_path}"
 
 
 def test_a_long_plan_says_what_is_quicker_and_a_short_one_does_not(root):
