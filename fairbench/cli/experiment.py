@@ -16,6 +16,13 @@ class SelectionCommand(Command):
         words = [] if ctx.resilient_parsing else self._from_file(ctx, args)
         return super().parse_args(ctx, [*words, *args])
 
+    def invoke(self, ctx: click.Context) -> Any:
+        from fairbench.planning.blame import blamed, typed_settings
+
+        given = {name: ctx.params.get(name) for name in ("epochs", "batch_size")}
+        with blamed(typed_settings(ctx.params.get("overrides", ()), **given)):
+            return super().invoke(ctx)
+
     def _from_file(self, ctx: click.Context, args: list[str]) -> list[str]:
         """The words that the experiment's file stands for, without options that only other commands have."""
         try:

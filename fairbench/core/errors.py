@@ -24,15 +24,23 @@ class FairbenchError(Exception):
         return f"{self.message}\n{indent(self.hint)}" if self.hint else self.message
 
 
-class UnknownNameError(FairbenchError):
-    """A name that the registry does not have."""
+LISTED = ("method", "dataset", "model", "attack", "protocol", "suite")
+"""The kinds of names that `fairbench list` shows."""
 
-    def __init__(self, kind: str, name: str, known: Iterable[str], *, asked_by: str = "") -> None:
+
+class UnknownNameError(FairbenchError):
+    """A name that is not among the known ones. `see`: the command that lists them, where there is one."""
+
+    def __init__(
+        self, kind: str, name: str, known: Iterable[str], *, asked_by: str = "", see: str = ""
+    ) -> None:
         known = sorted(known)
+        see = see or (f"fairbench list {kind}s" if kind in LISTED else "")
         lines = [f"asked for by: {asked_by}"] if asked_by else []
         close = suggest(name, known)
-        lines.append(f"did you mean: {close}" if close else f"known: {', '.join(known) or 'none'}")
-        lines.append(f"see all:      fairbench list {kind}s")
+        lines += [f"did you mean: {close}"] if close else []
+        lines += [] if close and see else [f"known: {', '.join(known) or 'none'}"]
+        lines += [f"see all:      {see}"] if see else []
         super().__init__(f"no {kind} called {name!r}.", hint="\n".join(lines))
         self.name = name
 

@@ -3,10 +3,11 @@
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
-from fairbench.core.errors import FairbenchError, UnknownNameError
+from fairbench.core.errors import FairbenchError, UnknownNameError, suggest
 from fairbench.metrics.rho import BASELINE
 from fairbench.records.read import Record
 from fairbench.registry import load_registry
+from fairbench.registry.attacks import REFERENCE
 from fairbench.registry.names import Names, all_tags
 
 
@@ -74,6 +75,32 @@ def names_in(known: Iterable[str], kind: str, text: str | Sequence[str], option:
 
 
 def require_name(known: Collection[str], kind: str, name: str, asked: str) -> None:
-    """Raise UnknownNameError for a name that is not known; `asked`: the option and its text."""
-    if name not in known:
-        raise UnknownNameError(kind, name, known, asked_by=asked)
+    """Raise an error unless records have the name; `asked`: the option and its text.
+
+    NoRunsError for a name that exists, with the command that makes such results, else UnknownNameError.
+    """
+    if name in known:
+        return
+    registered = registered_names(kind)
+    if name not in registered:
+        every = {*known, *registered} if suggest(name, known) == "" and suggest(name, registered) else known
+        see = "" if kind == "attack" else "fairbench status"
+        raise UnknownNameError(kind, name, every, asked_by=asked, see=see)
+    here = f"asked for by: {asked}\nin these results: {', '.join(sorted(known)) or 'none'}"
+    if kind == "attack":
+        raise NoRunsError(
+            f"{name} was not evaluated here.",
+            hint=f"{here}\nto evaluate it: fairbench run --attacks {name} with the options of the runs",
+        )
+    option = "protocol" if kind == "protocol" else f"{kind}s"
+    raise NoRunsError(
+        f"no run here has the {kind} {name}.",
+        hint=f"{here}\nto add one: fairbench run --{option} {name} with the options of the other runs",
+    )
+
+
+def registered_names(kind: str) -> list[str]:
+    """The names of a kind that can be run, without those in files of the user."""
+    registry = load_registry()
+    names = registry.names(kind)
+    return [*names, *(f"{name}{REFERENCE}" for name in names)] if kind == "attack" else names

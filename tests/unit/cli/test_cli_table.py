@@ -64,7 +64,15 @@ def test_spaces_and_empty_names_do_not_matter(table):
             ["no method called 'trixx'", "--methods trixx,dafa", "did you mean: trix"],
         ),
         ("--datasets", "digit", ["no dataset called 'digit'", "--datasets digit", "did you mean: digits"]),
-        ("--datasets", "cifar10", ["no dataset called 'cifar10'", "known: digits"]),
+        (
+            "--datasets",
+            "cifar10",
+            [
+                "no run here has the dataset cifar10",
+                "in these results: digits",
+                "fairbench run --datasets cifar10",
+            ],
+        ),
         ("--protocol", "tini", ["no protocol called 'tini'", "--protocol tini", "did you mean: tiny"]),
         ("--protocol", "", ["no protocol called ''"]),
         ("--baseline", "nope", ["no method called 'nope'", "--baseline nope", "known: dafa, trades, trix"]),
