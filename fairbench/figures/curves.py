@@ -67,7 +67,7 @@ def curves_data(spec: TableSpec) -> pd.DataFrame:
     for entry in spec.entries:
         points: dict[tuple[str, str, str, int], list[float]] = defaultdict(list)
         for seed in entry.seeds.values():
-            for row in RunFolder(seed.record.folder).read_epochs():
+            for row in RunFolder(seed.record.folder).curve_of(seed.record):
                 for side, quantity, value in training_values(row, seed.record):
                     points[("train", side, quantity, row["epoch"])].append(value)
         for side in SIDES if spec.attack is not None else ("clean",):

@@ -70,7 +70,7 @@ def logged_vectors(entry: Entry) -> dict[tuple[str, int], list[np.ndarray]]:
     """The vectors (C,) of each seed by logged name and epoch."""
     vectors: dict[tuple[str, int], list[np.ndarray]] = defaultdict(list)
     for seed in entry.seeds.values():
-        for row in RunFolder(seed.record.folder).read_epochs():
+        for row in RunFolder(seed.record.folder).curve_of(seed.record):
             logged = row.get("logged")
             for name, values in logged.items() if isinstance(logged, Mapping) else ():
                 numbers = finite_numbers(values)

@@ -58,7 +58,7 @@ def read_run(record: Record) -> RunHistory:
     """The run of a record. Files that cannot be read are named in `fault` or left out, and raise nothing."""
     run = RunFolder(record.folder)
     try:
-        curve = training_curve(run.read_epochs())
+        curve = training_curve(run.curve_of(record))
     except OSError:
         curve = training_curve([])
     try:

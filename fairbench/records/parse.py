@@ -189,6 +189,7 @@ def _of_done(data: Mapping[str, Any], path: Path) -> dict[str, Any]:
         "failures": tuple(failures),
         "training": get("training") if isinstance(get("training"), dict) else {},
         "seconds": get("seconds") if isinstance(get("seconds"), dict) else {},
+        "curve": get("curve") if is_text(get("curve")) else "",
     }
 
 

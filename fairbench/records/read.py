@@ -79,6 +79,7 @@ class Record:
     warnings: tuple[str, ...] = ()
     seconds: Mapping[str, Any] = field(default_factory=dict)
     finished: str = ""  # time in UTC
+    curve: str = ""  # SHA-256 of epochs.jsonl; empty in records older than this field
 
     @property
     def id(self) -> str:
@@ -263,6 +264,7 @@ class Record:
             names = ("num_classes", "class_names", "class_count", "epochs_evaluated", "epochs_kept")
             heads |= {name: getattr(self, name) for name in names}
             heads |= {"training": dict(self.training), "seconds": dict(self.seconds)}
+            heads |= {"curve": self.curve} if self.curve else {}
         lines = [line._asdict() for line in self.evaluations] + [line._asdict() for line in self.failures]
         return {**heads, "evaluations": lines, "warnings": self.warnings, "finished": self.finished}
 

@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fairbench.core.errors import RecordError, ResultsError, SchemaError
-from fairbench.core.files import make_folder, read_json, write_atomic, write_json, write_sealed
+from fairbench.core.files import make_folder, read_json, read_sealed, write_atomic, write_json, write_sealed
+from fairbench.core.identity import digest_bytes
 from fairbench.core.lease import Lease, Owner, hold_lease, live_owner
 from fairbench.core.regular import odd_files, read_regular
 from fairbench.records import curves, parse
@@ -297,6 +298,20 @@ class RunFolder:
         """The finished epochs in order; a line that is damaged is left out."""
         return curves.read_epochs(self.epochs_file)
 
+    def curve_digest(self) -> str:
+        """The SHA-256 of the curve; "" when it cannot be read."""
+        try:
+            return digest_bytes(read_regular(self.epochs_file))
+        except OSError:
+            return ""
+
+    def curve_of(self, record: Record) -> list[dict[str, Any]]:
+        """The finished epochs of a record; none, with a warning, when the curve is not that of the record."""
+        if record.curve and record.curve != self.curve_digest():
+            logger.warning("%s: its training curve was changed after the record; not used.", self.name)
+            return []
+        return self.read_epochs()
+
     def append_epoch(self, row: dict[str, Any]) -> None:
         """Add the record of one epoch. Raises ResultsError."""
         curves.append_epoch(self.epochs_file, row)
@@ -307,9 +322,11 @@ class RunFolder:
 
     def attempts(self) -> list[dict[str, Any]]:
         """What `provenance.json` has of each attempt, the first one first. Raises RecordError."""
-        last = read_json(self.provenance_file)
+        last, _ = read_sealed(self.provenance_file)  # older ones have no digest
         if not isinstance(last, dict):
             raise RecordError(f"{self.provenance_file} is damaged: it is no mapping.")
+        if last.get("folder", self.name) != self.name:
+            raise RecordError(f"{self.provenance_file} is that of another run.")
         earlier = last.get("earlier")
         attempts = [*(earlier if isinstance(earlier, list) else ()), last]
         return [attempt for attempt in attempts if isinstance(attempt, dict)]
@@ -325,7 +342,7 @@ class RunFolder:
                     "%s is damaged: its entries of earlier attempts are lost", self.provenance_file
                 )
         earlier = [{key: value for key, value in each.items() if key != "earlier"} for each in attempts]
-        write_json(self.provenance_file, {**about, "earlier": earlier})
+        write_sealed(self.provenance_file, {**about, "folder": self.name, "earlier": earlier})
 
     def write_progress(self, left: float, text: str) -> None:
         """Store the time left of the cell; an error of the disk only loses this."""

@@ -12,8 +12,9 @@ from torch import nn
 
 from fairbench.attacks.frozen import frozen
 from fairbench.core.errors import RecordError
-from fairbench.core.files import make_folder, read_json, write_atomic, write_json
+from fairbench.core.files import make_folder, read_sealed, write_atomic, write_sealed
 from fairbench.core.identity import digest, digest_bytes
+from fairbench.core.regular import read_regular
 from fairbench.data.images import ImageSet, to_unit
 from fairbench.evaluation.adversarial_examples import write_examples
 from fairbench.evaluation.evaluate import Outcomes, evaluate
@@ -71,7 +72,11 @@ def evaluate_into(
     digest_of_rows = digest_bytes(files.rows.read_bytes())
     rows = read_outcomes(files.rows, digest_of_rows)
     hits = class_hits(rows["correct"], rows["label"], images.num_classes)
-    recorded = {part: about[part] for part in ("stages", "health", "adversarial") if part in about}
+    recorded: dict[str, Any] = {
+        part: about[part] for part in ("stages", "health", "adversarial") if part in about
+    }
+    if files.about.exists():
+        recorded["description"] = digest_bytes(read_regular(files.about))
     return {"digest": digest_of_rows, "hits": tuple(hits.tolist()), "about": recorded}
 
 
@@ -102,7 +107,7 @@ def _write(
         with frozen(model):
             write_examples(proof, model, x, y, result.adversarial, attack.eps, attack.norm)
         about["adversarial"] = {"file": proof.name, "digest": digest_bytes(proof.read_bytes())}
-    write_json(files.about, about)
+    write_sealed(files.about, about)
     # Last: if it exists, so do the others.
     write_atomic(files.rows, lambda file: file.write(outcomes))
     return about
@@ -118,7 +123,9 @@ def probe(model: nn.Module, images: ImageSet) -> list[list[float]]:
 def _known(files: OutcomeFiles, expected: str | None, answers: list[list[float]]) -> dict[str, Any] | None:
     """The description beside complete outcomes; {} where there is none, None when there are no outcomes."""
     try:
-        about: dict[str, Any] = read_json(files.about) if files.about.exists() else {}
+        about: Any = read_sealed(files.about)[0] if files.about.exists() else {}  # older ones have no digest
+        if not isinstance(about, dict):
+            return None
         read_outcomes(files.rows, expected or about.get("outcomes"))
     except RecordError:
         return None

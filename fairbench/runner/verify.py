@@ -65,7 +65,7 @@ def verify_record(
     cell = with_network(run.read_cell(), registry)
     device = choose_device(device_name)
     images, _ = load_split(cell, "test", device)
-    yield from _wrong_seed(cell, run, registry)
+    yield from _wrong_training(record, cell, run, registry)
     for epoch in dict.fromkeys(evaluation.epoch for evaluation in record.evaluations):
         model = trained_model(cell, run, epoch, images, device)
         with frozen(model), full_precision():
@@ -73,11 +73,13 @@ def verify_record(
             yield from map(checkpoint.check, checkpoint.evaluations)
 
 
-def _wrong_seed(cell: Cell, run: RunFolder, registry: Registry) -> Iterator[Check]:
-    """A fault when the first epoch did not train on the images, crops and flips of the cell's seed.
+def _wrong_training(record: Record, cell: Cell, run: RunFolder, registry: Registry) -> Iterator[Check]:
+    """A fault when the curve is not that of the record, or its first epoch not that of the seed.
 
     Methods that draw the images themselves, by their class, are not checked.
     """
+    if record.curve and record.curve != run.curve_digest():
+        yield Check("training", 1, 1, 1, f"{run.epochs_file.name} is not that of the record")
     rows = run.read_epochs()[:1]
     draws = "class_share" in registry.readable_plugin(cell.method).path.read_text(encoding="utf-8")
     if draws or not rows or rows[0]["epoch"] != 1 or "stream" not in rows[0]:
@@ -132,6 +134,8 @@ class CheckpointCheck:
             return result(0, 1, fault)
         rows = self.record.outcomes(evaluation.attack, evaluation.epoch, evaluation.id)
         size = len(rows)
+        if not self._described(evaluation):
+            return result(size, size, "its description is not that of the record")
         if not np.array_equal(rows["label"], self.images.labels.cpu().numpy()):
             return result(size, size, "the labels are of other images")
         if evaluation.attack == CLEAN:
@@ -153,6 +157,15 @@ class CheckpointCheck:
         also, said = self._standing(evaluation, rows, attack)
         what = f"{len(examples.index)} adversarial images classified again{said}"
         return result(size, int(wrong.sum()) + also, what)
+
+    def _described(self, evaluation: Evaluation) -> bool:
+        """Whether the description beside the outcomes is that of the record, if the record has its digest."""
+        digest = evaluation.about.get("description")
+        try:
+            path = OutcomeFiles(self.record.folder / evaluation.file).about
+            return digest is None or digest_bytes(read_regular(path)) == digest
+        except OSError:
+            return False
 
     def _attack(self, evaluation: Evaluation) -> PgdAttack | AutoAttack | A3Attack | None:
         settings = self.record.attack_settings(evaluation.attack, evaluation.id)

@@ -187,6 +187,7 @@ class CellWork:
             training=about or trainer.about(),
             warnings=(*_warnings(cell, manifest), *trainer.warnings(), *_findings(evaluations)),
             seconds={"train": round(trained_in, 3), "evaluate": round(time.perf_counter() - began, 3)},
+            curve=self.run.curve_digest(),
         )
 
     def _trainer(self, model: torch.nn.Module, train: ImageSet) -> Trainer:

@@ -119,12 +119,24 @@ def another_name(run: Path, rng: random.Random) -> None:
         write_sealed(run / "cell.json", {**cell, key: 7 if key == "seed" else "dafa"})
 
 
-IN_TABLES = (
-    robust("pgd-2"),
-    robust("parts"),
-    robust("small"),
+def change_curve(run: Path, rng: random.Random) -> None:
+    """Change a number of the training curve."""
+    text = (run / "epochs.jsonl").read_text()
+    (run / "epochs.jsonl").write_text(text.replace('"loss": ', '"loss": 1', 1))
+
+
+def change_description(run: Path, rng: random.Random) -> None:
+    """Change a description of outcomes, and seal it again."""
+    path = rng.choice(sorted(run.glob("outcomes/*/*.json")))
+    write_sealed(path, {**read_json(path), "images": 7})
+
+
+IN_TABLES = (  # verified by weights only, or not used in tables
+    *map(robust, ("pgd-2", "parts", "small")),
     another_seed,
-)  # what only the weights refute
+    change_curve,
+    change_description,
+)
 FORGERIES = {
     "unsealed": unsealed,
     "counts": count_all,
@@ -133,6 +145,8 @@ FORGERIES = {
     "smaller radius": IN_TABLES[2],
     "seed": another_seed,
     "names": another_name,
+    "curve": change_curve,
+    "description": change_description,
 }
 
 

@@ -199,3 +199,32 @@ def test_what_is_impossible_is_told_by_the_number_of_classes():
     assert not impossible(attack, None)
     for name in ("pgd-20", "pgd-20-targeted", "a3", "fab-t"):
         assert not impossible(REGISTRY.get("attack", name), 2)
+
+
+def test_the_provenance_of_another_run_and_a_changed_one_are_refused(tmp_path):
+    cells = [planned(tmp_path), planned(tmp_path, seeds="1")]
+    one, other = (ResultsFolder(tmp_path).prepare(cell) for cell in cells)
+    for run in (one, other):
+        run.write_attempt({"command": [run.name]})
+        run.write_attempt({"command": ["again"]})
+        assert [attempt["command"] for attempt in run.attempts()] == [[run.name], ["again"]]
+    content = one.provenance_file.read_bytes()
+    one.provenance_file.write_bytes(other.provenance_file.read_bytes())
+    with pytest.raises(RecordError, match="is that of another run"):
+        one.attempts()
+    one.provenance_file.write_bytes(content.replace(b"again", b"other"))
+    with pytest.raises(RecordError, match="does not match its digest"):
+        one.attempts()
+
+
+def test_a_curve_that_is_not_the_records_is_not_used(tmp_path, caplog):
+    cell = planned(tmp_path)
+    run = ResultsFolder(tmp_path).prepare(cell)
+    run.append_epoch({"epoch": 1, "seconds": 1.0})
+    record = replace(recorded(run, cell, ("clean", 12)), curve=run.curve_digest())
+    run.write_record(record)
+    assert run.read() == record
+    assert len(run.curve_of(record)) == 1
+    run.append_epoch({"epoch": 2, "seconds": 1.0})
+    assert run.curve_of(record) == []
+    assert "its training curve was changed" in caplog.text
