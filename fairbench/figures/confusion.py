@@ -25,6 +25,7 @@ from fairbench.figures.style import (
     fit,
     printable,
 )
+from fairbench.metrics.confusion import confusion_shares
 from fairbench.records.read import AttackKey
 from fairbench.tables.entries import Entry
 from fairbench.tables.evidence import outcomes_under
@@ -63,13 +64,9 @@ def confusion_matrix(entry: Entry, attack: AttackKey | None) -> np.ndarray:
     """(C, C) shares of each true class: the mean over checkpoints, then over seeds."""
     seeds = []
     for seed in entry.seeds.values():
+        rows = [outcomes_under(seed.record, attack, epoch) for epoch in seed.epochs]
         size = seed.record.num_classes
-        epochs = []
-        for epoch in seed.epochs:
-            rows = outcomes_under(seed.record, attack, epoch)
-            pairs = rows["label"].astype(np.int64) * size + rows["prediction"]
-            count = np.bincount(pairs, minlength=size * size).reshape(size, size)
-            epochs.append(count / count.sum(1, keepdims=True))
+        epochs = [confusion_shares(row["label"], row["prediction"], size) for row in rows]
         seeds.append(np.mean(epochs, axis=0))
     return np.asarray(np.mean(seeds, axis=0))
 

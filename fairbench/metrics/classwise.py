@@ -127,6 +127,30 @@ def normalised_deviation(accuracy: ArrayLike) -> Array:
         return np.asarray(accuracy.std(axis=-1) / accuracy.mean(axis=-1))
 
 
+def gini(accuracy: ArrayLike) -> Array:
+    """Gini coefficient of the class accuracies (..., C), (...) in [0, 1): 0 when all are equal.
+
+    The mean absolute difference between two classes (of all C * C pairs) divided by twice the mean. NaN when
+    every class has accuracy 0. Sampling noise makes it too large on average.
+    """
+    accuracy = np.sort(_per_class(accuracy), axis=-1)
+    size = accuracy.shape[-1]
+    weight = 2 * np.arange(1, size + 1) - size - 1  # number of classes below each minus that above it
+    with np.errstate(invalid="ignore"):
+        value = (accuracy * weight).sum(axis=-1) / (size * accuracy.sum(axis=-1))
+    return np.asarray(np.maximum(value, 0.0))  # rounding
+
+
+def harmonic_mean(accuracy: ArrayLike) -> Array:
+    """Harmonic mean of the class accuracies (..., C), (...) in [0, 1]; 0 when a class has accuracy 0.
+
+    It lies between the lowest class and the balanced mean, and low classes have most influence.
+    """
+    accuracy = _per_class(accuracy)
+    with np.errstate(divide="ignore"):
+        return np.asarray(accuracy.shape[-1] / (1 / accuracy).sum(axis=-1))
+
+
 def _labels(label: ArrayLike, num_classes: int) -> NDArray[np.int64]:
     if num_classes < 1:
         raise DataError(f"there must be at least one class, not {num_classes}.")

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fairbench.core.errors import ConfigError, UnknownNameError
-from fairbench.metrics.classwise import class_gap, normalised_deviation
+from fairbench.core.errors import ConfigError, DataError, RecordError, UnknownNameError
+from fairbench.metrics.classwise import class_gap, gini, harmonic_mean, mean_of_lowest, normalised_deviation
+from fairbench.metrics.confusion import confusion_asymmetry
 from fairbench.metrics.rho import Convention
 from fairbench.stats.intervals import rho_values, t_interval
 from fairbench.stats.worst import noise_floor, split_half_worst, worst_class_interval
@@ -29,8 +30,9 @@ class Measure:
 
 
 def measure(name: str) -> Measure:
-    """The measure called `name`; "worst-K" is the mean over the lowest K % of classes.
+    """The measure called `name`.
 
+    "worst-K" is the mean over the lowest K % of the classes, "lowest-K" over the lowest K classes.
     Raises UnknownNameError, or ConfigError for a share outside 1..100.
     """
     tail = re.fullmatch(r"worst-(\d{1,3})", name)
@@ -42,8 +44,12 @@ def measure(name: str) -> Measure:
                 hint="write worst-1 to worst-100",
             )
         return Measure(per_seed(lambda side: side.lowest(share / 100)), f"worst {share} %")
+    few = re.fullmatch(r"lowest-([1-9]\d{0,2})", name)
+    if few is not None:
+        number = int(few[1])
+        return Measure(per_seed(lambda side: _lowest(side, number)), f"lowest {number}")
     if name not in MEASURES:
-        raise UnknownNameError("column", name, [*MEASURES, "worst-20"], asked_by="--columns")
+        raise UnknownNameError("column", name, [*MEASURES, "worst-20", "lowest-3"], asked_by="--columns")
     return MEASURES[name]
 
 
@@ -64,6 +70,26 @@ def per_seed(number: Callable[[Side], float]) -> Callable[..., TableCell]:
         return seed_cell({seed: number(one) for seed, one in entry.sides(side).items()})
 
     return cell
+
+
+def _lowest(side: Side, number: int) -> float:
+    """The mean over the `number` lowest classes of each checkpoint; NaN where there are fewer classes."""
+    if number > side.count.size:
+        return float("nan")
+    return float(mean_of_lowest(side.class_accuracy, number).mean())
+
+
+def asymmetry_cell(entry: Entry, side: str, *_: object) -> TableCell:
+    """The asymmetry of confusions of each seed; empty where outcomes are missing."""
+    values = {}
+    for seed, one in entry.sides(side).items():
+        if one.confusion is None:
+            return TableCell()
+        try:
+            values[seed] = float(confusion_asymmetry(one.confusion()).mean())
+        except (RecordError, DataError):
+            return TableCell()
+    return seed_cell(values)
 
 
 def seed_cell(values: dict[int, float]) -> TableCell:
@@ -149,5 +175,23 @@ MEASURES = {
         better="low",
         digits=3,
     ),
+    "nsd": Measure(  # the name that papers give to the deviation
+        per_seed(lambda side: float(normalised_deviation(side.class_accuracy).mean())),
+        "NSD",
+        "fraction",
+        better="low",
+        digits=3,
+    ),
+    "gini": Measure(
+        per_seed(lambda side: float(gini(side.class_accuracy).mean())),
+        "Gini",
+        "fraction",
+        better="low",
+        digits=3,
+    ),
+    "harmonic": Measure(
+        per_seed(lambda side: float(harmonic_mean(side.class_accuracy).mean())), "harmonic mean"
+    ),
+    "asymmetry": Measure(asymmetry_cell, "asymmetry", "fraction", better="low", digits=3),
     "rho": Measure(rho_cell, "rho", "rho"),
 }

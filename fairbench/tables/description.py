@@ -30,6 +30,11 @@ _COLUMNS = {  # a sentence for each column that is the same in every table, in t
     "half, which removes the downward bias.",
     "gap": "Gap is the best class minus the worst; sampling noise makes it larger.",
     "deviation": "Deviation is the standard deviation over classes divided by their mean.",
+    "nsd": "NSD is the standard deviation over classes divided by their mean.",
+    "gini": "Gini is the mean difference between two classes divided by twice the mean of the classes.",
+    "harmonic": "Harmonic mean is over the class accuracies.",
+    "asymmetry": "Asymmetry is the share of confusions between two classes that is not matched by those in "
+    "the other direction; sampling noise makes it larger.",
 }
 
 
@@ -96,7 +101,10 @@ def _columns(spec: TableSpec, request: TableRequest) -> list[str]:
         sentences.append(_COLUMNS["split-half"])
     if any(name.startswith("worst-") for name in names):
         sentences.append("Worst K % is the mean over the lowest K % of classes, at least one class.")
-    sentences += [_COLUMNS[name] for name in ("gap", "deviation") if name in names]
+    if any(name.startswith("lowest-") for name in names):
+        sentences.append("Lowest K is the mean over the K lowest classes.")
+    later = ("gap", "deviation", "nsd", "gini", "harmonic", "asymmetry")
+    sentences += [_COLUMNS[name] for name in later if name in names]
     if "rho" in names and spec.base is not None:
         sentences.append(_rho(spec.base.label, request.convention))
     return sentences

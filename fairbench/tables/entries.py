@@ -6,9 +6,9 @@ checkpoints, and the result is not the lowest of the averaged class accuracies.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from fairbench.core.errors import DataError, RecordError
 from fairbench.metrics import classwise
+from fairbench.metrics.confusion import confusion_shares
 from fairbench.records.cell import CLEAN
 from fairbench.records.read import AttackKey, Record
 from fairbench.tables.groups import assignments, differences, method_overrides
@@ -33,6 +34,7 @@ class Side:
 
     hits: NDArray[np.int64]
     count: NDArray[np.int64]
+    confusion: Callable[[], NDArray[np.float64]] | None = None  # reads the outcomes: (K, C, C) shares
 
     @cached_property
     def class_accuracy(self) -> NDArray[np.float64]:
@@ -128,7 +130,13 @@ def reduce_side(record: Record, attack: str, epochs: Sequence[int], id: str | No
             raise RecordError(f"{record.folder.name} was evaluated on other test images at epoch {epoch}.")
     if not count.all():  # class_names of many classes are slow to make
         classwise.require_images(count, record.class_names)
-    return Side(np.array([hits for hits, _ in pairs]), count)
+    return Side(np.array([hits for hits, _ in pairs]), count, partial(_confusion, record, attack, epochs, id))
+
+
+def _confusion(record: Record, attack: str, epochs: Sequence[int], id: str | None) -> NDArray[np.float64]:
+    rows = (record.outcomes(attack, epoch, id) for epoch in epochs)
+    size = record.num_classes
+    return np.array([confusion_shares(row["label"], row["prediction"], size) for row in rows])
 
 
 def make_entries(records: Iterable[Record], attack: AttackKey | None, sides: "SideCache") -> list[Entry]:

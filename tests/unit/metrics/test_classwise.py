@@ -216,3 +216,24 @@ def test_counts_of_each_checkpoint_are_those_of_all_checkpoints(case):
     spread = np.broadcast_to(count, hits.shape)
     assert np.array_equal(classwise.class_accuracy(hits, count), classwise.class_accuracy(hits, spread))
     assert np.array_equal(classwise.average_accuracy(hits, count), classwise.average_accuracy(hits, spread))
+
+
+@quick
+@given(st.lists(st.floats(0.01, 1), min_size=1, max_size=12), st.floats(0.1, 1))
+def test_gini_and_the_harmonic_mean_follow_their_definitions(values, scale):
+    accuracy = np.array(values)
+    difference = np.abs(accuracy[:, None] - accuracy).mean()
+    assert classwise.gini(accuracy) == pytest.approx(difference / (2 * accuracy.mean()), abs=1e-12)
+    assert classwise.gini(scale * accuracy) == pytest.approx(classwise.gini(accuracy), abs=1e-12)
+    assert 0 <= classwise.gini(accuracy) < 1
+    harmonic = classwise.harmonic_mean(accuracy)
+    assert harmonic == pytest.approx(1 / np.mean(1 / accuracy))
+    assert accuracy.min() - 1e-12 <= harmonic <= accuracy.mean() + 1e-12
+    assert classwise.gini(np.stack([accuracy, accuracy[::-1]])).shape == (2,)
+
+
+def test_gini_and_the_harmonic_mean_at_their_limits():
+    assert classwise.gini([0.5, 0.5, 0.5]) == 0
+    assert classwise.gini([0, 0, 0, 1]) == pytest.approx(0.75)
+    assert math.isnan(classwise.gini([0.0, 0.0]))
+    assert classwise.harmonic_mean([0.0, 1.0]) == 0

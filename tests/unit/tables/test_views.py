@@ -8,6 +8,7 @@ import pytest
 from results_builder import ResultsBuilder
 
 from fairbench.core.errors import ConfigError, UnknownNameError
+from fairbench.metrics import classwise
 from fairbench.records.results_folder import scan
 from fairbench.stats.intervals import t_interval, wilson_interval
 from fairbench.stats.paired import mcnemar, paired_t, sign_flip
@@ -373,3 +374,32 @@ def test_precisions_have_tables_of_their_own_and_captions_that_say_which(tmp_pat
     for sentence in said.values():
         assert sum(sentence in caption for caption in captions) == len(captions) // 3
     assert sum("Networks were trained" not in caption for caption in captions) == len(captions) // 3
+
+
+def test_columns_of_class_accuracies_and_of_confusions_are_what_their_functions_give(three):
+    names = ("gini", "nsd", "deviation", "harmonic", "lowest-2", "asymmetry")
+    (table,) = tables(three, columns=names)
+    row = next(row for row in table.rows if row.method == "dafa")
+    hits = np.array([hits_of(three, "dafa", seed, "pgd-20") for seed in range(3)]) / 100
+    expected = {
+        "robust_gini": classwise.gini(hits).mean(),
+        "robust_nsd": (hits.std(2) / hits.mean(2)).mean(),
+        "robust_harmonic": classwise.harmonic_mean(hits).mean(),
+        "robust_lowest_2": np.sort(hits, axis=2)[:, :, :2].mean(),
+        "robust_asymmetry": 1,  # each class is taken for the next one alone
+    }
+    for key, value in expected.items():
+        assert table.cell(row, key).value == pytest.approx(value), key
+    assert table.cell(row, "robust_nsd").value == table.cell(row, "robust_deviation").value
+    assert not tables(three, columns=("lowest-9",))[0].rows[0].cells[0].exists  # four classes
+    for format in FORMATS:
+        assert "Gini" in render([table], format) or format == "csv"
+
+
+def test_confusions_need_the_outcomes(three):
+    for record in scan(three.path)[0]:
+        for file in record.folder.rglob("*.npy"):
+            file.unlink()
+    (table,) = tables(three, columns=("asymmetry", "gini"))
+    assert not any(table.cell(row, "robust_asymmetry").exists for row in table.rows)
+    assert all(table.cell(row, "robust_gini").exists for row in table.rows)
