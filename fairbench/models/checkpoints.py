@@ -15,6 +15,8 @@ from fairbench.core.errors import CheckpointError
 from fairbench.core.files import parse_json, write_atomic
 from fairbench.core.regular import require_regular
 
+OTHER = "a checkpoint of another architecture"
+
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
     """Write tensors atomically, with `about` (plain data) and a digest as JSON in the header."""
@@ -74,7 +76,7 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], origin: str) -
     if missing or unknown:
         shown = [f"lacks {name}" for name in missing[:3]] + [f"has {name}" for name in unknown[:3]]
         raise CheckpointError(
-            f"{origin} is a checkpoint of another architecture: it {', it '.join(shown)} "
+            f"{origin} is {OTHER}: it {', it '.join(shown)} "
             f"({len(missing)} missing, {len(unknown)} unknown of {len(expected)}).",
             hint="give the architecture it was trained with: --models NAME (see: fairbench list models)",
         )

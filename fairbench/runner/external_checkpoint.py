@@ -12,16 +12,16 @@ from fairbench.attacks.frozen import frozen
 from fairbench.core.errors import CheckpointError, ConfigError, FairbenchError
 from fairbench.core.identity import digest_bytes
 from fairbench.data.images import ImageSet, to_unit
-from fairbench.evaluation.checkpoint_layout import ChosenWeights, choose_weights, contents
+from fairbench.evaluation.checkpoint_layout import ChosenWeights, choose_weights, contents, fitting_parts
 from fairbench.evaluation.external_checkpoint import Checkpoint
 from fairbench.evaluation.health import require_logits
 from fairbench.models.build import build_model
-from fairbench.models.checkpoints import load_weights
+from fairbench.models.checkpoints import OTHER, load_weights
 from fairbench.models.normalized import Normalized, parse_normalisation
 from fairbench.models.wideresnet import UNUSED_PREFIXES
 from fairbench.models.zoo import CONSTANTS, zoo_file, zoo_model
 from fairbench.planning.resolve import model_identity
-from fairbench.registry import ModelEntry
+from fairbench.registry import ModelEntry, load_registry
 
 BUILDER = "a model file has a function (num_classes, image_shape) -> torch.nn.Module"
 
@@ -99,8 +99,20 @@ def load_foreign(
     try:
         load_weights(model, constants | used, str(checkpoint.path))
     except CheckpointError as error:
-        raise CheckpointError(error.message, hint=f"{error.hint}\n{contents(checkpoint)}") from error
+        names = networks_that_fit(checkpoint) if OTHER in error.message else []
+        hint = f"its names are those of: --model {' or '.join(names)}" if names else error.hint
+        raise CheckpointError(error.message, hint=f"{hint}\n{contents(checkpoint)}") from error
     return chosen
+
+
+def networks_that_fit(checkpoint: Checkpoint) -> list[str]:
+    """Names of the networks of fairbench whose tensors have the names of those in the file."""
+    fitting = []
+    for entry in load_registry(entry_points=False).models.values():
+        expected = build_model(entry.target, 10, (3, 32, 32), seed=0).state_dict()  # only names count
+        if any(fitting_parts(checkpoint, expected, set(), UNUSED_PREFIXES)):
+            fitting.append(entry.name)
+    return fitting
 
 
 def normalised(

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fairbench.core.errors import CheckpointError
 from fairbench.evaluation.external_checkpoint import read_checkpoint
 from fairbench.registry import load_registry
 from fairbench.runner.external_checkpoint import load_foreign, normalised, registered
@@ -270,3 +271,14 @@ def test_the_three_preact_networks_are_told_apart():
     weights = drawn(pre(True)())
     with torch.no_grad():
         assert not torch.allclose(preact18(weights, x), preact18(weights, x, True), rtol=0.01, atol=0.01)
+
+
+@pytest.mark.parametrize("name", ["FRL, WAT: PreActResNet-18", "MAIR: ResNet-18"])
+def test_the_right_network_is_named_for_weights_of_another(tmp_path, name):
+    official = TABLE[name]
+    torch.save(official.layout(drawn(official.shapes())), tmp_path / "w.pt")
+    architecture = registered(REGISTRY.get("model", "preactresnet18"))
+    model = architecture.build(10, (3, 32, 32))
+    with pytest.raises(CheckpointError, match="another architecture") as caught:
+        load_foreign(model, read_checkpoint(tmp_path / "w.pt"), architecture)
+    assert f"its names are those of: --model {official.model}\n" in caught.value.hint
