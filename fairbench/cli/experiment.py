@@ -28,7 +28,7 @@ class SelectionCommand(Command):
         try:
             path = self.make_parser(ctx).parse_args(list(args))[0].get("experiment")
         except click.UsageError:
-            return []  # the whole line is wrong: `parse_args` says so
+            return []  # the whole line is wrong: `parse_args` raises
         if not isinstance(path, str):
             return []
         from fairbench.planning.experiment import read_experiment
@@ -63,7 +63,7 @@ def options_of(command: click.Command) -> dict[str, click.Option]:
 
 
 def kind(option: click.Option) -> Any:
-    """How an experiment writes the option, as `OptionKind` says."""
+    """How an experiment writes the option: an `OptionKind`."""
     if option.is_flag:
         return "flag"
     if option.multiple:
@@ -72,7 +72,7 @@ def kind(option: click.Option) -> Any:
 
 
 def check(option: click.Option, ctx: click.Context, values: tuple[str, ...], where: str) -> None:
-    """Raise ConfigError, which says where, for a value that the option refuses."""
+    """Raise ConfigError, with the place, for a value that the option refuses."""
     for value in () if option.multiple else values:
         try:
             option.type_cast_value(ctx, value)

@@ -223,7 +223,7 @@ def find_normalisation(rest: Mapping[str, Tensor]) -> tuple[tuple[Tensor, Tensor
 
 
 def nearest(checkpoint: Checkpoint, expected: Mapping[str, Tensor]) -> ChosenWeights:
-    """The largest state dict, without prefixes; it does not fit, and loading it says why."""
+    """The largest state dict, without prefixes; it does not fit, and loading it raises why."""
     largest = max(map(len, checkpoint.state_dicts.values()))
     keys = [key for key, tensors in checkpoint.state_dicts.items() if len(tensors) == largest]
     key = min(keys, key=usual_first)

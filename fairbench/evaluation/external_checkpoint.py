@@ -102,7 +102,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def require_state_dicts(content: Any, path: Path) -> dict[str, dict[str, Tensor]]:
-    """The state dicts in the content of a torch file. Raises CheckpointError that says what is there."""
+    """The state dicts in the content of a torch file. Raises CheckpointError with what is there."""
     state_dicts = dict(find_state_dicts(content))
     if state_dicts:
         return state_dicts

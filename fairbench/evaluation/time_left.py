@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 SMALL = 32  # images; fewer take about as long (measured on a CPU with a small network)
-RECENT = 0.1  # share of a block that tells how many of its images are still attacked
+RECENT = 0.1  # share of a block by which the number of its images still under attack is estimated
 OWN = 0.05  # share of its own passes from which a part's measured pace counts more than the others'
 
 

@@ -22,7 +22,7 @@ SETTINGS = "set"
 
 @dataclass(frozen=True)
 class Typed:
-    """What an experiment says about one option: the words of the command line, and where they are written."""
+    """One option of an experiment: the words of the command line, and where they are written."""
 
     option: str
     words: tuple[str, ...]
@@ -30,7 +30,7 @@ class Typed:
 
 
 def read_experiment(path: Path, options: Mapping[str, OptionKind]) -> list[Typed]:
-    """What the file says, in its order, as words of the command line.
+    """The content of the file, in its order, as words of the command line.
 
     `options`: every option without its dashes. Raises one ConfigError for all faults of the file.
     """

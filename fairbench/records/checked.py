@@ -23,7 +23,7 @@ SETTLED_NS = 2_000_000_000  # a file as young as this may change again without a
 
 
 class RecordedOutcomes(Protocol):
-    """What a record says of an outcomes file."""
+    """The entry of a record about an outcomes file."""
 
     @property
     def file(self) -> str: ...
@@ -70,7 +70,7 @@ def outcome_faults(record: RecordedRun) -> Mapping[int, str]:
 
 
 def _key(record: RecordedRun) -> tuple[bytes | None, int]:
-    """A hash of what the record says of its outcomes and of each file's inode, size and times.
+    """A hash of the record's entries about its outcomes and of each file's inode, size and times.
 
     None when a file is missing. Also the newest of these times, in nanoseconds.
     """

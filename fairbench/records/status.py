@@ -43,8 +43,8 @@ def recorded_status(record: Record, cell: Cell) -> Status:
         return Status("partial", "interrupted")
     if record.state != "done":
         return Status(record.state, record.reason)
-    asked = cell.evaluations(record.num_classes)
-    ids = {attack.id for attack in asked}
+    required = cell.evaluations(record.num_classes)
+    ids = {attack.id for attack in required}
     faults = {
         record.evaluations[place].id: fault
         for place, fault in record.outcome_faults.items()
@@ -53,7 +53,7 @@ def recorded_status(record: Record, cell: Cell) -> Status:
     evaluated = {(each.id, each.epoch) for each in record.evaluations}
     lacking = [
         attack
-        for attack in asked
+        for attack in required
         if not evaluated.issuperset(
             (attack.id, epoch) for epoch in attack.epochs(record.epochs_evaluated, record.epochs_kept)
         )

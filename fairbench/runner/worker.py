@@ -236,9 +236,9 @@ class CellWork:
             earlier = {(line.id, line.epoch): line for line in lines}
         evaluated: dict[tuple[str, int], Evaluation] = {}
         selected, kept = self.cell.selected_epochs, self.cell.kept_epochs
-        asked = self.cell.evaluations(test.num_classes)
+        required = self.cell.evaluations(test.num_classes)
         for epoch in kept:
-            attacks = [each for each in asked if epoch in each.epochs(selected, kept)]
+            attacks = [each for each in required if epoch in each.epochs(selected, kept)]
             if not attacks:
                 continue
             self.lease.check()

@@ -1,7 +1,7 @@
 """What was measured in a table and how each number was computed, in full sentences.
 
-A caption says the same in three lines (`captions.py`). These sentences are its long form (`--caption full`);
-those that define something stand once in the legend after all tables.
+A caption has the same content in three lines (`captions.py`). These sentences are its long form
+(`--caption full`); those that define something stand once in the legend after all tables.
 """
 
 import json

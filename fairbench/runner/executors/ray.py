@@ -117,10 +117,10 @@ def work(
     A lease whose owner went down with its node is waited for until it is stale.
     """
     watch, run = LeaseWatch(), RunFolder(Path(folder))
-    asked = parse_cell(cell, run.cell_file)
-    run.list_attacks(asked.evaluation)  # another command may have dropped them while this task waited
+    parsed = parse_cell(cell, run.cell_file)
+    run.list_attacks(parsed.evaluation)  # another command may have dropped them while this task waited
     while True:
-        worker = Worker(asked, run, device, env, time_limit)
+        worker = Worker(parsed, run, device, env, time_limit)
         try:
             while not worker.over():
                 time.sleep(PAUSE)
