@@ -103,6 +103,10 @@ def main(arguments: Sequence[str] | None = None) -> Any:
             f"{type(error).__name__}: {error.message}" + (f"\n{indent(error.hint)}" if error.hint else ""),
             error.exit_code,
         )
+    except PermissionError as error:
+        if debug:
+            raise
+        _stop(f"EnvironmentFault: {error.filename}: {error.strerror}.\n  check its owner and permissions", 3)
     except BrokenPipeError:
         # The program that reads the output has ended, as `head` does: not an error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

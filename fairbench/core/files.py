@@ -40,6 +40,8 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
             raise
         sync_folder(path.parent)
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and not path.parent.exists():
+            raise gone(path.parent) from error
         raise ResultsError(
             f"cannot write {path}: {error.strerror or error}.",
             hint="check the folder's permissions and free space, or choose another with --results DIR",
@@ -148,10 +150,21 @@ def _reject_constant(constant: str) -> None:
 _DECODER = json.JSONDecoder(parse_constant=_reject_constant)
 
 
-def make_folder(path: Path) -> Path:
-    """Create `path` with its parents. Raises ResultsError when that is not possible."""
+def gone(folder: Path) -> ResultsError:
+    """The error for a folder that was there when the work began."""
+    return ResultsError(
+        f"the folder {folder} was removed, renamed or unmounted.",
+        hint="nothing is written in its place; put it back and run the same command again",
+    )
+
+
+def make_folder(path: Path, *, parents: bool = True) -> Path:
+    """Create `path`, with its `parents`. Raises ResultsError when that is not possible.
+
+    Without `parents` in a folder that was removed or unmounted, so that nothing is made in its place.
+    """
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(parents=parents, exist_ok=True)
     except OSError as error:
         raise ResultsError(
             f"cannot create the folder {path}: {error.strerror or error}.",

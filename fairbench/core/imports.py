@@ -9,15 +9,21 @@ from typing import Any
 
 from fairbench.core.errors import ConfigError
 from fairbench.core.identity import digest_bytes
+from fairbench.core.stopping import Stopped
 
 
 def load_object(target: str) -> Any:
-    """The object that `target` names. Raises ImportError, or any error that running its module raises."""
+    """The object that `target` names. Raises ImportError, or any Exception that running its module raises."""
     module_or_file, _, name = target.rpartition(":")
-    if module_or_file.endswith(".py"):
-        module = _load_file(Path(module_or_file))
-    else:
-        module = importlib.import_module(module_or_file)
+    try:
+        if module_or_file.endswith(".py"):
+            module = _load_file(Path(module_or_file))
+        else:
+            module = importlib.import_module(module_or_file)
+    except Stopped:
+        raise
+    except (SystemExit, GeneratorExit, KeyboardInterrupt) as error:  # it must not end fairbench
+        raise ImportError(f"{module_or_file} raised {type(error).__name__} when it was imported") from error
     try:
         return getattr(module, name)
     except AttributeError:

@@ -13,6 +13,7 @@ from typing import Any
 
 from fairbench.core.errors import ConfigError, DataError, DataMissingError, RecordError
 from fairbench.core.files import read_json
+from fairbench.core.home import expanded, user_cache
 
 SCHEMA = 2
 SPLITS = ("train", "test")
@@ -47,13 +48,15 @@ class Manifest:
 
 
 def data_root(option: str | None, environ: Mapping[str, str] | None = None) -> Path:
-    """The data folder: `option`, else $FAIRBENCH_DATA, else fairbench/data in the user's cache folder."""
+    """The data folder: `option`, else $FAIRBENCH_DATA, else fairbench/data in the user's cache folder.
+
+    Raises EnvironmentFault for a user without a home folder.
+    """
     environ = os.environ if environ is None else environ
     chosen = option or environ.get("FAIRBENCH_DATA")
     if chosen:
-        return Path(chosen).expanduser()
-    cache = environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser() / "fairbench" / "data"
+        return expanded(chosen)
+    return user_cache(environ) / "data"
 
 
 def data_folder(root: Path, name: str) -> Path:

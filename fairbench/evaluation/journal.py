@@ -41,7 +41,7 @@ class Journal:
         """Store a finished block, atomically."""
         if self.folder is not None:
             self.check()
-            make_folder(self.folder)
+            make_folder(self.folder, parents=False)
             write_tensors(self._path(key), {"index": index, **tensors}, {**about, "what": self.what})
 
     def clear(self) -> None:

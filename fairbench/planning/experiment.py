@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fairbench.core.errors import ConfigError
+from fairbench.core.home import expanded
 from fairbench.registry.declare import KINDS
 from fairbench.registry.faults import fault_error, show, unknown_key
 from fairbench.registry.source import read_source
@@ -82,7 +83,7 @@ def _words(option: str, kind: OptionKind, value: Any, folder: Path) -> Iterator[
         texts = value if isinstance(value, list) and kind == "several" else [value]
         for text in map(_text, texts):
             place = kind == "path" or option == "registry" or _EXECUTOR_FILE.fullmatch(text)
-            yield from (f"--{option}", str(folder / Path(text).expanduser()) if place else text)
+            yield from (f"--{option}", str(folder / expanded(text)) if place else text)
 
 
 def _settings(value: Any, prefix: str = "") -> Iterator[str]:

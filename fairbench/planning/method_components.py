@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fairbench.core.errors import ConfigError
+from fairbench.core.home import expanded
 from fairbench.core.identity import digest_bytes
 from fairbench.planning.protocols import scaled_epochs
 from fairbench.registry import Protocol, Registry
@@ -117,7 +118,7 @@ def take_files(method: str, components: dict[str, dict[str, Any]]) -> dict[str, 
     for name in (FINE_TUNE, *TEACHERS):
         if "weights" in components.get(name, {}):
             owner = f"methods.{method}.{name}.weights"
-            path = Path(components[name]["weights"]).expanduser().absolute()
+            path = expanded(components[name]["weights"]).absolute()
             try:
                 about = path.stat()
                 content = _digest(path, about.st_size, about.st_mtime_ns)

@@ -13,9 +13,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Protocol
 
-from fairbench.core.errors import DataError, RecordError
+from fairbench.core.errors import DataError, EnvironmentFault, RecordError
+from fairbench.core.home import user_cache
 from fairbench.core.regular import append_regular, read_regular
-from fairbench.core.user_cache import user_cache
 
 KEY_BYTES = 16
 MAX_BYTES = 64 << 20  # of the file that remembers: four million records
@@ -113,21 +113,17 @@ def _fault(record: RecordedRun, evaluation: RecordedOutcomes) -> str:
 @cache
 def _remembered() -> set[bytes]:
     """The keys in the user's cache folder; empty where there is none, and when the file was cut off."""
-    folder = user_cache()
     content = b""
-    if folder is not None:
-        with suppress(OSError):
-            content = read_regular(folder / "checked", MAX_BYTES)
+    with suppress(OSError, EnvironmentFault):
+        content = read_regular(user_cache() / "checked", MAX_BYTES)
     return {content[i : i + KEY_BYTES] for i in range(0, len(content) - KEY_BYTES + 1, KEY_BYTES)}
 
 
 def _remember(key: bytes) -> None:
     """Add a key, also to the file in the user's cache folder if that can be written."""
     _remembered().add(key)
-    folder = user_cache()
-    if folder is None:
-        return
-    with suppress(OSError):
+    with suppress(OSError, EnvironmentFault):
+        folder = user_cache()
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "checked"
         size = path.stat().st_size if path.exists() else 0

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from fairbench.core.home import expanded
 from fairbench.registry.faults import Fault, KeyPath, explain, show, unknown_key, unknown_name
 from fairbench.registry.fields import NAME, RegistryEntry
 from fairbench.registry.source import Source
@@ -37,7 +38,7 @@ class Declared:
 
     def beside(self, path: str) -> Path:
         """A path that the entry names, which starts where its file is."""
-        return self.source.folder / Path(path).expanduser()
+        return self.source.folder / expanded(path)
 
     def fault(self, path: KeyPath, message: str) -> Fault:
         """A fault at `path` inside the entry."""

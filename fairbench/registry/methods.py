@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fairbench.core.errors import PluginError
+from fairbench.core.home import expanded
 from fairbench.registry.components import COMPONENTS, component_faults, own_options
 from fairbench.registry.declare import Declarations, Declared
 from fairbench.registry.faults import Fault, KeyPath, unknown_key
@@ -209,7 +210,7 @@ def with_absolute_weights(entry: MethodEntry, folder: Path) -> MethodEntry:
     """`entry` with the files of weights that it names relative to `folder`, that of the registry file."""
 
     def absolute(weights: str) -> str:
-        return str(folder / Path(weights).expanduser())
+        return str(folder / expanded(weights))
 
     components = {name: getattr(entry, name) for name in (FINE_TUNE, *TEACHERS)}
     changed: dict[str, Any] = {

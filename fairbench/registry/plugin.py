@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fairbench.core.errors import PluginError
+from fairbench.core.home import expanded
 from fairbench.core.identity import digest_bytes
 from fairbench.core.regular import read_regular
 from fairbench.registry.needs import read_needs
@@ -62,7 +63,7 @@ def locate(target: str, base: Path = Path()) -> Path:
     """The file that holds `target`; a relative file path is relative to `base`. Raises PluginError."""
     place = parse_target(target)
     if place.is_file:
-        path = (base / Path(place.place).expanduser()).absolute()
+        path = (base / expanded(place.place)).absolute()
         if not path.is_file():
             raise PluginError(f"there is no file {path}")
         return path

@@ -1,10 +1,11 @@
 """Build what a cell is made of: its network, its images and its method."""
 
+import os
 from pathlib import Path
 
 import torch
 
-from fairbench.core.errors import ContractError, PluginError
+from fairbench.core.errors import ContractError, EnvironmentFault, PluginError
 from fairbench.core.seeds import derive_seed
 from fairbench.data.holdout import training_mask
 from fairbench.data.images import ImageSet, load_images
@@ -14,7 +15,7 @@ from fairbench.models.build import build_model
 from fairbench.models.checkpoints import load_weights, read_tensors
 from fairbench.objectives.contract import AdversarialObjective, DataInfo, build_config
 from fairbench.objectives.load import load_plugin
-from fairbench.records.cell import Cell
+from fairbench.records.cell import Cell, ImageFacts
 from fairbench.records.run_folder import RunFolder
 from fairbench.registry import describe
 
@@ -40,8 +41,20 @@ def trained_model(
 def load_split(cell: Cell, split: str, device: torch.device) -> tuple[ImageSet, Manifest | None]:
     """One split of the cell's data set; refuses data other than the cell was planned with."""
     facts, root = cell.images, Path(cell.locations["data_root"])
-    if not root.exists():  # the folder came here from another machine
+    if not os.access(root, os.R_OK | os.X_OK):  # the folder came here from another machine or person
         root = data_root(None)
+    try:
+        return _load_split(cell, facts, split, device, root)
+    except OSError as error:
+        raise EnvironmentFault(
+            f"cannot read the data set {facts.name} in {root}: {error.strerror or error}.",
+            hint="make it readable, or name another folder: --data DIR or $FAIRBENCH_DATA",
+        ) from error
+
+
+def _load_split(
+    cell: Cell, facts: ImageFacts, split: str, device: torch.device, root: Path
+) -> tuple[ImageSet, Manifest | None]:
     manifest = manifest_of(root, facts.name, facts.reader)
     subset = cell.full_protocol.subset
     per_class = None

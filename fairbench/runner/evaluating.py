@@ -59,7 +59,7 @@ def evaluate_into(
     journal = Journal(files.blocks, what, check)
     about = _known(files, expected, answers)
     if about is None:
-        make_folder(files.rows.parent)
+        make_folder(files.rows.parent, parents=False)
         result = evaluate(model, images, attack, journal=journal, progress=progress)
         check()
         about = _write(files, result, model, images, attack, answers)

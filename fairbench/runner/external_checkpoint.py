@@ -10,6 +10,7 @@ from torch import nn
 
 from fairbench.attacks.frozen import frozen
 from fairbench.core.errors import CheckpointError, ConfigError, FairbenchError
+from fairbench.core.home import expanded
 from fairbench.core.identity import digest_bytes
 from fairbench.data.images import ImageSet, to_unit
 from fairbench.evaluation.checkpoint_layout import ChosenWeights, choose_weights, contents, fitting_parts
@@ -59,7 +60,7 @@ def from_file(target: str) -> Architecture:
     Raises ConfigError when there is no such file or it names no function.
     """
     place, _, function = target.rpartition(":")
-    path = Path(place or target).expanduser()
+    path = expanded(place or target)
     if not function.isidentifier() or path.suffix != ".py":
         raise ConfigError(
             f"--models {target} names no function of the file.", hint=f"write {path}:build; {BUILDER}"

@@ -156,7 +156,7 @@ class CellWork:
 
         Raises DivergedError, and what a method raises.
         """
-        make_folder(self.run.checkpoints)
+        make_folder(self.run.checkpoints, parents=False)
         self.run.remove_temporary_files()
         cell, protocol = self.cell, self.cell.training_protocol
         train, manifest = load_split(cell, "train", self.device)
@@ -230,6 +230,7 @@ class CellWork:
         With `keep_earlier`, evaluations of the record of before stay. Of an evaluation that fails now, only
         those are recorded: a mean over some of its checkpoints would be another number.
         """
+        make_folder(self.run.outcomes, parents=False)
         earlier: dict[tuple[str, int], Evaluation] = {}
         if self.before is not None:
             lines = (line for line in self.before.evaluations if (self.run.path / line.file).exists())

@@ -185,3 +185,23 @@ def test_a_plugin_that_hangs_is_ended_at_its_time_limit_and_the_others_go_on(
     _, error = bench.run(*mine, "--time-limit", "20s", code=1)
     assert "not done after 20 s, its time limit" in error
     assert bench.states(*mine) == {"mine.0": "partial", "trades.0": "done"}
+
+
+def test_a_results_folder_removed_during_a_run_ends_it_and_is_not_made_again(bench, write_plugin):
+    plugin = write_plugin()
+    removes = f"__import__('shutil').rmtree({str(bench.results)!r}, ignore_errors=True)"
+    plugin.write_text(plugin.read_text().replace(HOOK, f"if ctx.epoch == 2: {removes}\n        {HOOK}"))
+    _, error = bench.run("--registry", str(plugin), "--methods", "mine,trades", code=3)
+    assert "was removed, renamed or unmounted" in error
+    assert not bench.results.exists()
+
+
+def test_a_plugin_that_exits_at_import_is_a_broken_plugin_with_its_name(bench, write_plugin):
+    plugin = write_plugin()
+    plugin.write_text(
+        plugin.read_text().replace('@method("mine")', 'raise SystemExit(0)\n\n\n@method("mine")')
+    )
+    _, error = bench.run("--registry", str(plugin), "--methods", "mine,trades", code=1)
+    assert "raised SystemExit when it was imported" in error
+    assert "mine" in error
+    assert bench.states("--registry", str(plugin), "--methods", "mine,trades")["trades.0"] == "done"

@@ -7,12 +7,13 @@ that sees the folder: that process takes the lease, resumes the run and leaves i
 
 import os
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
 
 from fairbench.core.devices import parse_device
 from fairbench.core.errors import ConfigError, PluginError, suggest
+from fairbench.core.files import gone
 from fairbench.core.imports import load_object
 from fairbench.planning.status import CellStatus
 from fairbench.records.cell import Cell
@@ -49,13 +50,21 @@ class Job:
     detach: bool = False
     profile: Profile = Profile()
     queued: Collection[str] = ()
+    prepared: set[str] = field(default_factory=set)  # ids of cells whose folders were made
 
     def run(self, cell: Cell) -> RunFolder:
         """The run folder of a cell."""
         return ResultsFolder(self.results).run(cell)
 
     def prepare(self, cell: Cell) -> RunFolder:
-        """The run folder of a cell, made. Raises ResultsError or SchemaError."""
+        """The run folder of a cell, made. Raises ResultsError or SchemaError.
+
+        The folder of all runs is not made again when it was removed or unmounted meanwhile.
+        """
+        runs = ResultsFolder(self.results).runs
+        if self.prepared and not runs.is_dir():
+            raise gone(runs)
+        self.prepared.add(cell.id)
         return ResultsFolder(self.results).prepare(cell, drop=self.drops_attacks(cell))
 
     def drops_attacks(self, cell: Cell) -> bool:

@@ -259,3 +259,14 @@ def test_of_racing_processes_exactly_one_holds_the_claim(path, stale):
             racer.wait()
             racer.stdin.close()
             racer.stdout.close()
+
+
+@pytest.mark.parametrize(("silent", "live"), [(1.0, True), (300.0, False)])
+def test_a_clock_ten_minutes_ahead_does_not_make_a_live_owner_elsewhere_look_dead(
+    path, monkeypatch, silent, live
+):
+    owned_by(path, silent=silent)
+    now = time.time()
+    monkeypatch.setattr(lease_module.time, "time", lambda: now + 600)
+    assert is_live(path, read_lease(path)) is live
+    assert list(path.parent.iterdir()) == [path]

@@ -153,6 +153,6 @@ def test_without_a_home_folder_nothing_is_remembered(folder, monkeypatch):
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setattr("fairbench.core.user_cache.Path.expanduser", homeless)
+    monkeypatch.setattr("fairbench.core.home.Path.expanduser", homeless)
     monkeypatch.setattr(checked, "SETTLED_NS", -(10**12))
     assert RunFolder(folder).read().outcome_faults == {}
