@@ -32,6 +32,7 @@ class Part(NamedTuple):
     weights: Mapping[str, Tensor]
     names: frozenset[str]  # of the weights, in the file
     rest: Mapping[str, Tensor]  # the other tensors of the same state dict
+    key: str = ""  # of the state dict
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,11 @@ def choose_weights(
         return nearest(checkpoint, expected)
     else:
         best = most_usual(checkpoint, parts)
-    others = [part.place or "the top level" for part in parts if not same_weights(part, best)]
+    others = []
+    for part in parts:
+        same = same_weights(part, best)
+        if not same or part.key != best.key:  # not the copies that one state dict holds
+            others.append((part.place or "the top level") + (", which are equal," if same else ""))
     copies = {name for part in parts if same_weights(part, best) for name in part.names}
     normalisation, constants = find_normalisation(best.rest)
     unused = [
@@ -106,7 +111,9 @@ def fitting_parts(
             renamed = {without(name, infixes): value for name, value in tensors.items()}
             found = list(parts_of(renamed, expected, optional, ignored))
             if found:
-                yield from (part._replace(place=".".join(filter(None, (key, part.place)))) for part in found)
+                yield from (
+                    part._replace(place=".".join(filter(None, (key, part.place))), key=key) for part in found
+                )
                 break
 
 

@@ -179,7 +179,9 @@ def test_several_weights_without_a_usual_name_are_not_guessed():
     with pytest.raises(CheckpointError, match="several sets of weights for this network: student, teacher"):
         choose(content)
     assert_same(choose(content, key="teacher").weights, weights(0.0))
-    assert choose({"one": weights(), "two": weights()}).others == ()  # the same twice is no choice
+    (note,) = choose({"model": weights(), "model_ema": under("module.")}).notes("w.pt")
+    assert "other weights in it: model_ema.module, which are equal, (name" in note
+    assert choose({"one": weights(), "two": weights()}).place == "one"  # the same twice is no choice
 
 
 @pytest.mark.parametrize("key", ["none", "epoch", "optimizer"])
