@@ -115,17 +115,17 @@ def test_a_normalisation_in_a_file_is_applied_to_a_teacher_and_refused_as_a_star
 
 @pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="the extra timm is not installed")
 def test_a_network_of_timm_is_trained_verified_exported_and_evaluated(bench):
-    bench.run("--methods", "trades", "--models", "timm:test_resnet")
+    bench.run("--methods", "trades", "--models", "timm:test_byobnet")
     assert bench.record("trades")["state"] == "done"
     run = bench.folder_of("trades")
-    assert "timm:test_resnet" in run.name
+    assert "timm:test_byobnet" in run.name
     bench.call("verify", str(run), "--results", str(bench.results), "--device", "cpu")
     out = bench.folder / "out"
     places = ("--registry", str(bench.registry), "--results", str(bench.results), "-o", str(out))
     bench.call("export", str(run), "--to", "safetensors", *places)
     options = ("--dataset", "digits", "--attacks", "pgd-2", "--per-class", "2", "--device", "cpu", "--json")
     answers = []
-    for model in ("timm:test_resnet", f"{out / 'model.py'}:build"):
+    for model in ("timm:test_byobnet", f"{out / 'model.py'}:build"):
         given = ("evaluate", str(out / "model.safetensors"), "--model", model, *options)
         answers.append(json.loads(bench.call(*bench.arguments(*given))[0])["attacks"]["pgd-2"]["classes"])
     assert answers[0] == answers[1]

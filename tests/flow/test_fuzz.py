@@ -17,6 +17,7 @@ from outcome_files import write_outcomes
 
 from fairbench.cli.main import main
 from fairbench.core.errors import FairbenchError
+from fairbench.core.files import write_sealed
 from fairbench.core.lease import is_live, read_lease
 from fairbench.evaluation.adversarial_examples import read_examples
 from fairbench.evaluation.external_checkpoint import read_checkpoint
@@ -289,7 +290,7 @@ def test_a_folder_of_somebody_else_runs_no_code_of_theirs(bench, tmp_path):
         cell = json.loads((folder / "cell.json").read_text())
         cell.pop("digest", None)
         cell["locations"][where] = str(evil) if where == "plugin" else f"{evil}:Trades"
-        (folder / "cell.json").write_text(json.dumps(cell))
+        write_sealed(folder / "cell.json", cell)
         if (folder / "record.json").exists():
             bench.call("verify", str(folder), "--results", str(bench.results))
             bench.call("export", str(folder), "--to", "safetensors", "--results", str(bench.results))

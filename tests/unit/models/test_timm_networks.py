@@ -61,7 +61,7 @@ def test_timm_is_imported_only_when_a_network_is_built():
 
 
 @installed
-@pytest.mark.parametrize("name", ["test_resnet", "test_vit", "mobilenetv3_small_050"])
+@pytest.mark.parametrize("name", ["test_byobnet", "test_vit", "mobilenetv3_small_050"])
 @pytest.mark.parametrize("image_shape", [(3, 32, 32), (1, 28, 28), (3, 64, 48)])
 def test_networks_take_the_images_of_the_data_set(name, image_shape):
     if name == "test_vit" and image_shape == (1, 28, 28):
@@ -76,8 +76,8 @@ def test_networks_take_the_images_of_the_data_set(name, image_shape):
 def test_logits_are_those_of_timm():
     import timm
 
-    model = build_model(f"{TARGET}:test_resnet", 10, (3, 32, 32), 0).eval()
-    own = timm.create_model("test_resnet", num_classes=10).eval()
+    model = build_model(f"{TARGET}:test_byobnet", 10, (3, 32, 32), 0).eval()
+    own = timm.create_model("test_byobnet", num_classes=10).eval()
     own.load_state_dict(model.state_dict())
     x = torch.rand(2, 3, 32, 32)
     assert torch.equal(own(x), model(x))
