@@ -193,8 +193,10 @@ def test_records(made, results, name, seed):
     path = sorted(results.glob(f"runs/*/{name}"))[0]
     whole = path.read_bytes()
     data = {key: value for key, value in json.loads(whole).items() if key != "digest"}
-    spoiled = mutated(whole, seed) if seed % 3 == 0 else json.dumps(with_odd_values(data, seed)).encode()
-    path.write_bytes(spoiled)
+    if seed % 3 == 0:
+        path.write_bytes(mutated(whole, seed))
+    else:
+        write_sealed(path, with_odd_values(data, seed))
     registry = load_registry([made / "registry.yaml"])
     cells, _ = resolve(Selection(suite="tiny"), registry, made)
     try:
@@ -223,7 +225,7 @@ def test_the_page_holds_no_script_but_its_own(made, results, seed):
     )
     field = rng.choice(("titles", "overrides", "method", "dataset", "model", "protocol"))
     data[field] = {evil: evil, "method": evil} if field in ("titles", "overrides") else evil
-    path.write_text(json.dumps(data))
+    write_sealed(path, data)
     page = results / "page.html"
     page.unlink(missing_ok=True)
     try:
