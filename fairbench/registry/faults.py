@@ -15,6 +15,9 @@ Key = str | int
 KeyPath = tuple[Key, ...]
 
 
+SHOWN = 20  # faults in a message
+
+
 @dataclass(frozen=True)
 class Fault:
     """One mistake: the file, its line (from 1), the path of keys, and what is wrong there."""
@@ -31,9 +34,11 @@ class Fault:
 
 
 def fault_error(faults: Iterable[Fault]) -> ConfigError:
-    """One ConfigError that lists all `faults`, by file and line."""
+    """One ConfigError that lists the first of `faults`, by file and line, and how many more there are."""
     ordered = sorted(set(faults), key=lambda fault: (fault.file, fault.line, str(fault.path), fault.message))
-    return ConfigError("\n".join(str(fault) for fault in ordered))
+    text = "\n".join(str(fault) for fault in ordered[:SHOWN])
+    more = f"\nand {len(ordered) - SHOWN} more faults" if len(ordered) > SHOWN else ""
+    return ConfigError(text + more)
 
 
 def unknown_key(key: Key, who: str, known: Iterable[str]) -> str:

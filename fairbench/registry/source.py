@@ -27,6 +27,7 @@ _INT = re.compile(r"[-+]?[0-9]{1,40}")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _SPECIAL = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 
+MAX_BYTES = 8 << 20  # of a registry file, read in a few seconds; fairbench's own has 28 kB
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -54,7 +55,7 @@ class Source:
 def read_source(path: Path, label: str = "") -> Source:
     """The YAML file at `path`. Raises ConfigError when it cannot be read; other faults are collected."""
     try:
-        text = read_regular(path, links=True).decode("utf-8")
+        text = read_regular(path, MAX_BYTES, links=True).decode("utf-8")
     except OSError as error:
         raise ConfigError(
             f"cannot read the registry file {path}: {error.strerror or error}.",

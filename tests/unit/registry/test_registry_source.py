@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairbench.core.errors import ConfigError
-from fairbench.registry.faults import fault_error
+from fairbench.registry.faults import Fault, fault_error
 from fairbench.registry.source import MAX_DEPTH, parse_source, read_scalar, read_source
 
 
@@ -122,3 +122,16 @@ def test_any_text_ends_in_data_or_faults(text):
 def test_numbers_survive(value):
     read = parse_source(f"x: {value!r}" if math.isfinite(value) else "x: .inf", "r.yaml").data["x"]
     assert read == value or not math.isfinite(value)
+
+
+def test_twenty_thousand_faults_are_a_screen(tmp_path):
+    faults = [Fault("mine.yaml", line, (), "unknown key") for line in range(20_000)]
+    text = str(fault_error(faults))
+    assert text.count("unknown key") == 20
+    assert text.endswith("and 19980 more faults")
+
+
+def test_a_registry_file_of_many_megabytes_is_refused_at_once(tmp_path):
+    (tmp_path / "mine.yaml").write_text("version: 1\n" + "#" * (9 << 20))
+    with pytest.raises(ConfigError, match="more than the 8388608 that are read"):
+        read_source(tmp_path / "mine.yaml")
