@@ -2,7 +2,6 @@
 
 import importlib
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import click
 
 from fairbench.cli.output import PlainFormatter, echo
+from fairbench.cli.streams import discard, end_streams, guarded
 from fairbench.core import stopping
 from fairbench.core.errors import FairbenchError, indent, suggest
 
@@ -83,36 +83,53 @@ def cli(debug: bool) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> Any:
     """Run the command line. Errors are a message and an exit code; --debug shows the traceback."""
-    debug = "--debug" in (sys.argv[1:] if arguments is None else arguments)
     stopping.install_handlers()
+    with guarded():
+        code = _exit_code(arguments)
+        try:
+            end_streams()
+        except BrokenPipeError:
+            discard(sys.stdout)
+        except FairbenchError as error:
+            discard(sys.stdout)
+            _say(error)
+            code = code or error.exit_code
+    sys.exit(code)
+
+
+def _exit_code(arguments: Sequence[str] | None) -> int | str | None:
+    """Run a command; its exit code, after a message for an error."""
+    debug = "--debug" in (sys.argv[1:] if arguments is None else arguments)
     try:
         code = cli.main(
             args=None if arguments is None else list(arguments), prog_name="fairbench", standalone_mode=False
         )
-        sys.exit(code if isinstance(code, int) else 0)
+        return code if isinstance(code, int) else 0
+    except SystemExit as ended:
+        return ended.code
     except (click.exceptions.Abort, KeyboardInterrupt) as error:
         cause = error.__cause__ or error  # click's Abort hides the first one
-        _stop("interrupted; run the same command again to continue", getattr(cause, "exit_code", 130))
+        echo("interrupted; run the same command again to continue", err=True)
+        return int(getattr(cause, "exit_code", 130))
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
+        return error.exit_code
     except FairbenchError as error:
         if debug:
             raise
-        _stop(
-            f"{type(error).__name__}: {error.message}" + (f"\n{indent(error.hint)}" if error.hint else ""),
-            error.exit_code,
-        )
+        _say(error)
+        return error.exit_code
     except PermissionError as error:
         if debug:
             raise
-        _stop(f"EnvironmentFault: {error.filename}: {error.strerror}.\n  check its owner and permissions", 3)
+        message = f"EnvironmentFault: {error.filename}: {error.strerror}.\n  check its owner and permissions"
+        echo(message, err=True)
+        return 3
     except BrokenPipeError:
-        # The program that reads the output has ended, as `head` does: not an error.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        discard(sys.stdout)  # the program that reads the output has ended, as `head` does: not an error
+        return 0
 
 
-def _stop(message: str, code: int) -> None:
-    echo(message, err=True)
-    sys.exit(code)
+def _say(error: FairbenchError) -> None:
+    hint = f"\n{indent(error.hint)}" if error.hint else ""
+    echo(f"{type(error).__name__}: {error.message}{hint}", err=True)

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from fairbench.cli.output import counted, duration, echo, first_line, without_control
+from fairbench.cli.streams import output_dropped
 from fairbench.records.cell import Cell
 from fairbench.records.progress import Progress, ProgressListener
 from fairbench.records.run_folder import RunFolder
@@ -243,7 +244,7 @@ def work_through(
     """
     job = prepared.job
     seconds = {id: cost.seconds for id, cost in costs.items()}
-    with progress([item.cell for item in job.planned], seconds) as shown:
+    with output_dropped(), progress([item.cell for item in job.planned], seconds) as shown:
         if prepared.name == "inline":
             return prepared.run(shown)
         over = threading.Event()

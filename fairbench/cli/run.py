@@ -10,6 +10,7 @@ from fairbench.cli.options import EXECUTOR_OPTIONS, open_registry, shared
 from fairbench.cli.output import echo, print_json
 from fairbench.cli.plan_summary import advice, ending, show_plan, status_row, sums
 from fairbench.cli.progress import exit_with, work_through
+from fairbench.cli.streams import reader_may_end
 from fairbench.data.manifest import data_root
 from fairbench.planning.planner import plan_selection
 from fairbench.planning.prepared import require_prepared
@@ -67,14 +68,15 @@ def run_command(
         echo(line, err=True)
     states = {item.cell.id: item.state for item in plan.planned} | work_through(job, plan.costs)
     cells = [item.cell for item in plan.planned]
-    if as_json:
-        print_json([status_row(item) for item in statuses(cells, results)])
-    else:
-        from fairbench.cli.table import print_tables
-        from fairbench.tables.request import TableRequest
+    with reader_may_end():
+        if as_json:
+            print_json([status_row(item) for item in statuses(cells, results)])
+        else:
+            from fairbench.cli.table import print_tables
+            from fairbench.tables.request import TableRequest
 
-        request = TableRequest(order=tuple(registry.names("method")))
-        print_tables(results, request, ids={c.id for c in cells}, explained="pointer")
+            request = TableRequest(order=tuple(registry.names("method")))
+            print_tables(results, request, ids={c.id for c in cells}, explained="pointer")
     for line in ending(plan):
         echo(line, err=True)
     exit_with(states)

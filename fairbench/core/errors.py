@@ -2,7 +2,7 @@
 
 Each error has a `message` (what happened, and where) and a `hint` (what was expected, and what to type
 next). The command line prints both without a traceback and exits with `exit_code`: 1 some cells failed,
-2 usage or configuration, 3 environment.
+2 usage or configuration, 3 environment, 4 the output cannot be written.
 """
 
 import re
@@ -111,6 +111,12 @@ class EnvironmentFault(FairbenchError):
     """The machine lacks something: a device, an optional package."""
 
     exit_code = 3
+
+
+class OutputFault(FairbenchError):
+    """Standard output that cannot be written, on a full disk for instance."""
+
+    exit_code = 4
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""Stop cleanly on Ctrl-C, SIGTERM, or SIGUSR1 (the early warning of a scheduler).
+"""Stop cleanly on Ctrl-C, SIGTERM, SIGHUP (a closed terminal) or SIGUSR1 (early warning of a scheduler).
 
 Outside of `defer_signals` the first signal stops the process at once. Inside, it only sets a flag; training
 saves its state and then calls `raise_if_requested`. A second signal always stops the process at once.
@@ -7,14 +7,17 @@ saves its state and then calls `raise_if_requested`. A second signal always stop
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn
 
 REQUEUE = 75
-"""Exit code of a process stopped by SIGTERM or SIGUSR1: it continues when started again (EX_TEMPFAIL)."""
+"""Exit code of a process stopped by a signal other than SIGINT: started again, it continues (EX_TEMPFAIL)."""
 
-_SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1")  # SIGUSR1 does not exist on Windows
+_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")  # the last two do not exist on Windows
+
+
+_NOTICE = b"\nstopping after this step and after saving the state; a second signal stops at once\n"
 
 
 class Stopped(KeyboardInterrupt):
@@ -30,10 +33,15 @@ _requested: int | None = None  # number of the signal that was deferred
 
 
 def install_handlers() -> None:
-    """Install the signal handlers of this module. Main thread only (a rule of Python)."""
+    """Install the signal handlers of this module. Main thread only (a rule of Python).
+
+    A SIGHUP that is ignored stays ignored, as `nohup` asks for it.
+    """
     for name in _SIGNALS:
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), _handle)
+        number = getattr(signal, name, None)
+        ignored = name == "SIGHUP" and number is not None and signal.getsignal(number) == signal.SIG_IGN
+        if number is not None and not ignored:
+            signal.signal(number, _handle)
 
 
 @contextmanager
@@ -63,7 +71,8 @@ def _handle(number: int, frame: FrameType | None) -> None:
     global _requested
     if _num_deferring and _requested is None:
         _requested = number
-        os.write(2, b"\nstopping after this step and after saving the state; a second signal stops at once\n")
+        with suppress(OSError):  # standard error may be closed
+            os.write(2, _NOTICE)
     else:
         _raise(number)
 

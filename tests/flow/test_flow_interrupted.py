@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from flow_files import HOOK
 
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 SIGNALLED = (  # in the middle of the third epoch; what stops it is no part of the method's identity
     "if ctx.epoch == 3 and ctx.step == 1 and (stop := os.environ.get('TEST_SIGNAL')):\n"
     "            os.kill(os.getpid(), int(stop))\n        "
@@ -33,7 +34,7 @@ def mine(write_plugin: Callable[..., Path]) -> tuple[str, ...]:
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
     """Signal handlers as they were."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)}
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -85,7 +86,8 @@ def test_a_killed_run_continues_to_weights_bitwise_equal_to_an_uninterrupted_one
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75), (signal.SIGUSR1, 75)]
+    ("number", "code"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 75), (signal.SIGUSR1, 75), (signal.SIGHUP, 75)],
 )
 def test_a_stopped_run_says_goodbye_and_continues(bench, mine, monkeypatch, number, code):
     monkeypatch.setenv("TEST_SIGNAL", str(int(number)))
