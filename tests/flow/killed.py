@@ -12,13 +12,14 @@ from typing import Any
 import torch
 
 import fairbench.runner.worker as worker
+from fairbench.records.progress import ProgressListener
 from fairbench.registry import load_registry
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 CHANGES = ("os.rename", "os.remove", "os.link", "os.mkdir")
 
 
-class Silent:
+class Silent(ProgressListener):
     """Notes each step and each part of an evaluation."""
 
     def __init__(self, note: Callable[[str], None]) -> None:
