@@ -12,7 +12,7 @@ from fairbench.cli.options import PATH, count, open_registry, renamed, shared, v
 from fairbench.cli.output import columns, echo, print_json
 from fairbench.cli.progress import Lines, describe_attack
 from fairbench.data.manifest import data_root
-from fairbench.planning.attack_choice import choose_attacks
+from fairbench.planning.attack_choice import choose_attacks, default_attack
 from fairbench.records.attack_strength import describe_strength
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     name="dataset",
     required=True,
 )
-@value("--attacks", "A,B|all", "Attacks to run.", default="pgd-20")
+@value("--attacks", "A,B|all", "Attacks to run.  [default: PGD with the radius of the data set]")
 @value(
     "--eps",
     "RADIUS",
@@ -73,7 +73,7 @@ def evaluate_command(
     checkpoint: Path | None,
     model: str,
     dataset: str,
-    attacks: str,
+    attacks: str | None,
     eps: str | None,
     seed: int | None,
     results: Path,
@@ -89,7 +89,8 @@ def evaluate_command(
     folder in which robustbench keeps its models. Leave it out when FUNCTION returns a model with weights.
     """
     registry = open_registry(registry_files)
-    chosen = choose_attacks(attacks, registry, eps=eps, seed=seed)
+    names = attacks or default_attack(registry, dataset)
+    chosen = choose_attacks(names, registry, eps=eps, seed=seed)
 
     from fairbench.runner.external_evaluation import evaluate_model
 

@@ -5,6 +5,7 @@ from typing import Any
 from fairbench.cli.output import columns, counted, duration, echo, print_json, size
 from fairbench.planning.cost import Estimate
 from fairbench.planning.plan import Plan
+from fairbench.planning.planner import LONG
 from fairbench.planning.status import CellStatus
 from fairbench.records.cell import Cell
 
@@ -33,12 +34,13 @@ def show_plan(plan: Plan, device: str, as_json: bool) -> None:
 
 def advice(plan: Plan) -> list[str]:
     """For a long plan: what it costs here, and what to type instead."""
-    if plan.shorter is None:
+    if plan.seconds <= LONG:
         return []
-    quicker = f"{plan.shorter.options} (about {duration(plan.shorter.seconds)})"
-    cluster = "--executor slurm --profile FILE (docs/clusters.md)"
-    cost = f"this plan takes about {duration(plan.seconds)} on this machine ({plan.device})"
-    return [f"{cost}; quicker: {quicker}; on a cluster: {cluster}"]
+    parts = [f"this plan takes about {duration(plan.seconds)} on this machine ({plan.device})"]
+    if plan.shorter is not None:
+        parts.append(f"quicker: {plan.shorter.options} (about {duration(plan.shorter.seconds)})")
+    parts.append("on a cluster: fairbench run --executor slurm --profile FILE (docs/clusters.md)")
+    return ["; ".join(parts)]
 
 
 def ending(plan: Plan) -> list[str]:

@@ -30,6 +30,19 @@ def choose_attacks(
     return {name: _changed(attack, eps, seed) for name, attack in attacks.items()}
 
 
+def default_attack(registry: Registry, dataset: str) -> str:
+    """The PGD attack among the default attacks of a data set; pgd-20 where there is none.
+
+    Raises UnknownNameError for a data set that is not registered.
+    """
+    defaults = registry.get("dataset", dataset, asked_by=f"--datasets {dataset}").defaults
+    requested = (
+        () if defaults is None else defaults.attacks or registry.get("protocol", defaults.protocol).evaluation
+    )
+    names = [each.attack for each in requested]
+    return next((name for name in names if registry.get("attack", name).kind == "pgd"), "pgd-20")
+
+
 def _changed(attack: AttackEntry, eps: str | None, seed: int | None) -> AttackEntry:
     """The attack with this radius and seed; None leaves its own."""
     if eps is None and seed is None:

@@ -13,7 +13,7 @@ from fairbench.planning.resolve import resolve
 from fairbench.planning.selection import Selection
 from fairbench.registry import Registry
 
-LONG = 12 * 3600.0  # seconds from which on a plan names quicker choices
+LONG = 12 * 3600.0  # a plan longer than this many seconds names quicker choices
 QUICKER: dict[bool, dict[str, Any]] = {  # by whether the device is a CPU
     True: {"protocol": "cpu-subset", "models": ("cnn-small",)},
     False: {"protocol": "budget-30"},
@@ -44,7 +44,7 @@ def _shorter(
     changes = QUICKER[plan.device == "cpu"]
     seconds = plan.seconds
     with suppress(FairbenchError):  # of a selection that does not go with these options
-        cells, _ = resolve(replace(selection, attacks=(), **changes), registry, root)
+        cells, _ = resolve(replace(selection, **changes), registry, root)
         seconds = make_plan(cells, registry, plan.results, root, **price).seconds
     if not 0 < seconds < plan.seconds / 2:
         return None

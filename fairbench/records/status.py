@@ -13,7 +13,7 @@ STATES: Mapping[State, str] = {
     "running": "a process works on it",
     "queued": "a scheduler will start it",
     "partial": "interrupted, or evaluations are missing; `run` continues it",
-    "failed": "ended with an error, or a file is damaged; `run` tries it again",
+    "failed": "an error ended it, or its record is damaged; `run` tries again",
     "diverged": "the loss became infinite or NaN; `run` leaves it",
     "stale": "in a plan: results exist, but code, data or protocol changed since",
     "missing": "in a plan: not started",

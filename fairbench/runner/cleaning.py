@@ -30,7 +30,7 @@ class Waste:
 def find_waste(
     results: Path, *, weights: bool = False, failed: bool = False, unfinished: bool = False
 ) -> Iterator[Waste]:
-    """What can go from the folder's runs, but for those at work.
+    """The files that can be deleted, except in runs that a process works on.
 
     Always: temporary files and stale leases of killed processes, states for a resume and unfinished blocks of
     runs that are done or diverged, and what was damaged and set aside. `weights`: checkpoints of done runs

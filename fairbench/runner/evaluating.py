@@ -45,9 +45,9 @@ def evaluate_into(
     expected: str | None = None,
     check: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
-    """Evaluate `attack` (None: clean) into `files`, unless they are there whole.
+    """Evaluate `attack` (None: clean) into `files`, unless complete files exist.
 
-    Comes back with what a record has of it: `digest`, `hits` by class, and `about`.
+    Returns the values that the record stores: `digest`, `hits` by class, and `about`.
 
     `expected` is the file's SHA-256 when a record already has it; outcomes of a model whose logits
     differ now, because its code changed, are not used. An interrupted evaluation goes on behind its

@@ -26,7 +26,12 @@ _ALL = (
     Law("batchnorm", "the attack treats BatchNorm as declared", attack_laws.batch_norm_as_declared, RUNS),
     Law("source", "nothing but what is given is used", source_laws.uses_what_it_is_given, RUNS),
     Law("samples", "loss terms keep samples apart", term_laws.keeps_samples_apart, RUNS),
-    Law("absent-class", "a class without images is not one at 0", class_laws.absent_is_not_zero, RUNS),
+    Law(
+        "absent-class",
+        "the missing accuracy of a class without images is not treated as 0",
+        class_laws.absent_is_not_zero,
+        RUNS,
+    ),
     Law("class-count", "no number of classes is assumed", count_laws.reads_the_number_of_classes, RUNS),
     Law("draws", "each draw has its own random numbers", class_laws.draws_once, RUNS),
     Law("shown", "the network is shown the given images", shown_laws.shows_what_it_says, RUNS),

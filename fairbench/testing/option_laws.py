@@ -19,9 +19,10 @@ from fairbench.testing.training import EPOCHS, UNBALANCED, Training
 STEPS = 1
 MOST_CONTEXTS = 12
 """Most settings with several changes that are tried for an option without effect."""
-WITHOUT_CLASS_3 = (0, 1, 1, 1, 1, 1, 2, 2)
+WITHOUT_CLASS_2 = (0, 1, 1, 1, 1, 1, 3, 3)
 IN_ONE_BATCH = "a class absent from a batch"
-SITUATIONS = ("awkward statistics", "measured statistics", "an absent class", "a long attack", IN_ONE_BATCH)
+ABSENT = "a class absent from the second epoch on"
+SITUATIONS = ("awkward statistics", "measured statistics", ABSENT, "a long attack", IN_ONE_BATCH)
 LONG = Budget(toys.BUDGET.eps, toys.BUDGET.eps, 10)  # steps so large that the loss does not rise at each
 
 Trace = dict[str, Tensor]
@@ -144,7 +145,7 @@ class OptionSearch:
                 self._traces[key] = trace(self.subject, situation, options)
             except Exception as error:  # a value that Config accepts may still be impossible
                 self._traces[key] = {}
-                if situation != "an absent class":  # which a method may refuse, whatever its options
+                if situation != ABSENT:  # which a method may refuse, whatever its options
                     self._errors.update(dict.fromkeys(options.items(), error))
         return self._traces[key]
 
@@ -163,10 +164,12 @@ def diverged(values: Trace) -> bool:
 
 def trace(subject: Subject, situation: str, options: Mapping[str, Any]) -> Trace:
     """Losses, the needs of the method, and weights, BatchNorm statistics and state after each epoch."""
-    method, awkward = subject.build(**options), situation == "awkward statistics"
+    method, awkward = subject.build(**options), situation in ("awkward statistics", ABSENT)
+    # Where the method draws the classes itself, so many images that each class is drawn.
+    repeats = 8 if method.resolved_needs().sampling else 1
     training = Training(
         method,
-        labels=WITHOUT_CLASS_3 if situation == "an absent class" else UNBALANCED,
+        labels=UNBALANCED * repeats,
         steps=2 if situation == IN_ONE_BATCH else STEPS,
         awkward=awkward,
         held_out=(1,) if awkward else (6, 1),  # enough for accuracies that vary; the last batch is smaller
@@ -175,6 +178,8 @@ def trace(subject: Subject, situation: str, options: Mapping[str, Any]) -> Trace
     )
     if situation == IN_ONE_BATCH:
         training.missing = 3
+    if situation == ABSENT:
+        training.later_labels = torch.tensor(WITHOUT_CLASS_2 * repeats)
     values: Trace = {}
     for need, value in dataclasses.asdict(method.resolved_needs()).items():
         text = sorted(value) if isinstance(value, set | frozenset) else value

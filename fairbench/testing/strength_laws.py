@@ -37,7 +37,7 @@ SHARE = 0.75
 """Smallest share of the images that use it, of those that move and were classified correctly."""
 FEW = replace(SMALL, num_steps=4)
 SEVERAL = 3
-"""Gradients of an attack from which on it is one of several steps."""
+"""An attack with at least so many gradients is one of several steps."""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Toy training: the epochs of the trainer on toy batches, with a stop before any event."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from fairbench.attacks.budget import Budget
 from fairbench.attacks.draws import Draws
@@ -54,18 +56,20 @@ class ToyBatches:
 class ToySampler:
     """Puts toy images of drawn classes in place of those of `batches`; `make` returns batch i of some labels.
 
-    Only classes that are in `batches` are drawn. `order` (steps, B) holds the classes.
+    Only classes that are in `batches` are drawn. `order` (steps, B) holds the classes, padded with zeros.
     """
 
     def __init__(self, batches: ToyBatches, num_classes: int, make: Callable[[int, Tensor], Batch]) -> None:
         self.batches, self.make = batches, make
-        self.order = torch.stack([batch.y for batch in batches.made])
-        self.present = class_indicator(self.order.flatten(), num_classes, torch.float64).sum(0) > 0
+        labels = torch.cat([batch.y for batch in batches.made])
+        self.order = pad_sequence([batch.y for batch in batches.made], batch_first=True)
+        self.present = class_indicator(labels, num_classes, torch.float64).sum(0) > 0
 
     def choose(self, i: int, share: Tensor, rng: Draws) -> None:
         weight = torch.where(self.present, share.detach().double(), 0.0)
-        self.order[i] = rng.choice(weight.expand(self.order.shape[1], -1))
-        self.batches.made[i] = self.make(i, self.order[i])
+        drawn = rng.choice(weight.expand(len(self.batches.batch(i)), -1))
+        self.order[i, : len(drawn)] = drawn
+        self.batches.made[i] = self.make(i, drawn)
 
 
 class Training:
@@ -111,6 +115,7 @@ class Training:
         teachers = toys.teachers(self.num_classes, names, permutation=permutation, dtype=dtype, device=device)
         self.contexts = Contexts(seed, epochs, budget, toys.learning_rate, make_draws, teachers)
         self.missing: int | None = None  # a class without images in the first batch of every epoch
+        self.later_labels: Tensor | None = None  # of every batch from the second epoch on
         self.losses: list[Tensor] = []
         self.events: list[Event] = []
         for epoch in range(1, epochs + 1):
@@ -160,7 +165,8 @@ class Training:
         return self.contexts.at(EpochProgress(epoch), step, self.steps)
 
     def _epoch(self, number: int, saved: EpochProgress | None = None) -> Epoch:
-        batches = ToyBatches([self.batch(10 * number + step) for step in range(self.steps)])
+        labels = self.later_labels if number > 1 else None
+        batches = ToyBatches([self.batch(10 * number + step, labels) for step in range(self.steps)])
         if self.missing is not None:
             first = batches.batch(0)
             present = first.y != self.missing
@@ -189,21 +195,24 @@ class Training:
 
 @dataclass(kw_only=True)
 class AwkwardEpoch(Epoch):
-    """An epoch with statistics of 4 classes that have ties and extremes, other ones in each epoch."""
+    """An epoch with statistics of 4 classes that have ties and extremes, other ones in each epoch.
+
+    Those of a class without images are NaN.
+    """
 
     permutation: Tensor | None
 
     def statistics(self) -> EpochStats:
         stats, table = super().statistics(), self._rolled(AWKWARD_TABLE)
+        absent = torch.where(stats.count > 0, 0.0, math.nan).double()
+        table, confusion = table + absent[:, None], table * stats.count[:, None]
         return replace(
             stats,
-            clean_accuracy=self._rolled(AWKWARD_CLEAN),
+            clean_accuracy=self._rolled(AWKWARD_CLEAN) + absent,
             robust_accuracy=table.diagonal().clone(),
             robust_probability=table if len(stats.robust_probability) else stats.robust_probability,
-            robust_confusion=(
-                table * stats.count[:, None] if len(stats.robust_confusion) else stats.robust_confusion
-            ),
-            watched={name: self._rolled(AWKWARD_LOSS) for name in stats.watched},
+            robust_confusion=confusion if len(stats.robust_confusion) else stats.robust_confusion,
+            watched={name: self._rolled(AWKWARD_LOSS) + absent for name in stats.watched},
         )
 
     def measure(self, validate: Validate, purpose: str) -> ValidationStats:

@@ -110,7 +110,7 @@ class Checkpoints:
         averaged: Mapping[str, Tensor] | None = None,
         progress: EpochProgress | None = None,
     ) -> None:
-        """Save the state of now, when `epoch` epochs are done. Raises what went wrong in an earlier `save`.
+        """Save the current state, when `epoch` epochs are done. Raises what went wrong in an earlier `save`.
 
         After a whole epoch its record `row` is given, and the `averaged` weights where these are evaluated;
         in the middle of an epoch its `progress`.

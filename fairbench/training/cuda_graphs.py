@@ -25,7 +25,7 @@ from fairbench.training.networks import first_line
 WAITS = "called a synchronizing CUDA operation"  # torch's own words
 
 WORTH_CAPTURING = 12
-"""Steps of an epoch from which on a graph pays: capturing costs as much as a few plain steps."""
+"""With so many steps in an epoch a graph saves time: capturing costs as much as a few plain steps."""
 
 Step = Callable[[Batch, Context, bool], None]
 """Runs a step; the flag asks to check the contract."""

@@ -194,7 +194,7 @@ class Epoch:
         return self.totals.stats()
 
     def measure(self, validate: Validate, purpose: str) -> ValidationStats:
-        """The class means of `validate` over the validation images. Draws for each `purpose` are apart."""
+        """The class means of `validate` over the validation images; each `purpose` has its own draws."""
         networks, for_method = self.steps.networks, purpose == "validation"
         images = self.validation if for_method and self.validation is not None else self.held_out
         count = len(images)

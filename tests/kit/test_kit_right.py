@@ -3,6 +3,7 @@
 import copy
 import math
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import pytest
 import torch
@@ -223,6 +224,58 @@ class ValuePerImage(Plain):
         self.state.past[batch.index] = (
             0.9 * self.state.past[batch.index] + 0.1 * terms.terms["robust"].double()
         )
+
+
+@right
+class AbsentClassAsAnOptionSays(Plain):
+    """A class that was absent in an epoch keeps its weight, or gets a neutral one."""
+
+    needs = Needs(epoch_stats={"robust_accuracy"})
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        strength: float = 1.0
+        absent: Literal["neutral", "keep"] = "neutral"
+
+    def on_epoch_end(self, stats, ctx):
+        accuracy = stats.robust_accuracy
+        weight = 1 + self.config.strength * (accuracy.nanmean() - accuracy).clamp(min=0)
+        other = self.state.weight if self.config.absent == "keep" else torch.ones_like(weight)
+        self.state.weight = torch.where(accuracy.isnan(), other, weight)
+
+
+@right
+class DrawsClassesByAllAccuracies(Plain):
+    """The shares of the classes follow from accuracies that every class has to have."""
+
+    needs = Needs(epoch_stats={"robust_accuracy"}, sampling="classes")
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        strength: float = 1.0
+
+    def on_epoch_end(self, stats, ctx):
+        accuracy = stats.of_every_class("robust_accuracy")
+        self.state.weight = 1 + self.config.strength * (accuracy.mean() - accuracy).clamp(min=0)
+
+    def class_share(self, ctx):
+        return self.state.weight
+
+
+@right
+class SkipsWithoutHardImages(Plain):
+    """A step without images of low confidence is skipped."""
+
+    needs = Needs(waits="whether an image is hard decides whether there is a step")
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        margin: float = 0.5
+
+    def loss(self, model, batch, x_adv, ctx):
+        terms = super().loss(model, batch, x_adv, ctx)
+        probability = terms.logits_adv.detach().softmax(1).gather(1, batch.y[:, None])[:, 0]
+        return terms if (probability < self.config.margin).any() else LossTerms.skip()
 
 
 @pytest.mark.parametrize("name", RIGHT)

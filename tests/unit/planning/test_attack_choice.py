@@ -3,7 +3,7 @@
 import pytest
 
 from fairbench.core.errors import ConfigError
-from fairbench.planning.attack_choice import choose_attacks
+from fairbench.planning.attack_choice import choose_attacks, default_attack
 from fairbench.registry import load_registry
 
 
@@ -33,3 +33,11 @@ def test_a_seed_changes_nothing_else(registry):
 def test_a_radius_that_cannot_be_names_the_option(registry):
     with pytest.raises(ConfigError, match=r"--eps 8: eps is in units of \[0, 1\]"):
         choose_attacks("pgd-20", registry, eps="8")
+
+
+def test_the_default_attack_has_the_radius_of_the_data_set(registry):
+    for name in registry.names("dataset"):
+        defaults = registry.get("dataset", name).defaults
+        attack = registry.get("attack", default_attack(registry, name))
+        assert attack.kind == "pgd"
+        assert attack.eps == pytest.approx(registry.get("protocol", defaults.protocol).threat.eps, rel=0.02)
