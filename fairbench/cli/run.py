@@ -1,7 +1,8 @@
 """`fairbench run`: train, attack and tabulate."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,6 +18,10 @@ from fairbench.planning.prepared import require_prepared
 from fairbench.planning.selection import parse_selection
 from fairbench.planning.status import statuses
 from fairbench.records.results_folder import ResultsFolder
+
+if TYPE_CHECKING:
+    from fairbench.records.cell import Cell
+    from fairbench.registry import Registry
 
 
 @click.command("run", cls=SelectionCommand)
@@ -69,14 +74,19 @@ def run_command(
     states = {item.cell.id: item.state for item in plan.planned} | work_through(job, plan.costs)
     cells = [item.cell for item in plan.planned]
     with reader_may_end():
-        if as_json:
-            print_json([status_row(item) for item in statuses(cells, results)])
-        else:
-            from fairbench.cli.table import print_tables
-            from fairbench.tables.request import TableRequest
-
-            request = TableRequest(order=tuple(registry.names("method")))
-            print_tables(results, request, ids={c.id for c in cells}, explained="pointer")
+        show_results(cells, results, registry, as_json)
     for line in ending(plan):
         echo(line, err=True)
     exit_with(states)
+
+
+def show_results(cells: "Sequence[Cell]", results: Path, registry: "Registry", as_json: bool) -> None:
+    """Print the tables of the cells, or their states as JSON."""
+    if as_json:
+        print_json([status_row(item) for item in statuses(cells, results)])
+        return
+    from fairbench.cli.table import print_tables
+    from fairbench.tables.request import TableRequest
+
+    request = TableRequest(order=tuple(registry.names("method")))
+    print_tables(results, request, ids={cell.id for cell in cells}, explained="pointer")

@@ -10,7 +10,17 @@ from fairbench.cli.main import COMMANDS
 
 CLI = Path(__file__).parents[2] / "fairbench" / "cli"
 MODULES = sorted(path for path in CLI.glob("*.py") if not path.name.startswith("__"))
-SHARED = {"command", "completion", "experiment", "main", "options", "output", "plan_summary", "progress"}
+SHARED = {
+    "command",
+    "completion",
+    "experiment",
+    "main",
+    "options",
+    "output",
+    "plan_summary",
+    "progress",
+    "streams",
+}
 LONGEST = 40  # lines of a function without its docstring
 COMPUTING = (  # what reads single outcomes or computes with them; the rooms do that
     "numpy",
