@@ -42,27 +42,26 @@ class Results(_Stream):
     """Raises BrokenPipeError when the reader has ended, and OutputFault for any other reason."""
 
     def write(self, text: str) -> int:
-        try:
+        with _faults():
             return self._stream.write(text)
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            raise _fault(error) from error
 
     def flush(self) -> None:
-        try:
+        with _faults():
             self._stream.flush()
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            raise _fault(error) from error
 
 
-def _fault(error: OSError) -> OutputFault:
-    return OutputFault(
-        f"the output cannot be written: {error.strerror}.",
-        hint="free space, or write to another file; finished runs are stored: fairbench table prints them",
-    )
+@contextmanager
+def _faults() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputFault(
+            f"the output cannot be written: {error.strerror}.",
+            hint="free space, or write to another file; finished runs are stored: "
+            "fairbench table prints them",
+        ) from error
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from fairbench.core.errors import ConfigError
+from fairbench.planning.defaults import requested_attacks
 from fairbench.planning.selection import parse_names
 from fairbench.registry import AttackEntry, Registry, read_scalar
 from fairbench.registry.faults import explain
@@ -36,9 +37,7 @@ def default_attack(registry: Registry, dataset: str) -> str:
     Raises UnknownNameError for a data set that is not registered.
     """
     defaults = registry.get("dataset", dataset, asked_by=f"--datasets {dataset}").defaults
-    requested = (
-        () if defaults is None else defaults.attacks or registry.get("protocol", defaults.protocol).evaluation
-    )
+    requested = () if defaults is None else requested_attacks(defaults.attacks, defaults.protocol, registry)
     names = [each.attack for each in requested]
     return next((name for name in names if registry.get("attack", name).kind == "pgd"), "pgd-20")
 

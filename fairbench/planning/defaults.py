@@ -118,18 +118,22 @@ def describe_defaults(choice: Choice, registry: Registry) -> list[str]:
 
 
 def _default_text(item: DatasetChoice, registry: Registry) -> str:
+    attacks = requested_attacks(item.attacks, item.protocol, registry)
     values = {
         "model": f"network {', '.join(item.models)}",
         "protocol": f"protocol {item.protocol}",
-        "attacks": f"attacks {', '.join(str(attack.model_dump()) for attack in _attacks(item, registry))}",
+        "attacks": f"attacks {', '.join(str(attack.model_dump()) for attack in attacks)}",
     }
     return ", ".join(values[part] for part in item.by_default)
 
 
-def _attacks(item: DatasetChoice, registry: Registry) -> tuple[RequestedAttack, ...]:
-    if item.attacks:
-        return item.attacks
-    protocol = registry.get("protocol", item.protocol)
+def requested_attacks(
+    attacks: tuple[RequestedAttack, ...], protocol_name: str, registry: Registry
+) -> tuple[RequestedAttack, ...]:
+    """`attacks`, or those of the protocol where there are none; () for a protocol of schedules per method."""
+    if attacks:
+        return attacks
+    protocol = registry.get("protocol", protocol_name)
     return protocol.evaluation if isinstance(protocol, Protocol) else ()
 
 
@@ -169,7 +173,7 @@ def _radii(selection: Selection, choice: Choice, item: DatasetChoice, registry: 
             protocol = registry.protocol_for(item.protocol, method)
             radii[f"protocol {protocol.name}"] = protocol.threat.eps
     trained = tuple(radii.values())
-    for requested in _attacks(item, registry):
+    for requested in requested_attacks(item.attacks, item.protocol, registry):
         attack = registry.get("attack", requested.attack)
         if attack.norm == "linf" and not any(_same(attack.eps, eps) for eps in trained):
             radii[f"attack {attack.name}"] = attack.eps
